@@ -1,0 +1,208 @@
+//! The keys, their units and their defaults. What a value must satisfy is in [`Config::problems`].
+
+use serde::{Deserialize, Serialize};
+
+/// The whole file.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Config {
+    pub listen: Listen,
+    pub node: Node,
+    pub auth: Auth,
+    pub api: Api,
+    pub broker: Broker,
+    pub limits: Limits,
+    pub heartbeat: Heartbeat,
+    pub drain: Drain,
+    pub engine: Engine,
+    pub log: Log,
+}
+
+/// Where the gateway listens. `host:port`; port 0 takes any free port and prints it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Listen {
+    /// WebSocket clients, the HTTP API and the page at `/`.
+    pub clients: String,
+    /// `/metrics`, `/live`, `/ready`. Never reachable from outside the cluster.
+    pub admin: String,
+}
+
+/// Who this node is among the others.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Node {
+    /// Unique among the nodes of one broker; the pod's name in Kubernetes. Empty: a random one.
+    pub name: String,
+}
+
+/// Who may connect.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Auth {
+    /// Whether a connection without a token may stay, as nobody in particular.
+    pub anonymous: bool,
+    /// File with the shared secret for HS256 tokens (RFC 7518 section 3.2: at least 32 bytes).
+    /// Empty: no token is accepted.
+    pub hs256_key_file: String,
+}
+
+/// Who may use the HTTP API.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Api {
+    /// File with one API key a line; blank lines and lines that begin with `#` do not count.
+    /// Empty: the API is open on a gateway that listens on loopback only, and off on any other.
+    pub key_file: String,
+}
+
+/// How messages reach the other nodes.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Broker {
+    pub kind: BrokerKind,
+    /// Read when `kind` is `redis`.
+    pub redis: Redis,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum BrokerKind {
+    /// This process alone; nothing leaves it.
+    #[default]
+    Memory,
+    /// Every node that uses the same Redis and `keyPrefix`.
+    Redis,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Redis {
+    /// `redis://host:port/database`. A password in the URL is refused: it would end up in logs and `ps`.
+    pub url: String,
+    /// The ACL user (Redis 6 and later). Empty: `default`.
+    pub username: String,
+    /// File with the password. Empty: none.
+    pub password_file: String,
+    /// Begins every key and Pub/Sub channel, so that several clusters can share one Redis.
+    pub key_prefix: String,
+    /// Longest wait for one answer, before the connection counts as lost.
+    pub timeout_seconds: u32,
+    /// How often a message is sent through every Pub/Sub connection to see whether it still delivers.
+    pub probe_seconds: u32,
+}
+
+/// Caps on everything a client can grow. Reaching one has a named outcome and a metric.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Limits {
+    pub max_connections: u32,
+    /// One WebSocket message, after reassembly (close code 1009 above it).
+    pub max_message_bytes: u32,
+    pub max_channels_per_connection: u32,
+    /// Bytes that wait for one client that does not read (close code 3008 above it).
+    pub max_outbox_bytes: u32,
+    /// Handshakes under way at once; more are answered 503.
+    pub max_handshakes: u32,
+    /// From the TCP accept to the end of the HTTP request head.
+    pub handshake_timeout_seconds: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Heartbeat {
+    /// A WebSocket ping after this long without one; the next one unanswered closes the connection.
+    pub ping_seconds: u32,
+    /// A connection that sends nothing but pongs and subscribes to nothing is closed after this long.
+    pub idle_seconds: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Drain {
+    /// From SIGTERM to the end of the process, at most.
+    pub deadline_seconds: u32,
+    /// Clients told to reconnect, and closed, per second. Spread over the deadline if that is slower than needed.
+    pub connections_per_second: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Engine {
+    /// Threads that own sockets. 0: one for each core.
+    pub shards: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Log {
+    /// A level, or a filter as in `info,gateway::broker=debug`.
+    pub filter: String,
+    pub format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For machines: one JSON object a line.
+    Json,
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Listen { clients: "127.0.0.1:8080".into(), admin: "127.0.0.1:9090".into() }
+    }
+}
+
+impl Default for Auth {
+    fn default() -> Self {
+        Auth { anonymous: true, hs256_key_file: String::new() }
+    }
+}
+
+impl Default for Redis {
+    fn default() -> Self {
+        Redis {
+            url: "redis://127.0.0.1:6379/0".into(),
+            username: String::new(),
+            password_file: String::new(),
+            key_prefix: "pushcluster:".into(),
+            timeout_seconds: 5,
+            probe_seconds: 1,
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            max_connections: 10_000,
+            max_message_bytes: 1 << 20,
+            max_channels_per_connection: 128,
+            max_outbox_bytes: 1 << 20,
+            max_handshakes: 1_024,
+            handshake_timeout_seconds: 10,
+        }
+    }
+}
+
+impl Default for Heartbeat {
+    fn default() -> Self {
+        Heartbeat { ping_seconds: 30, idle_seconds: 300 }
+    }
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Drain { deadline_seconds: 30, connections_per_second: 500 }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Log { filter: "info".into(), format: LogFormat::Text }
+    }
+}

@@ -1,0 +1,86 @@
+//! The broker: what carries a message from the node that accepted it to every node with a subscriber.
+//!
+//! Two implementations, [`memory`] and [`redis`], pass the contract suite in `tests/gateway/broker.rs`.
+//! Deliveries and losses leave a broker through the bounded [`Events`] receiver that its constructor
+//! returns: the only way in which a message reaches this node's subscribers, also for local publishers.
+
+use std::future::Future;
+
+use tokio::sync::mpsc;
+
+use crate::message::{Delivery, Message};
+use crate::name::ChannelName;
+
+pub mod memory;
+pub mod redis;
+
+/// What a broker promises:
+///
+/// * **Order.** Two publishes to one channel, the second called after the first returned its future,
+///   are delivered in that order to every subscribed node. (`publish` therefore takes its place in the
+///   queue when it is called, not when its future is first polled.)
+/// * **Subscribed means live.** When `subscribe` returned `Ok`, every message whose `publish` begins
+///   afterwards, on any node, is delivered here until `unsubscribe` or [`Event::Lost`].
+/// * **Accepted or refused.** `publish` returns `Ok` once the broker has the message, or an error; a
+///   message whose publish failed with [`PublishError::Unavailable`] was never sent.
+/// * **Once.** A delivery is not repeated, except after `Lost`, by recovery that the caller asks for.
+///
+/// The caller promises not to overlap `subscribe` and `unsubscribe` of one channel (the hub serialises
+/// them), and after [`Event::Restored`] to do nothing: the broker itself has resubscribed every channel.
+pub trait Broker: Send + Sync + 'static {
+    fn publish(
+        &self,
+        channel: ChannelName,
+        message: Message,
+    ) -> impl Future<Output = Result<(), PublishError>> + Send + 'static;
+
+    fn subscribe(
+        &self,
+        channel: ChannelName,
+    ) -> impl Future<Output = Result<(), SubscribeError>> + Send + 'static;
+
+    fn unsubscribe(&self, channel: ChannelName) -> impl Future<Output = ()> + Send + 'static;
+
+    /// Whether messages flow right now, as the last probe through the real data path saw it.
+    fn health(&self) -> Health;
+}
+
+/// Deliveries and changes of state, in the order in which they happened. Bounded: a broker waits for
+/// room (back-pressure reaches the source) rather than drop.
+pub type Events = mpsc::Receiver<Event>;
+
+/// Room in [`Events`].
+pub const EVENTS_CAPACITY: usize = 4_096;
+
+#[derive(Debug, Clone)]
+pub enum Event {
+    Delivery(Delivery),
+    /// Messages published from now on may be missed, until `Restored`.
+    Lost,
+    /// Every channel is subscribed again. Channels without history may have lost messages in between.
+    Restored,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Health {
+    Delivering,
+    /// Why not, for people.
+    NotDelivering(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PublishError {
+    /// Nothing was sent; trying again later is safe.
+    #[error("publish to {channel} refused: the broker is not reachable")]
+    Unavailable { channel: ChannelName },
+    /// Sent, and no answer came: it may or may not have been delivered.
+    #[error("publish to {channel} unanswered by the broker")]
+    Unanswered { channel: ChannelName },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("subscribe to {channel} failed: {cause}")]
+pub struct SubscribeError {
+    pub channel: ChannelName,
+    pub cause: String,
+}
