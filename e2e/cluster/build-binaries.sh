@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Builds the gateway and the operator as static binaries: they run in an image that holds nothing else.
+# --where prints the directory they are in.
+. "$(dirname "$0")/lib.sh"
+
+TARGET=$(rustc -vV | sed -n 's/^host: //p')
+DIRECTORY=${CARGO_TARGET_DIR:-$REPO/target}/$TARGET/release
+
+if [ "${1:-}" = --where ]; then
+  echo "$DIRECTORY"
+  exit
+fi
+cd "$REPO"
+# The target is named although it is the host: only then do the flags spare build scripts and procedural macros.
+RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked --target "$TARGET" -p gateway -p operator
