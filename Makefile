@@ -1,0 +1,71 @@
+# Commands for people and for CI; `make` alone lists them. What they need beyond Rust and Go is installed
+# from Debian (e2e/cluster/install.sh) or built once into $(CACHE), which may be deleted at any time.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+CACHE := $(or $(PUSHCLUSTER_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/pushcluster)
+
+# The cluster of `up`, `down` and `e2e`. CONTEXT=name: one that kubectl knows already.
+NAME ?= dev
+CONTEXT ?=
+export CLUSTER := $(NAME)
+
+# A fresh clone, as CI has it, is warm when what cargo builds lies outside it, keyed by compiler.
+ifdef CI
+export CARGO_TARGET_DIR ?= $(CACHE)/target-$(shell rustc --version | cut -d' ' -f2)
+endif
+
+CARGO_DENY_VERSION := 0.20.2
+CARGO_DENY := $(CACHE)/cargo-deny-$(CARGO_DENY_VERSION)
+HELM = $$(. e2e/cluster/lib.sh && echo "$$BIN/helm")
+
+.PHONY: help
+help: ## this list
+	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)$$/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
+
+.PHONY: up
+up: ## a Kubernetes on this machine (or CONTEXT=name), the operator, a PushCluster, a message through it
+	@CONTEXT="$(CONTEXT)" e2e/cluster/make-up.sh
+
+.PHONY: down
+down: ## remove everything that `make up` made, and nothing else
+	@CONTEXT="$(CONTEXT)" e2e/cluster/down.sh
+
+.PHONY: test
+test: tools lint unit chart ## everything that a change must pass; what CI runs
+	@e2e/run.sh
+
+.PHONY: tools
+tools: ## install from Debian, and build into the cache, what the tests need
+	@e2e/cluster/install.sh
+	@e2e/cluster/build.sh
+
+.PHONY: lint
+lint: $(CARGO_DENY)/bin/cargo-deny ## format, clippy, shell scripts, licences and bans of dependencies
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- --deny warnings
+	git ls-files -z '*.sh' .ci/run | xargs -0 shellcheck --external-sources
+	$(CARGO_DENY)/bin/cargo-deny --log-level error check bans licenses sources
+
+# Without optimisation: it runs for a second, and compiles in a third of the time.
+$(CARGO_DENY)/bin/cargo-deny:
+	cargo install cargo-deny --version $(CARGO_DENY_VERSION) --locked --debug --root $(CARGO_DENY)
+
+.PHONY: unit
+unit: ## tests that need no cluster: pure parts, the gateway on real sockets and a real Redis, repository rules
+	cargo test --workspace --locked --no-fail-fast
+
+.PHONY: chart
+chart: ## the Helm chart, rendered and checked
+	HELM="$(HELM)" cargo test --locked -p e2e --test chart
+
+.PHONY: e2e
+e2e: ## the tests on a real cluster of two nodes, started for them and removed after
+	@e2e/run.sh
+
+.PHONY: bench
+bench: ## list the benches
+	cargo run --release -p bench

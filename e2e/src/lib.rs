@@ -1,0 +1,1 @@
+//! Drives a cluster from outside, as a user does.
