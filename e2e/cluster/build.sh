@@ -22,9 +22,9 @@ build() {
   local out=$1
   cd "$HERE/kubernetes"
   export CGO_ENABLED=0
-  go build -trimpath -ldflags "$(kube_ldflags)" -o "$out/" ./kube
-  go build -trimpath -ldflags '-s -w' -o "$out/" ./coredns
-  go build -trimpath -ldflags '-s -w' -o "$out/" helm.sh/helm/v3/cmd/helm
+  go build -v -trimpath -ldflags "$(kube_ldflags)" -o "$out/" ./kube
+  go build -v -trimpath -ldflags '-s -w' -o "$out/" ./coredns
+  go build -v -trimpath -ldflags '-s -w' -o "$out/" helm.sh/helm/v3/cmd/helm
   local program
   for program in "${KUBE_PROGRAMS[@]}"; do ln -s kube "$out/$program"; done
 }

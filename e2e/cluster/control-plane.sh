@@ -8,8 +8,7 @@ start_etcd() {
     --listen-client-urls "http://$LOCAL_ADDRESS:2379" --advertise-client-urls "http://$LOCAL_ADDRESS:2379" \
     --listen-peer-urls "http://$LOCAL_ADDRESS:2380" --initial-advertise-peer-urls "http://$LOCAL_ADDRESS:2380" \
     --initial-cluster "$CLUSTER=http://$LOCAL_ADDRESS:2380"
-  wait_for 30 "etcd" curl -fsS "http://$LOCAL_ADDRESS:2379/health"
-  alive_or_log etcd
+  answers etcd 30 curl -fsS "http://$LOCAL_ADDRESS:2379/health"
 }
 
 # Metadata of every finished request, so that tests can count an operator's writes.
@@ -40,8 +39,7 @@ start_apiserver() {
     --requestheader-username-headers X-Remote-User \
     --proxy-client-cert-file "$PKI/front-proxy-client.crt" --proxy-client-key-file "$PKI/front-proxy-client.key" \
     --audit-policy-file "$STATE/audit-policy.yaml" --audit-log-path "$AUDIT_LOG" --audit-log-maxsize 1000
-  wait_for 90 "the API server" kubectl get --raw /readyz
-  alive_or_log kube-apiserver
+  answers kube-apiserver 90 kubectl get --raw /readyz
 }
 
 # Started earlier, these two exit: their roles are not there yet.
@@ -58,9 +56,8 @@ start_controllers() {
     --kubeconfig "$STATE/kube-scheduler.kubeconfig" --bind-address "$LOCAL_ADDRESS" --leader-elect=false \
     --authentication-kubeconfig "$STATE/kube-scheduler.kubeconfig" \
     --authorization-kubeconfig "$STATE/kube-scheduler.kubeconfig"
-  wait_for 60 "the controller manager" kubectl -n default get serviceaccount default
-  alive_or_log kube-controller-manager
-  alive_or_log kube-scheduler
+  answers kube-controller-manager 60 kubectl -n default get serviceaccount default
+  answers kube-scheduler 30 curl -fsSk "https://$LOCAL_ADDRESS:10259/healthz"
 }
 
 ip address add "$API_ADDRESS/32" dev lo

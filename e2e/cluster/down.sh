@@ -110,18 +110,19 @@ take_down() {
   # The last cluster gives forwarding back.
   if [ -e "$STATE_ROOT/ip_forward" ] && ! compgen -G "$STATE_ROOT/*/processes" >/dev/null; then
     cat "$STATE_ROOT/ip_forward" >/proc/sys/net/ipv4/ip_forward
-    rm -f "$STATE_ROOT/ip_forward"
+    rm -rf "$STATE_ROOT/ip_forward" "$STATE_ROOT/buildah"
   fi
 }
 
 if [ "${2:-}" != --locked ]; then
   mkdir -p "$STATE_ROOT"
   exec 9>"$STATE_ROOT/$CLUSTER.lock"
-  flock -n 9 || die "cluster '$CLUSTER' is being started or stopped by another command"
+  flock -w 120 9 || die "cluster '$CLUSTER' is being started or stopped by another command"
+  end_orphaned_step
 fi
 if [ ! -e "$STATE" ]; then
   say "cluster '$CLUSTER' is not there"
   exit 0
 fi
-STEPS=1
+STEPS=${STEPS:-1}
 step "removing cluster '$CLUSTER'" take_down

@@ -50,8 +50,8 @@ node_containerd() { echo "$(node_state "$1")/containerd.sock"; }
 
 # ---- progress
 
-STEP_NUMBER=0
-STEPS=${STEPS:-0}
+STEP_NUMBER=${STEP_NUMBER:-0}
+STEPS=${STEPS:-}
 
 say() { printf '%s\n' "$*"; }
 die() {
@@ -61,29 +61,63 @@ die() {
 
 now_ms() { date +%s%3N; }
 
+# A killed script leaves its step running; the next one ends it before it touches anything.
+end_orphaned_step() {
+  local pid started
+  { read -r pid started <"$STATE_ROOT/steps/$CLUSTER.running"; } 2>/dev/null || return 0
+  [ "$(process_started "$pid")" != "$started" ] || kill -KILL -- "-$pid" 2>/dev/null || true
+  rm -f "$STATE_ROOT/steps/$CLUSTER.running"
+}
+
+# What a long step is doing, on one line that is written over; every minute a line where nobody can overwrite.
+show_progress() { # TITLE BEGUN LOG
+  local seconds=$((($(now_ms) - $2) / 1000)) doing
+  if [ -t 1 ]; then
+    doing=$(tail -c 300 "$3" | tr '\r' '\n' | grep -v '^ *$' | tail -n 1 | tr -dc '[:print:]' | cut -c1-40)
+    printf '\r[%2d/%d] %-46s %5d s  %-40s' "$STEP_NUMBER" "$STEPS" "$1" "$seconds" "$doing"
+  elif [ $((seconds / 60)) -gt "$MINUTES_SHOWN" ]; then
+    MINUTES_SHOWN=$((seconds / 60))
+    printf '\n        … %d min' "$MINUTES_SHOWN"
+  fi
+}
+
 # step TITLE COMMAND...: runs it with its output in a log, and says how long it took; on failure shows the log's end.
 step() {
-  local title=$1 log begun status=0 ms
+  local title=$1 log begun status=0 ms pid
   shift
-  STEP_NUMBER=$((STEP_NUMBER + 1))
+  STEP_NUMBER=$((STEP_NUMBER + 1)) MINUTES_SHOWN=0
   mkdir -p "$STATE_ROOT/steps"
   log=$STATE_ROOT/steps/$CLUSTER-$(printf %02d "$STEP_NUMBER").log
   begun=$(now_ms)
-  printf '[%2d/%d] %-44s ' "$STEP_NUMBER" "$STEPS" "$title"
-  # Not `if "$@"` or `||`: bash would switch `set -e` off inside the function.
-  set +e
-  (set -e; "$@") >"$log" 2>&1
-  status=$?
-  set -e
+  [ -t 1 ] || printf '[%2d/%d] %-46s' "$STEP_NUMBER" "$STEPS" "$title"
+  # A process group of its own, so that all of it can be ended together.
+  set -m
+  (set -e; "$@") >"$log" 2>&1 </dev/null 9>&- &
+  pid=$!
+  set +m
+  # shellcheck disable=SC2064  # this step's group, not that of the last one
+  trap "kill -TERM -- -$pid 2>/dev/null; exit 130" INT TERM
+  echo "$pid $(process_started "$pid")" >"$STATE_ROOT/steps/$CLUSTER.running"
+  while kill -0 "$pid" 2>/dev/null; do
+    pause
+    show_progress "$title" "$begun" "$log"
+  done
+  wait "$pid" || status=$?
+  trap - INT TERM
+  rm -f "$STATE_ROOT/steps/$CLUSTER.running"
   ms=$(($(now_ms) - begun))
+  [ ! -t 1 ] || printf '\r[%2d/%d] %-46s' "$STEP_NUMBER" "$STEPS" "$title"
   if [ "$status" -ne 0 ]; then
-    printf 'failed after %d.%d s\n' $((ms / 1000)) $((ms % 1000 / 100))
+    printf ' failed after %d.%d s\n' $((ms / 1000)) $((ms % 1000 / 100))
     tail -n 30 "$log" >&2
     printf 'error: %s failed; its whole output: %s; logs of the cluster: %s\n' "$title" "$log" "$LOGS" >&2
     exit "$status"
   fi
-  printf '%6d.%d s\n' $((ms / 1000)) $((ms % 1000 / 100))
+  printf ' %4d.%d s%-42s\n' $((ms / 1000)) $((ms % 1000 / 100)) ''
 }
+
+# The time between two looks at a fact; never a wait by itself.
+pause() { read -rt 0.2 <> <(:) || true; }
 
 # wait_for SECONDS WHAT COMMAND...: until the command succeeds; the deadline is an error that names WHAT.
 wait_for() {
@@ -95,8 +129,7 @@ wait_for() {
       "$@" >&2 || true
       return 1
     }
-    # The pause between two looks, not a wait: the fact decides.
-    read -rt 0.2 <> <(:) || true
+    pause
   done
 }
 
@@ -115,23 +148,31 @@ start() {
 
 running() {
   local pid started
-  read -r pid started <"$STATE/processes/$1" 2>/dev/null || return 1
+  { read -r pid started <"$STATE/processes/$1"; } 2>/dev/null || return 1
   [ -n "$started" ] && [ "$(process_started "$pid")" = "$started" ]
 }
 
-alive_or_log() {
-  running "$1" && return
-  tail -n 20 "$LOGS/$1.log" >&2
-  die "$1 ended while starting; its log: $LOGS/$1.log"
+# answers NAME SECONDS COMMAND...: waits until the started process does; one that ended is told at once.
+answers() {
+  local name=$1 seconds=$2
+  shift 2
+  wait_for "$seconds" "$name to answer" ended_or "$name" "$@" && running "$name" && return
+  tail -n 20 "$LOGS/$name.log" >&2
+  die "$name did not start; its log: $LOGS/$name.log"
+}
+ended_or() {
+  local name=$1
+  shift
+  ! running "$name" || "$@"
 }
 
-# stop NAME: asks, waits, then insists.
+# stop NAME: asks, waits a little (everything here is thrown away: nobody needs the API server's minute of draining), insists.
 stop() {
   local pid _started
   if running "$1"; then
     read -r pid _started <"$STATE/processes/$1"
     kill -TERM "$pid" 2>/dev/null || true
-    wait_for 20 "the end of $1" not running "$1" 2>/dev/null || kill -KILL "$pid" 2>/dev/null || true
+    wait_for 2 "the end of $1" not running "$1" 2>/dev/null || kill -KILL "$pid" 2>/dev/null || true
     wait_for 5 "the end of $1" not running "$1"
   fi
   rm -f "$STATE/processes/$1"

@@ -55,8 +55,7 @@ state = "$DIR/containerd-state"
       SystemdCgroup = false
 TOML
   start "$NODE-containerd" nsenter --net="/run/netns/$NETNS" containerd --config "$DIR/containerd.toml" --log-level warn
-  wait_for 30 "containerd of $NODE" ctr -a "$(node_containerd "$NODE")" version
-  alive_or_log "$NODE-containerd"
+  answers "$NODE-containerd" 30 ctr -a "$(node_containerd "$NODE")" version
 }
 
 # cgroup v1: a kubelet with a root of its own finds it only if it is there in every controller, and a new
@@ -138,6 +137,5 @@ start_containerd
 CLUSTER=$CLUSTER "$HERE/images.sh" pause coredns --node "$NODE"
 start_kubelet
 start_proxy
-wait_for 60 "registration of $NODE" kubectl get node "$NODE"
-alive_or_log "$NODE-kubelet"
-alive_or_log "$NODE-kube-proxy"
+answers "$NODE-kubelet" 60 kubectl get node "$NODE"
+answers "$NODE-kube-proxy" 30 in_node "$NODE" curl -fsS http://127.0.0.1:10249/healthz

@@ -43,8 +43,9 @@ start_names() {
 
 mkdir -p "$STATE_ROOT"
 exec 9>"$STATE_ROOT/$CLUSTER.lock"
-flock -n 9 || die "cluster '$CLUSTER' is being started or stopped by another command"
-STEPS=4
+flock -w 120 9 || die "cluster '$CLUSTER' is being started or stopped by another command"
+end_orphaned_step
+STEPS=${STEPS:-4}
 if healthy; then
   say "cluster '$CLUSTER' is already up"
   exit 0
@@ -52,6 +53,7 @@ fi
 [ ! -e "$STATE" ] || "$HERE/down.sh" "$CLUSTER" --locked
 ! ip route get "$SERVICE_DNS" 2>/dev/null | grep -q 'dev pc[0-9]' ||
   die "the addresses of cluster '$CLUSTER' are in use by another cluster: choose another name"
+"$HERE/build.sh" --is-built || die "Kubernetes is not built yet: run e2e/cluster/build.sh"
 step "network, keys and certificates" prepare
 step "control plane (etcd, API server, controllers)" "$HERE/control-plane.sh"
 step "two nodes (containerd, kubelet, kube-proxy)" start_nodes
