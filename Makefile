@@ -69,3 +69,24 @@ e2e: ## the tests on a real cluster of two nodes, started for them and removed a
 .PHONY: bench
 bench: ## list the benches
 	cargo run --release -p bench
+
+.PHONY: generate
+generate: ## write the files that come from code (the CRD in the chart)
+	cargo run -q -p operator -- crd > charts/pushcluster-operator/templates/crds/pushclusters.yaml
+
+.PHONY: binaries
+binaries: ## the gateway and the operator as static programs
+	e2e/cluster/build-binaries.sh
+
+# Where `make images` names its images, and what builds them: docker, podman or buildah.
+IMAGES ?= pushcluster
+TAG ?= dev
+BUILDER ?= docker
+
+.PHONY: images
+images: binaries ## container images of the gateway and the operator (IMAGES=registry/path TAG=… BUILDER=docker)
+	@programs=$$(e2e/cluster/build-binaries.sh --where); context=$$(mktemp -d); trap 'rm -rf "$$context"' EXIT; \
+	for program in gateway operator; do \
+	  cp "$$programs/$$program" "$$context/"; \
+	  $(BUILDER) build -t "$(IMAGES)/$$program:$(TAG)" -f "$$program/Dockerfile" "$$context"; \
+	done

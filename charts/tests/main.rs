@@ -29,13 +29,13 @@ fn helm_lint_finds_nothing() {
 fn a_wrong_value_is_refused_by_name() {
     let cases = [
         ("replcias=3", "replcias"),
-        ("image.repo=x", "repo"),
+        ("images.gatway=x", "gatway"),
         ("serviceAccount.nmae=x", "nmae"),
         ("resources.limit.memory=1Gi", "limit"),
         ("replicas=0", "replicas"),
         ("replicas=many", "replicas"),
         ("log.format=xml", "format"),
-        ("image.pullPolicy=Sometimes", "pullPolicy"),
+        ("images.pullPolicy=Sometimes", "pullPolicy"),
         ("watchNamespace=Not_A_Name", "watchNamespace"),
         ("adminPort=80", "adminPort"),
         (
@@ -57,10 +57,9 @@ fn a_wrong_value_is_refused_by_name() {
 fn values_reach_the_pod() {
     let deployment: Deployment = rendered(&[
         "replicas=3",
-        "image.repository=example.test/operator",
-        "image.tag=v7",
-        "gatewayImage=example.test/gateway:8",
-        "redisImage=example.test/redis:9",
+        "images.operator=example.test/operator:v7",
+        "images.gateway=example.test/gateway:8",
+        "images.redis=example.test/redis:9",
         "watchNamespace=pushing",
         "log.format=text",
         "adminPort=9191",

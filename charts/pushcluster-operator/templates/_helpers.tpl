@@ -38,14 +38,9 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 
+{{/* include "pushcluster-operator.image" (list . "gateway") */}}
 {{- define "pushcluster-operator.image" -}}
-{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
-{{- end -}}
-
-{{- define "pushcluster-operator.gatewayImage" -}}
-{{ .Values.gatewayImage | default (printf "pushcluster/gateway:%s" .Chart.AppVersion) }}
-{{- end -}}
-
-{{- define "pushcluster-operator.redisImage" -}}
-{{ .Values.redisImage | default (printf "pushcluster/redis:%s" .Chart.AppVersion) }}
+{{- $root := index . 0 -}}
+{{- $program := index . 1 -}}
+{{- index $root.Values.images $program | default (printf "pushcluster/%s:%s" $program $root.Chart.AppVersion) -}}
 {{- end -}}

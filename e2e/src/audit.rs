@@ -1,0 +1,128 @@
+//! What the API server wrote down about who changed what.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+
+use crate::cluster::AUDIT_LOG;
+
+/// A finished request that changes something, in one namespace, by one account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Write {
+    pub verb: String,
+    pub resource: String,
+    pub name: String,
+    pub subresource: String,
+    /// HTTP status; from 400 on, nothing was changed.
+    pub code: u16,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Line {
+    stage: String,
+    verb: String,
+    user: User,
+    object_ref: Option<ObjectRef>,
+    response_status: Option<ResponseStatus>,
+}
+
+#[derive(Deserialize)]
+struct User {
+    username: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct ObjectRef {
+    namespace: String,
+    resource: String,
+    subresource: String,
+    name: String,
+}
+
+#[derive(Deserialize)]
+struct ResponseStatus {
+    #[serde(default)]
+    code: u16,
+}
+
+const CHANGING: &[&str] = &["create", "update", "patch", "delete", "deletecollection"];
+/// Written all the time by anyone who leads or tells; they change nothing that a user owns.
+const NOT_COUNTED: &[&str] = &["events", "leases"];
+
+/// All writes so far of service accounts of `operator_namespace` to `namespace`, oldest first.
+pub fn operator_writes(operator_namespace: &str, namespace: &str) -> Result<Vec<Write>> {
+    let path: PathBuf = std::env::var_os(AUDIT_LOG)
+        .with_context(|| {
+            format!("{AUDIT_LOG} is not set: counting writes needs the API server's audit log")
+        })?
+        .into();
+    let text =
+        std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+    Ok(writes_in(
+        &text,
+        &format!("system:serviceaccount:{operator_namespace}:"),
+        namespace,
+    ))
+}
+
+fn writes_in(log: &str, account_prefix: &str, namespace: &str) -> Vec<Write> {
+    log.lines()
+        // The last line may be half written; everything else is an event.
+        .filter_map(|line| serde_json::from_str::<Line>(line).ok())
+        .filter(|line| line.stage == "ResponseComplete" && CHANGING.contains(&line.verb.as_str()))
+        .filter(|line| line.user.username.starts_with(account_prefix))
+        .filter_map(|line| {
+            let object = line.object_ref.unwrap_or_default();
+            let counts =
+                object.namespace == namespace && !NOT_COUNTED.contains(&object.resource.as_str());
+            counts.then(|| Write {
+                verb: line.verb,
+                resource: object.resource,
+                name: object.name,
+                subresource: object.subresource,
+                code: line.response_status.map_or(0, |status| status.code),
+            })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(user: &str, verb: &str, namespace: &str, resource: &str) -> String {
+        format!(
+            r#"{{"stage":"ResponseComplete","verb":"{verb}","user":{{"username":"{user}"}},"objectRef":{{"namespace":"{namespace}","resource":"{resource}","name":"demo"}},"responseStatus":{{"code":200}}}}"#
+        )
+    }
+
+    #[test]
+    fn only_the_accounts_changes_in_the_namespace_count() {
+        let us = "system:serviceaccount:system:operator";
+        let log = [
+            line(us, "patch", "here", "services"),
+            line(us, "get", "here", "services"),
+            line(us, "patch", "there", "services"),
+            line(us, "create", "here", "events"),
+            line(us, "update", "here", "leases"),
+            line("admin", "patch", "here", "services"),
+            line(us, "patch", "here", "services").replace("ResponseComplete", "RequestReceived"),
+            r#"{"stage":"Respon"#.to_owned(),
+        ]
+        .join("\n");
+        let expected = Write {
+            verb: "patch".into(),
+            resource: "services".into(),
+            name: "demo".into(),
+            subresource: String::new(),
+            code: 200,
+        };
+        assert_eq!(
+            writes_in(&log, "system:serviceaccount:system:", "here"),
+            [expected]
+        );
+    }
+}
