@@ -1,9 +1,10 @@
 //! The keys, their units and their defaults. What a value must satisfy is in [`Config::problems`].
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The whole file.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Config {
     pub listen: Listen,
@@ -19,17 +20,25 @@ pub struct Config {
 }
 
 /// Where the gateway listens. `host:port`; port 0 takes any free port and prints it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Listen {
     /// WebSocket clients, the HTTP API and the page at `/`.
     pub clients: String,
     /// `/metrics`, `/live`, `/ready`. Never reachable from outside the cluster.
     pub admin: String,
+    /// Web pages whose scripts may connect, as browsers write them in `Origin`: `https://example.com`.
+    /// Empty: any. A client proves who it is with a token that it was given, never with a cookie that a
+    /// browser adds by itself, so a foreign page gains nothing by connecting. Clients that send no
+    /// `Origin` are no browsers and pass.
+    pub allowed_origins: Vec<String>,
+    /// Whether `/` serves the page to try things out. Unset: yes with the memory broker, no with another.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub page: Option<bool>,
 }
 
 /// Who this node is among the others.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Node {
     /// Unique among the nodes of one broker; the pod's name in Kubernetes. Empty: a random one.
@@ -37,7 +46,7 @@ pub struct Node {
 }
 
 /// Who may connect.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Auth {
     /// Whether a connection without a token may stay, as nobody in particular.
@@ -48,7 +57,7 @@ pub struct Auth {
 }
 
 /// Who may use the HTTP API.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Api {
     /// File with one API key a line; blank lines and lines that begin with `#` do not count.
@@ -57,15 +66,17 @@ pub struct Api {
 }
 
 /// How messages reach the other nodes.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Broker {
+    /// `memory` or `redis`.
     pub kind: BrokerKind,
     /// Read when `kind` is `redis`.
     pub redis: Redis,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// What carries messages between nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum BrokerKind {
     /// This process alone; nothing leaves it.
@@ -75,7 +86,8 @@ pub enum BrokerKind {
     Redis,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// Which Redis, and how long to wait for it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Redis {
     /// `redis://host:port/database`. A password in the URL is refused: it would end up in logs and `ps`.
@@ -93,22 +105,28 @@ pub struct Redis {
 }
 
 /// Caps on everything a client can grow. Reaching one has a named outcome and a metric.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Limits {
+    /// WebSocket connections of this node; one more is answered 503. Above 80 % the node is not ready.
     pub max_connections: u32,
     /// One WebSocket message, after reassembly (close code 1009 above it).
     pub max_message_bytes: u32,
+    /// Subscriptions of one connection; one more is answered with an error message.
     pub max_channels_per_connection: u32,
     /// Bytes that wait for one client that does not read (close code 3008 above it).
     pub max_outbox_bytes: u32,
-    /// Handshakes under way at once; more are answered 503.
+    /// TCP connections that are not, or not yet, a WebSocket: handshakes under way and callers of the
+    /// HTTP API. One more is answered 503.
     pub max_handshakes: u32,
     /// From the TCP accept to the end of the HTTP request head.
     pub handshake_timeout_seconds: u32,
+    /// The body of one HTTP API request (413 above it).
+    pub max_request_bytes: u32,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// How a dead or useless connection is found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Heartbeat {
     /// A WebSocket ping after this long without one; the next one unanswered closes the connection.
@@ -117,7 +135,8 @@ pub struct Heartbeat {
     pub idle_seconds: u32,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// How the process ends.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Drain {
     /// From SIGTERM to the end of the process, at most.
@@ -126,22 +145,26 @@ pub struct Drain {
     pub connections_per_second: u32,
 }
 
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+/// The threads that own sockets.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Engine {
     /// Threads that own sockets. 0: one for each core.
     pub shards: u32,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// What is logged, to standard error.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Log {
     /// A level, or a filter as in `info,gateway::broker=debug`.
     pub filter: String,
+    /// `text` or `json`.
     pub format: LogFormat,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// How a log line is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum LogFormat {
     /// For people.
@@ -153,13 +176,21 @@ pub enum LogFormat {
 
 impl Default for Listen {
     fn default() -> Self {
-        Listen { clients: "127.0.0.1:8080".into(), admin: "127.0.0.1:9090".into() }
+        Listen {
+            clients: "127.0.0.1:8080".into(),
+            admin: "127.0.0.1:9090".into(),
+            allowed_origins: Vec::new(),
+            page: None,
+        }
     }
 }
 
 impl Default for Auth {
     fn default() -> Self {
-        Auth { anonymous: true, hs256_key_file: String::new() }
+        Auth {
+            anonymous: true,
+            hs256_key_file: String::new(),
+        }
     }
 }
 
@@ -185,24 +216,34 @@ impl Default for Limits {
             max_outbox_bytes: 1 << 20,
             max_handshakes: 1_024,
             handshake_timeout_seconds: 10,
+            max_request_bytes: 4 << 20,
         }
     }
 }
 
 impl Default for Heartbeat {
     fn default() -> Self {
-        Heartbeat { ping_seconds: 30, idle_seconds: 300 }
+        Heartbeat {
+            ping_seconds: 30,
+            idle_seconds: 300,
+        }
     }
 }
 
 impl Default for Drain {
     fn default() -> Self {
-        Drain { deadline_seconds: 30, connections_per_second: 500 }
+        Drain {
+            deadline_seconds: 30,
+            connections_per_second: 500,
+        }
     }
 }
 
 impl Default for Log {
     fn default() -> Self {
-        Log { filter: "info".into(), format: LogFormat::Text }
+        Log {
+            filter: "info".into(),
+            format: LogFormat::Text,
+        }
     }
 }

@@ -3,9 +3,42 @@
 //! Both programs link this crate, so they cannot disagree about a key. Every key has a default, so an
 //! empty file is a working single-node gateway. Units are part of the key (`…Seconds`, `…Bytes`).
 //! The crate reads no file, no environment and no clock: text in, [`Config`] or a list of [`Problem`]s out.
+//!
+//! ```text
+//! text ─▶ tree (places) ─▶ parse: each key against keys (from the types' schema) ─▶ Config ─▶ rules
+//!                             ▲ overrides: environment, flags                        every step: Problems
+//! ```
 
 mod config;
+mod environment;
+mod keys;
 mod parse;
+mod problem;
+mod reference;
+mod rules;
+mod tree;
 
 pub use config::*;
-pub use parse::{Override, Problem, parse};
+pub use environment::overrides_from_environment;
+pub use keys::{Key, Kind, keys};
+pub use parse::parse;
+pub use problem::{Override, Place, Problem};
+pub use reference::reference;
+
+impl Config {
+    /// The whole configuration as the YAML that [`parse`] reads back.
+    #[must_use]
+    pub fn to_yaml(&self) -> String {
+        serde_yaml::to_string(self).expect("a configuration is maps, lists, texts and numbers")
+    }
+
+    /// The keys in which `self` is not the default, with their values, in the order of the file.
+    #[must_use]
+    pub fn differences(&self) -> Vec<(String, String)> {
+        let (own, default) = (keys::values(self), keys::values(&Config::default()));
+        own.into_iter()
+            .filter(|(path, value)| !default.contains(&(path.clone(), value.clone())))
+            .map(|(path, value)| (path, value.to_string()))
+            .collect()
+    }
+}

@@ -1,0 +1,217 @@
+//! Texts as people write them, and the exact lines they see.
+
+use super::*;
+use crate::{BrokerKind, LogFormat};
+
+/// Every line that a person sees for `text` and `overrides` (`path=value`), or `good`.
+fn lines(text: &str, overrides: &[&str]) -> Vec<String> {
+    let overrides: Vec<Override> = overrides
+        .iter()
+        .map(|pair| {
+            let (path, value) = pair.split_once('=').unwrap();
+            Override {
+                path: path.into(),
+                value: value.into(),
+                source: format!("flag --set {path}"),
+            }
+        })
+        .collect();
+    match parse(text, &overrides) {
+        Ok(_) => vec!["good".into()],
+        Err(problems) => problems
+            .iter()
+            .map(|p| p.in_file("g.yaml").to_string())
+            .collect(),
+    }
+}
+
+#[test]
+fn mistakes_in_a_file() {
+    #[rustfmt::skip]
+    let table: &[(&str, &str)] = &[
+        ("", "good"),
+        ("# nothing\n", "good"),
+        ("limits:\n", "good"),
+        ("{}", "good"),
+        ("listen: {page: null}", "good"),
+        ("node: {name: 123}", "good"),
+        // Syntax and shape.
+        ("limits", "g.yaml:1:1: expected `key: value` lines, found limits"),
+        ("- a\n", "g.yaml:1:1: expected `key: value` lines, found a list"),
+        ("limits: 5", "g.yaml:1:9: limits: expected keys below it (handshakeTimeoutSeconds, maxChannelsPerConnection, maxConnections, maxHandshakes, maxMessageBytes, maxOutboxBytes, maxRequestBytes), found 5"),
+        ("a: 1\n---\nb: 2\n", "g.yaml:2:1: a second document begins here; only one is read"),
+        ("limits: &x\n  maxConnections: 1\n", "g.yaml:2:3: anchors (&) and aliases (*) are not read; write the value"),
+        ("limits: !!map {}\n", "g.yaml:1:15: tags (!) are not read; write the plain value"),
+        ("a: [[[[[[[[[[1]]]]]]]]]]", "g.yaml:1:12: nested deeper than any key goes"),
+        // Keys.
+        ("limits:\n  maxConections: 5\n", "g.yaml:2:3: limits.maxConections: unknown key; did you mean maxConnections?"),
+        ("limits:\n  max_connections: 5\n", "g.yaml:2:3: limits.max_connections: unknown key; did you mean maxConnections?"),
+        ("heartbeat:\n  ping: 30\n", "g.yaml:2:3: heartbeat.ping: unknown key; did you mean pingSeconds? The unit is part of the key"),
+        ("maxConnections: 5\n", "g.yaml:1:1: maxConnections: unknown key here; did you mean limits.maxConnections?"),
+        ("log:\n  colour: red\n", "g.yaml:2:3: log.colour: unknown key; known here: filter, format"),
+        ("limits:\n  maxConnections: 5\n  maxConnections: 6\n", "g.yaml:3:3: limits.maxConnections: written twice; the first is on line 2"),
+        // Units and types.
+        ("heartbeat:\n  pingSeconds: 30s\n", "g.yaml:2:16: heartbeat.pingSeconds: expected a whole number of seconds: write 30, not 30s"),
+        ("heartbeat:\n  idleSeconds: 5m\n", "g.yaml:2:16: heartbeat.idleSeconds: expected a whole number of seconds: write 300, not 5m"),
+        ("heartbeat:\n  idleSeconds: 500ms\n", "g.yaml:2:16: heartbeat.idleSeconds: expected a whole number of seconds, found 500ms"),
+        ("limits: {maxMessageBytes: 1Mi}", "g.yaml:1:27: limits.maxMessageBytes: expected a whole number of bytes: write 1048576, not 1Mi"),
+        ("limits: {maxConnections: 10_000}", "g.yaml:1:26: limits.maxConnections: expected a whole number: write 10000, not 10_000"),
+        ("limits: {maxConnections: 10k}", "g.yaml:1:26: limits.maxConnections: expected a whole number, found 10k"),
+        ("limits: {maxConnections: -1}", "g.yaml:1:26: limits.maxConnections: expected a whole number, found -1"),
+        ("limits: {maxConnections: 1.5}", "g.yaml:1:26: limits.maxConnections: expected a whole number, found 1.5"),
+        ("limits: {maxConnections: \"5\"}", "g.yaml:1:26: limits.maxConnections: expected a whole number: write 5 without quotes"),
+        ("limits: {maxConnections: 5000000000}", "g.yaml:1:26: limits.maxConnections: expected a whole number up to 4294967295, found 5000000000"),
+        ("limits: {maxConnections: }", "g.yaml:1:24: limits.maxConnections: has no value; leave the line out for the default, 10000"),
+        ("limits: {maxConnections: [1]}", "g.yaml:1:26: limits.maxConnections: expected a whole number, found a list"),
+        ("auth: {anonymous: yes}", "g.yaml:1:19: auth.anonymous: expected true or false, found yes"),
+        ("broker: {kind: Redis}", "g.yaml:1:16: broker.kind: expected memory or redis, found Redis"),
+        ("log: {format: [json]}", "g.yaml:1:15: log.format: expected text or json, found a list"),
+        ("listen: {allowedOrigins: https://a}", "g.yaml:1:26: listen.allowedOrigins: expected a list of texts, found https://a"),
+        ("node: {name: {a: b}}", "g.yaml:1:14: node.name: expected text, found keys below it"),
+        // Rules.
+        ("limits:\n  maxConnections: 0\n", "g.yaml:2:19: limits.maxConnections: must be at least 1"),
+        ("limits:\n  maxMessageBytes: 2097152\n", "g.yaml:2:20: limits.maxMessageBytes: limits.maxMessageBytes (2097152) must not be above limits.maxOutboxBytes (1048576)"),
+        ("heartbeat:\n  idleSeconds: 10\n", "g.yaml:2:16: heartbeat.idleSeconds: heartbeat.pingSeconds (30) must not be above heartbeat.idleSeconds (10)"),
+        ("listen:\n  clients: 8080\n", "g.yaml:2:12: listen.clients: \"8080\" is not host:port, as in 0.0.0.0:8080"),
+        ("listen:\n  clients: \":8080\"\n", "g.yaml:2:12: listen.clients: \":8080\" is not host:port, as in 0.0.0.0:8080"),
+        ("listen:\n  clients: \"[::]:8080\"\n", "good"),
+        ("listen:\n  clients: \"::1:8080\"\n", "g.yaml:2:12: listen.clients: \"::1:8080\" is not host:port, as in 0.0.0.0:8080"),
+        ("listen:\n  clients: localhost:99999\n", "g.yaml:2:12: listen.clients: \"localhost:99999\" is not host:port, as in 0.0.0.0:8080"),
+        ("listen:\n  clients: 127.0.0.1:9090\n", "g.yaml:2:12: listen.clients: the same address as the other one"),
+        ("listen: {allowedOrigins: [https://a/b]}", "g.yaml:1:26: listen.allowedOrigins: \"https://a/b\" is not an origin: scheme://host, no path, no *"),
+        ("auth:\n  anonymous: false\n", "g.yaml:2:14: auth.anonymous: nobody could connect: anonymous is false and there is no hs256KeyFile"),
+        ("broker:\n  redis:\n    url: http://x\n", "good"),
+        ("broker:\n  kind: redis\n  redis:\n    url: http://x\n", "g.yaml:4:10: broker.redis.url: is not redis://host:port/database"),
+        ("broker:\n  kind: redis\n  redis:\n    url: redis://me:secret@h:1/0\n", "g.yaml:4:10: broker.redis.url: has a user or password in it, which would end up in logs; use broker.redis.username and broker.redis.passwordFile"),
+        ("broker: {kind: redis, redis: {url: 'redis://h:6379/x'}}", "g.yaml:1:36: broker.redis.url: must end in a database number, as in redis://redis:6379/0"),
+        ("broker: {kind: redis, redis: {probeSeconds: 0}}", "g.yaml:1:45: broker.redis.probeSeconds: must be at least 1"),
+        ("node: {name: a b}", "g.yaml:1:14: node.name: must be at most 128 letters, digits, '-', '_' and '.'"),
+        ("engine: {shards: 5000}", "g.yaml:1:18: engine.shards: must be at most 1024"),
+        ("drain: {deadlineSeconds: 0}", "g.yaml:1:26: drain.deadlineSeconds: must be at least 1"),
+    ];
+    let wrong: Vec<_> = table
+        .iter()
+        .map(|(text, expected)| (lines(text, &[]), vec![(*expected).to_owned()], text))
+        .filter(|(found, expected, _)| found != expected)
+        .collect();
+    assert!(wrong.is_empty(), "found, expected, text: {wrong:#?}");
+}
+
+#[test]
+fn syntax_errors_name_the_line() {
+    for (text, line) in [
+        ("a: [1,\nb: 2", 2),
+        ("limits:\n\tmaxConnections: 5", 2),
+        ("a: 'x", 1),
+    ] {
+        let problems = parse(text, &[]).unwrap_err();
+        assert_eq!(problems.len(), 1, "{text}: {problems:?}");
+        assert!(
+            problems[0].message.starts_with("not YAML: "),
+            "{text}: {problems:?}"
+        );
+        let Place::File { line: found, .. } = problems[0].place else {
+            panic!("{problems:?}")
+        };
+        assert!(found >= line, "{text}: {problems:?}");
+    }
+}
+
+#[test]
+fn every_mistake_is_reported_and_none_that_only_follows_from_another() {
+    let text = "\
+listen:
+  clients: nowhere
+heartbeat:
+  pingSeconds: 10m
+  idleSeconds: 60
+limits:
+  maxConnections: 0
+  maxConections: 7
+broker:
+  kind: redis
+  redis:
+    url: redis://:hunter2@redis:6379
+";
+    assert_eq!(
+        lines(text, &["drain.deadlineSeconds=0", "log.level=debug"]),
+        [
+            "g.yaml:2:12: listen.clients: \"nowhere\" is not host:port, as in 0.0.0.0:8080",
+            "g.yaml:4:16: heartbeat.pingSeconds: expected a whole number of seconds: write 600, not 10m",
+            "g.yaml:7:19: limits.maxConnections: must be at least 1",
+            "g.yaml:8:3: limits.maxConections: unknown key; did you mean maxConnections?",
+            "g.yaml:12:10: broker.redis.url: has a user or password in it, which would end up in logs; use broker.redis.username and broker.redis.passwordFile",
+            "flag --set log.level: log.level: unknown key; known here: filter, format",
+            "flag --set drain.deadlineSeconds: drain.deadlineSeconds: must be at least 1",
+        ]
+    );
+}
+
+#[test]
+fn overrides_win_and_the_later_one_over_the_earlier() {
+    let set = |path: &str, value: &str| Override {
+        path: path.into(),
+        value: value.into(),
+        source: "flag".into(),
+    };
+    let config = parse(
+        "limits: {maxConnections: 1}\nlog: {format: text}\n",
+        &[
+            set("limits.maxConnections", "2"),
+            set("limits.maxConnections", "3"),
+            set("log.format", "json"),
+            set("node.name", ""),
+            set("listen.allowedOrigins", "https://a, https://b"),
+            set("listen.page", "false"),
+            set("broker.kind", "redis"),
+        ],
+    )
+    .unwrap();
+    assert_eq!(config.limits.max_connections, 3);
+    assert_eq!(config.log.format, LogFormat::Json);
+    assert_eq!(config.listen.allowed_origins, ["https://a", "https://b"]);
+    assert_eq!(config.listen.page, Some(false));
+    assert_eq!(config.broker.kind, BrokerKind::Redis);
+    for (pair, expected) in [
+        (
+            "limits=5",
+            "flag --set limits: limits: set a key below it: handshakeTimeoutSeconds, maxChannelsPerConnection, maxConnections, maxHandshakes, maxMessageBytes, maxOutboxBytes, maxRequestBytes",
+        ),
+        (
+            "limits.maxConnections=5k",
+            "flag --set limits.maxConnections: limits.maxConnections: expected a whole number, found 5k",
+        ),
+        (
+            "limits.maxConnections=",
+            "flag --set limits.maxConnections: limits.maxConnections: has no value; leave the line out for the default, 10000",
+        ),
+    ] {
+        assert_eq!(lines("", &[pair]), [expected]);
+    }
+}
+
+#[test]
+fn what_is_written_is_read_back() {
+    let mut config = Config::default();
+    assert_eq!(parse(&config.to_yaml(), &[]).unwrap(), config);
+    assert_eq!(config.differences(), []);
+    config.listen.page = Some(false);
+    config.listen.allowed_origins = vec!["https://example.com".into()];
+    config.node.name = "on".into();
+    config.auth.hs256_key_file = "/etc/keys/jwt".into();
+    config.broker.kind = BrokerKind::Redis;
+    config.limits.max_connections = 7;
+    assert_eq!(parse(&config.to_yaml(), &[]).unwrap(), config);
+    assert_eq!(
+        config.differences(),
+        [
+            ("auth.hs256KeyFile", "\"/etc/keys/jwt\""),
+            ("broker.kind", "\"redis\""),
+            ("limits.maxConnections", "7"),
+            ("listen.allowedOrigins", "[\"https://example.com\"]"),
+            ("listen.page", "false"),
+            ("node.name", "\"on\""),
+        ]
+        .map(|(path, value)| (path.to_owned(), value.to_owned()))
+    );
+}

@@ -1,0 +1,70 @@
+//! The reference of all keys, in Markdown, made from the types.
+
+use std::fmt::Write;
+
+use crate::keys::{Kind, keys};
+
+/// `docs/gateway-config.md`.
+#[must_use]
+pub fn reference() -> String {
+    let mut text = String::from(
+        "# The gateway's configuration\n\n\
+         <!-- Made from gateway-config/src/config.rs: UPDATE_DOCS=1 cargo test -p gateway-config -->\n\n\
+         One YAML file (`gateway --config FILE`, or `PUSHCLUSTER_CONFIG`). Every key may be left out. A key\n\
+         is also an environment variable (`limits.maxConnections` is `PUSHCLUSTER__LIMITS__MAX_CONNECTIONS`)\n\
+         and a flag (`--set limits.maxConnections=5`); a flag wins over the environment, the environment over\n\
+         the file. A list is separated by commas there. `gateway check FILE` explains every mistake in a file.\n",
+    );
+    for key in keys() {
+        let doc = key.doc.replace('\n', " ");
+        if key.kind == Kind::Section {
+            let _ = write!(
+                text,
+                "\n## {}\n\n{doc}\n\n| key | takes | default | |\n|---|---|---|---|\n",
+                key.path
+            );
+            continue;
+        }
+        let takes = match &key.kind {
+            Kind::Number if key.name().ends_with("Seconds") => "seconds".to_owned(),
+            Kind::Number if key.name().ends_with("Bytes") => "bytes".to_owned(),
+            Kind::Number => "number".to_owned(),
+            Kind::Flag => "`true`, `false`".to_owned(),
+            Kind::Text => "text".to_owned(),
+            Kind::Texts => "list of texts".to_owned(),
+            Kind::OneOf(words) => format!("`{}`", words.join("`, `")),
+            Kind::Section => continue,
+        };
+        let default = match &key.default {
+            serde_json::Value::Null => "unset".to_owned(),
+            other => format!("`{other}`"),
+        };
+        let doc = doc.replace('|', "\\|");
+        let _ = writeln!(text, "| `{}` | {takes} | {default} | {doc} |", key.path);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_committed_reference_is_made_from_the_types() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/gateway-config.md");
+        let made = super::reference();
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(path, &made).unwrap();
+        }
+        let committed = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(
+            committed == made,
+            "{path} is stale: UPDATE_DOCS=1 cargo test -p gateway-config"
+        );
+    }
+
+    #[test]
+    fn every_key_is_explained() {
+        for key in crate::keys() {
+            assert!(!key.doc.is_empty(), "{} has no doc comment", key.path);
+        }
+    }
+}

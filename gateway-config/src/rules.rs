@@ -1,0 +1,215 @@
+//! What the values must satisfy, beyond their types: one function a section.
+
+use crate::{BrokerKind, Config};
+
+/// A rule that a configuration breaks.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Broken {
+    /// The keys it is about; the mistake is shown at the first one that somebody wrote.
+    pub(crate) paths: Vec<&'static str>,
+    pub(crate) message: String,
+}
+
+/// More would ask one socket to hold what a node's memory holds.
+const MAX_MESSAGE_BYTES: u32 = 64 << 20;
+/// Shards are numbered in 16 bits, and more threads than this help on no machine.
+const MAX_SHARDS: u32 = 1_024;
+
+pub(crate) fn broken(config: &Config) -> Vec<Broken> {
+    let mut rules = Rules(Vec::new());
+    listen(config, &mut rules);
+    access(config, &mut rules);
+    broker(config, &mut rules);
+    limits(config, &mut rules);
+    times(config, &mut rules);
+    rules.0
+}
+
+struct Rules(Vec<Broken>);
+
+impl Rules {
+    fn say(&mut self, paths: &[&'static str], message: impl Into<String>) {
+        self.0.push(Broken {
+            paths: paths.to_vec(),
+            message: message.into(),
+        });
+    }
+
+    fn at_least_one(&mut self, path: &'static str, value: u32) {
+        if value == 0 {
+            self.say(&[path], "must be at least 1");
+        }
+    }
+
+    /// `small` must not be above `large`; each is a path and its value.
+    fn ordered(&mut self, small: (&'static str, u32), large: (&'static str, u32)) {
+        if small.1 > large.1 {
+            let message = format!(
+                "{} ({}) must not be above {} ({})",
+                small.0, small.1, large.0, large.1
+            );
+            self.say(&[small.0, large.0], message);
+        }
+    }
+}
+
+fn listen(config: &Config, rules: &mut Rules) {
+    let listen = &config.listen;
+    for (path, address) in [
+        ("listen.clients", &listen.clients),
+        ("listen.admin", &listen.admin),
+    ] {
+        if split_address(address).is_none() {
+            rules.say(
+                &[path],
+                format!("{address:?} is not host:port, as in 0.0.0.0:8080"),
+            );
+        }
+    }
+    if listen.clients == listen.admin && !listen.admin.ends_with(":0") {
+        rules.say(
+            &["listen.admin", "listen.clients"],
+            "the same address as the other one",
+        );
+    }
+    for origin in &listen.allowed_origins {
+        let host = origin
+            .split_once("://")
+            .filter(|(scheme, _)| !scheme.is_empty());
+        if !host.is_some_and(|(_, host)| !host.is_empty() && !host.contains(['/', '*', ' '])) {
+            let message = format!("{origin:?} is not an origin: scheme://host, no path, no *");
+            rules.say(&["listen.allowedOrigins"], message);
+        }
+    }
+    let name = &config.node.name;
+    if name.len() > 128
+        || !name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+    {
+        let message = "must be at most 128 letters, digits, '-', '_' and '.'";
+        rules.say(&["node.name"], message);
+    }
+}
+
+/// `host:port` with brackets around an IPv6 address (RFC 3986 section 3.2.2).
+fn split_address(address: &str) -> Option<(&str, u16)> {
+    let (host, port) = address.rsplit_once(':')?;
+    let bare = host
+        .strip_prefix('[')
+        .map_or(host, |rest| rest.trim_end_matches(']'));
+    let good = if host.starts_with('[') {
+        host.ends_with(']') && bare.parse::<std::net::Ipv6Addr>().is_ok()
+    } else {
+        !host.is_empty() && !host.contains([':', '/', ' ', '@'])
+    };
+    // `u16::parse` takes a leading plus.
+    let digits = port.bytes().all(|b| b.is_ascii_digit());
+    good.then_some(())?;
+    digits
+        .then(|| port.parse().ok().map(|port| (host, port)))
+        .flatten()
+}
+
+fn access(config: &Config, rules: &mut Rules) {
+    if !config.auth.anonymous && config.auth.hs256_key_file.is_empty() {
+        let message = "nobody could connect: anonymous is false and there is no hs256KeyFile";
+        rules.say(&["auth.anonymous", "auth.hs256KeyFile"], message);
+    }
+    if config.log.filter.trim().is_empty() {
+        rules.say(&["log.filter"], "is empty; write off to log nothing");
+    }
+}
+
+fn broker(config: &Config, rules: &mut Rules) {
+    if config.broker.kind == BrokerKind::Memory {
+        return;
+    }
+    let redis = &config.broker.redis;
+    if let Err(message) = redis_url(&redis.url) {
+        rules.say(&["broker.redis.url"], message);
+    }
+    if redis.key_prefix.len() > 64 || redis.key_prefix.chars().any(|c| c.is_control() || c == ' ') {
+        rules.say(
+            &["broker.redis.keyPrefix"],
+            "must be at most 64 bytes without spaces",
+        );
+    }
+    rules.at_least_one("broker.redis.timeoutSeconds", redis.timeout_seconds);
+    rules.at_least_one("broker.redis.probeSeconds", redis.probe_seconds);
+}
+
+/// The messages never repeat the URL: it may hold a password.
+fn redis_url(url: &str) -> Result<(), &'static str> {
+    let Some(rest) = url.strip_prefix("redis://") else {
+        return Err(if url.starts_with("rediss://") {
+            "rediss:// (TLS) is not supported yet"
+        } else {
+            "is not redis://host:port/database"
+        });
+    };
+    if rest.contains('@') {
+        return Err("has a user or password in it, which would end up in logs; \
+                    use broker.redis.username and broker.redis.passwordFile");
+    }
+    let (address, database) = rest.split_once('/').unwrap_or((rest, ""));
+    if split_address(address).is_none_or(|(_, port)| port == 0) {
+        return Err("is not redis://host:port/database");
+    }
+    if !database.is_empty() && database.parse::<u8>().is_err() {
+        return Err("must end in a database number, as in redis://redis:6379/0");
+    }
+    Ok(())
+}
+
+fn limits(config: &Config, rules: &mut Rules) {
+    let limits = &config.limits;
+    for (path, value) in [
+        ("limits.maxConnections", limits.max_connections),
+        ("limits.maxMessageBytes", limits.max_message_bytes),
+        (
+            "limits.maxChannelsPerConnection",
+            limits.max_channels_per_connection,
+        ),
+        ("limits.maxOutboxBytes", limits.max_outbox_bytes),
+        ("limits.maxHandshakes", limits.max_handshakes),
+        (
+            "limits.handshakeTimeoutSeconds",
+            limits.handshake_timeout_seconds,
+        ),
+        ("limits.maxRequestBytes", limits.max_request_bytes),
+    ] {
+        rules.at_least_one(path, value);
+    }
+    let message = ("limits.maxMessageBytes", limits.max_message_bytes);
+    if message.1 > MAX_MESSAGE_BYTES {
+        rules.say(
+            &[message.0],
+            format!("must be at most {MAX_MESSAGE_BYTES} (64 MiB)"),
+        );
+    }
+    // Otherwise the largest allowed message would disconnect everyone who gets it.
+    rules.ordered(message, ("limits.maxOutboxBytes", limits.max_outbox_bytes));
+    rules.ordered(
+        message,
+        ("limits.maxRequestBytes", limits.max_request_bytes),
+    );
+    if config.engine.shards > MAX_SHARDS {
+        rules.say(&["engine.shards"], format!("must be at most {MAX_SHARDS}"));
+    }
+}
+
+fn times(config: &Config, rules: &mut Rules) {
+    let (ping, idle) = (config.heartbeat.ping_seconds, config.heartbeat.idle_seconds);
+    rules.at_least_one("heartbeat.pingSeconds", ping);
+    rules.at_least_one("heartbeat.idleSeconds", idle);
+    rules.ordered(
+        ("heartbeat.pingSeconds", ping),
+        ("heartbeat.idleSeconds", idle),
+    );
+    rules.at_least_one("drain.deadlineSeconds", config.drain.deadline_seconds);
+    rules.at_least_one(
+        "drain.connectionsPerSecond",
+        config.drain.connections_per_second,
+    );
+}
