@@ -8,10 +8,9 @@ MAKEFLAGS += --no-print-directory
 
 CACHE := $(or $(PUSHCLUSTER_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/pushcluster)
 
-# The cluster of `up`, `down` and `e2e`. CONTEXT=name: one that kubectl knows already.
-NAME ?= dev
+# The cluster: dev for `up` and `down`, test for `e2e`, unless NAME says otherwise. CONTEXT=name: one that kubectl knows.
+NAME ?=
 CONTEXT ?=
-export CLUSTER := $(NAME)
 
 # A fresh clone, as CI has it, is warm when what cargo builds lies outside it, keyed by compiler.
 ifdef CI
@@ -24,30 +23,33 @@ HELM = $$(. e2e/cluster/lib.sh && echo "$$BIN/helm")
 
 .PHONY: help
 help: ## this list
-	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)$$/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
+	@sed -n 's/^\([a-z][a-z0-9-]*\):.*## \(.*\)$$/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
 
 .PHONY: up
 up: ## a Kubernetes on this machine (or CONTEXT=name), the operator, a PushCluster, a message through it
-	@CONTEXT="$(CONTEXT)" e2e/cluster/make-up.sh
+	@CLUSTER=$(or $(NAME),dev) CONTEXT=$(CONTEXT) e2e/cluster/make-up.sh
 
 .PHONY: down
 down: ## remove everything that `make up` made, and nothing else
-	@CONTEXT="$(CONTEXT)" e2e/cluster/down.sh
+	@e2e/cluster/down.sh $(or $(NAME),dev)
 
 .PHONY: test
-test: tools lint unit chart ## everything that a change must pass; what CI runs
-	@e2e/run.sh
+test: tools lint unit chart e2e ## everything that a change must pass; what CI runs
+	@echo "make test: lints, unit and process tests, chart tests and e2e tests passed"
 
 .PHONY: tools
 tools: ## install from Debian, and build into the cache, what the tests need
 	@e2e/cluster/install.sh
+	@e2e/cluster/build.sh --is-built || echo "building Kubernetes, CoreDNS and Helm, once: 5 to 30 minutes"
 	@e2e/cluster/build.sh
 
+# Clippy's --all-targets leaves out what `cargo test` leaves out, so these two are named.
 .PHONY: lint
 lint: $(CARGO_DENY)/bin/cargo-deny ## format, clippy, shell scripts, licences and bans of dependencies
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- --deny warnings
-	git ls-files -z '*.sh' .ci/run | xargs -0 shellcheck --external-sources
+	cargo clippy -p e2e --test e2e --test chart --locked -- --deny warnings
+	git ls-files -z '*.sh' .ci/run | xargs -0 shellcheck --external-sources --source-path=SCRIPTDIR
 	$(CARGO_DENY)/bin/cargo-deny --log-level error check bans licenses sources
 
 # Without optimisation: it runs for a second, and compiles in a third of the time.
@@ -63,8 +65,8 @@ chart: ## the Helm chart, rendered and checked
 	HELM="$(HELM)" cargo test --locked -p e2e --test chart
 
 .PHONY: e2e
-e2e: ## the tests on a real cluster of two nodes, started for them and removed after
-	@e2e/run.sh
+e2e: ## the tests on a real cluster of two nodes, started for them and removed after (TEST=part of a name)
+	@CLUSTER=$(or $(NAME),test) TEST=$(TEST) e2e/run.sh
 
 .PHONY: bench
 bench: ## list the benches

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # `make up`: from an empty machine to a push through a real Kubernetes, or, with CONTEXT=name, through one that you have.
+# --operator-only ends before the PushCluster: what the e2e tests start from.
 . "$(dirname "$0")/lib.sh"
 export CLUSTER
 
@@ -30,6 +31,7 @@ use_context() {
 
 start_cluster() {
   STEPS=10
+  [ -z "$operator_only" ] || STEPS=9
   step "Debian packages and toolchains" "$HERE/install.sh"
   first_run_notice
   step "Kubernetes, CoreDNS, Helm" "$HERE/build.sh"
@@ -76,6 +78,8 @@ finish() {
   [ -n "$CONTEXT" ] || say "Remove it: make down"
 }
 
+operator_only=
+[ "${1:-}" != --operator-only ] || operator_only=yes
 demo_arguments=()
 if [ -n "$CONTEXT" ]; then
   STEPS=2
@@ -84,6 +88,7 @@ else
   start_cluster
 fi
 step "operator (helm install)" install_operator
+[ -z "$operator_only" ] || exit 0
 step "PushCluster 'demo' until it is Ready" apply_example
 say
 push

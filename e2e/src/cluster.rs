@@ -75,7 +75,7 @@ impl Cluster {
         Api::namespaced_with(self.client.clone(), namespace, &resource)
     }
 
-    /// `kubectl apply --server-side` of one object written as YAML, in `namespace`.
+    /// `kubectl apply --server-side` of one object written as YAML, in `namespace`. An unknown key is an error.
     pub async fn apply(&self, namespace: &str, manifest: &str) -> Result<DynamicObject> {
         let object: Value = serde_yaml::from_str(manifest).context("read the manifest")?;
         let text = |pointer: &str| {
@@ -90,7 +90,10 @@ impl Cluster {
             text("/apiVersion")?,
         );
         let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
-        let params = PatchParams::apply(FIELD_MANAGER).force();
+        // Strict, as kubectl: the API server would drop a misspelt key and say nothing.
+        let params = PatchParams::apply(FIELD_MANAGER)
+            .force()
+            .validation_strict();
         self.objects(namespace, group, version, &kind)
             .patch(&name, &params, &Patch::Apply(&object))
             .await

@@ -1,9 +1,11 @@
 //! A namespace for one test: made before it, removed after it, also when it fails or panics.
 
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use futures::FutureExt;
 use k8s_openapi::api::core::v1::Namespace as NamespaceObject;
 use kube::api::{Api, DeleteParams, PostParams};
 use serde_json::json;
@@ -32,7 +34,7 @@ pub struct Namespace {
 /// When the test fails, with its error; when the cluster cannot be reached.
 pub async fn in_namespace<T>(label: &str, test: impl FnOnce(Namespace) -> T)
 where
-    T: Future<Output = Result<()>> + Send + 'static,
+    T: Future<Output = Result<()>>,
 {
     let cluster = Cluster::under_test()
         .await
@@ -44,12 +46,13 @@ where
         cluster: cluster.clone(),
         name: name.clone(),
     };
-    // A task of its own: its panic ends here as a value, and the namespace is still removed.
-    let outcome = tokio::spawn(test(namespace)).await;
+    // A panic ends here as a value, so that the namespace is still removed.
+    let outcome = AssertUnwindSafe(test(namespace)).catch_unwind().await;
     let failure = match outcome {
         Ok(Ok(())) => None,
         Ok(Err(error)) => Some(format!("{error:#}")),
-        Err(panicked) => Some(format!("the test panicked: {panicked}")),
+        // What it said is above already.
+        Err(_) => Some("the test panicked".to_owned()),
     };
     if let Some(failure) = &failure {
         eprintln!(
@@ -92,12 +95,14 @@ async fn remove(cluster: &Cluster, name: &str) -> Result<()> {
         .delete(name, &DeleteParams::default())
         .await
         .with_context(|| format!("delete namespace {name}"))?;
-    eventually(&format!("namespace {name} is gone"), REMOVAL, || async {
-        match namespaces.get_opt(name).await {
+    eventually(
+        &format!("namespace {name} is gone"),
+        REMOVAL,
+        async || match namespaces.get_opt(name).await {
             Ok(None) => Ok(()),
             Ok(Some(namespace)) => Err(format!("{:?}", namespace.status)),
             Err(error) => Err(error.to_string()),
-        }
-    })
+        },
+    )
     .await
 }

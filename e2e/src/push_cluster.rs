@@ -48,7 +48,7 @@ pub async fn until_condition(
     eventually(
         &format!("PushCluster {namespace}/{name} is {kind}={status}"),
         BECOMES_READY,
-        || async {
+        async || {
             let object = objects.get(name).await?;
             let generation = object.metadata.generation;
             let found = condition(&object, kind)

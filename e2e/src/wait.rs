@@ -1,7 +1,6 @@
 //! Waiting for facts. A wait that fails says what it saw last.
 
 use std::fmt::Display;
-use std::future::Future;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -12,15 +11,11 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
 
 /// Looks until `look` finds what it wants (`Ok`), at most until `limit` has passed. While it returns
 /// `Err`, the text says what is there instead; the last such text becomes part of the error.
-pub async fn eventually<T, E, F>(
+pub async fn eventually<T, E: Display>(
     what: &str,
     limit: Duration,
-    mut look: impl FnMut() -> F,
-) -> Result<T>
-where
-    E: Display,
-    F: Future<Output = Result<T, E>>,
-{
+    mut look: impl AsyncFnMut() -> Result<T, E>,
+) -> Result<T> {
     let deadline = Instant::now() + limit;
     let mut looks = interval(BETWEEN_LOOKS);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -52,15 +47,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn returns_what_a_later_look_finds() {
         let mut looks = 0;
-        let found = eventually("three", Duration::from_secs(5), || {
+        let found = eventually("three", Duration::from_secs(5), async || {
             looks += 1;
-            let now = looks;
-            async move {
-                if now == 3 {
-                    Ok(now)
-                } else {
-                    Err(now.to_string())
-                }
+            if looks == 3 {
+                Ok(looks)
+            } else {
+                Err(looks.to_string())
             }
         });
         assert_eq!(found.await.expect("the third look finds it"), 3);
@@ -80,11 +72,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_look_that_hangs_ends_too() {
-        let hangs = eventually(
-            "an answer",
-            Duration::from_secs(2),
-            std::future::pending::<Result<(), String>>,
-        );
+        let hangs = eventually("an answer", Duration::from_secs(2), async || {
+            std::future::pending::<Result<(), String>>().await
+        });
         assert!(
             hangs
                 .await

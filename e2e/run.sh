@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# run.sh: the tests on a real cluster. Starts one, or uses the one of this name that is up; installs the operator;
+# runs the tests, or those whose name contains $TEST; removes the cluster if it was started here, whatever happened.
+CLUSTER=${CLUSTER:-test}
+. "$(dirname "$0")/cluster/lib.sh"
+export CLUSTER
+unset CONTEXT
+
+# As many tests at once as the machine has memory and processors for: each runs two gateways and a Redis.
+THREADS=${THREADS:-$(($(nproc) < 4 ? 2 : 4))}
+
+begun=$SECONDS
+was_up=
+[ ! -e "$STATE/ready" ] || was_up=yes
+remove() {
+  local status=$?
+  trap - EXIT
+  if [ -n "$was_up" ]; then
+    say "cluster '$CLUSTER' was up before, and stays"
+  else
+    "$HERE/down.sh" "$CLUSTER" || status=1
+  fi
+  exit "$status"
+}
+trap remove EXIT
+# Without these, bash ends at once and leaves the cluster.
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+"$HERE/make-up.sh" --operator-only
+export PUSHCLUSTER_E2E_KUBECONFIG=$KUBECONFIG_ADMIN PUSHCLUSTER_E2E_AUDIT_LOG=$AUDIT_LOG
+cargo test --manifest-path "$REPO/Cargo.toml" --locked -p e2e --test e2e -- --test-threads "$THREADS" ${TEST:+"$TEST"}
+say "e2e: done in $((SECONDS - begun)) s on cluster '$CLUSTER'"

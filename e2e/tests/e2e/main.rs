@@ -1,0 +1,48 @@
+//! What users were promised, tried on a real cluster. `make e2e` starts one and runs this; a test here has a
+//! namespace of its own, which refuses pods that are not *restricted*, and leaves nothing behind.
+
+mod deletion;
+mod drift;
+mod faults;
+mod install;
+mod push;
+mod refusals;
+mod rollout;
+
+use anyhow::Result;
+use e2e::namespace::Namespace;
+use e2e::push_cluster;
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+/// Tests run beside each other; one that takes the operator away needs it for itself.
+static OPERATOR: RwLock<()> = RwLock::const_new(());
+
+async fn operator_stays() -> RwLockReadGuard<'static, ()> {
+    OPERATOR.read().await
+}
+
+async fn operator_is_mine() -> RwLockWriteGuard<'static, ()> {
+    OPERATOR.write().await
+}
+
+/// Every test's PushCluster.
+const NAME: &str = "demo";
+
+/// The smallest PushCluster in which a message can cross pods.
+const TWO_GATEWAYS: &str = "
+apiVersion: pushcluster.io/v1alpha1
+kind: PushCluster
+metadata:
+  name: demo
+spec:
+  replicas: 2
+";
+
+/// Applies [`TWO_GATEWAYS`] and waits until it is Ready.
+async fn two_gateways(namespace: &Namespace) -> Result<()> {
+    namespace
+        .cluster
+        .apply(&namespace.name, TWO_GATEWAYS)
+        .await?;
+    push_cluster::until_ready(&namespace.cluster, &namespace.name, NAME).await
+}
