@@ -11,9 +11,6 @@ use tokio::sync::mpsc;
 use crate::message::{Delivery, Message};
 use crate::name::ChannelName;
 
-pub mod memory;
-pub mod redis;
-
 /// What a broker promises:
 ///
 /// * **Order.** Two publishes to one channel, the second called after the first returned its future,

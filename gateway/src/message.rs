@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::name::ChannelName;
+use crate::name::{ChannelKind, ChannelName};
 
 /// A message as every node sees it: the same on memory and in Redis, where it travels as JSON.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -26,13 +26,41 @@ pub struct Message {
 }
 
 /// Decides the `type` that a client sees.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MessageKind {
     Chat,
     Room,
     Broadcast,
     Private,
+}
+
+impl MessageKind {
+    pub const ALL: [MessageKind; 4] = [
+        MessageKind::Chat,
+        MessageKind::Room,
+        MessageKind::Broadcast,
+        MessageKind::Private,
+    ];
+
+    /// What a message to this channel is, when its publisher does not say.
+    pub fn of(channel: &ChannelName) -> Self {
+        match channel.kind() {
+            ChannelKind::Room(_) => MessageKind::Room,
+            ChannelKind::Broadcast => MessageKind::Broadcast,
+            ChannelKind::User(_) | ChannelKind::Node(_) => MessageKind::Private,
+            ChannelKind::Notifications | ChannelKind::Free => MessageKind::Chat,
+        }
+    }
+
+    pub fn label(self) -> &'static str {
+        match self {
+            MessageKind::Chat => "chat",
+            MessageKind::Room => "room",
+            MessageKind::Broadcast => "broadcast",
+            MessageKind::Private => "private",
+        }
+    }
 }
 
 /// Who published. The HTTP API publishes with no sender.
@@ -43,10 +71,51 @@ pub struct Sender {
     pub user: Option<Arc<str>>,
 }
 
-/// `<node>.<number>`: unique in the cluster while both live, and it says which node to ask.
+/// `~<node>.<hexadecimal number>`: unique in the cluster while its node lives, and it says which node to ask.
+/// No user id begins with `~`, so a recipient is never both.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct ConnectionId(pub Arc<str>);
+pub struct ConnectionId(Arc<str>);
+
+impl ConnectionId {
+    /// What no user id may begin with.
+    pub const SIGIL: char = '~';
+
+    pub fn new(node: &str, number: u64) -> Self {
+        ConnectionId(format!("~{node}.{number:x}").into())
+    }
+
+    /// A connection id as a client wrote it; None when it has not that form.
+    pub fn parse(text: &str) -> Option<Self> {
+        let id = ConnectionId(text.into());
+        (!id.parts()?.0.is_empty()).then_some(id)
+    }
+
+    /// The node that holds the socket.
+    pub fn node(&self) -> &str {
+        self.parts().map_or("", |(node, _)| node)
+    }
+
+    /// The connection's number on its node.
+    pub fn number(&self) -> Option<u64> {
+        self.parts().map(|(_, number)| number)
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    fn parts(&self) -> Option<(&str, u64)> {
+        let (node, number) = self.0.strip_prefix(Self::SIGIL)?.rsplit_once('.')?;
+        Some((node, u64::from_str_radix(number, 16).ok()?))
+    }
+}
+
+impl std::fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
 
 /// Where a message stands in its channel's log. A new epoch means that the log was lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

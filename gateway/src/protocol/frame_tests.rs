@@ -1,0 +1,307 @@
+use super::*;
+
+/// An owned copy of what `visit` saw.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Seen {
+    Text(String),
+    Binary(Vec<u8>),
+    Ping(Vec<u8>),
+    Pong(Vec<u8>),
+    Close(Option<u16>),
+    Failed(CloseCode),
+}
+
+const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+
+/// A client frame with any first byte, so that broken ones can be written too.
+fn client(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut out = vec![first];
+    match payload.len() {
+        len @ 0..=125 => out.push(0x80 | len as u8),
+        len @ 126..=65_535 => {
+            out.push(0x80 | 126);
+            out.extend_from_slice(&(len as u16).to_be_bytes());
+        }
+        len => {
+            out.push(0x80 | 127);
+            out.extend_from_slice(&(len as u64).to_be_bytes());
+        }
+    }
+    out.extend_from_slice(&MASK);
+    out.extend(
+        payload
+            .iter()
+            .zip(MASK.iter().cycle())
+            .map(|(byte, mask)| byte ^ mask),
+    );
+    out
+}
+
+fn decode(pieces: &[&[u8]], max: u32) -> Vec<Seen> {
+    let mut decoder = Decoder::default();
+    let mut seen = Vec::new();
+    for piece in pieces {
+        let mut piece = piece.to_vec();
+        let result = decoder.feed(&mut piece, max, &mut |frame| {
+            seen.push(match frame {
+                Frame::Text(text) => Seen::Text(text.into()),
+                Frame::Binary(bytes) => Seen::Binary(bytes.into()),
+                Frame::Ping(bytes) => Seen::Ping(bytes.into()),
+                Frame::Pong(bytes) => Seen::Pong(bytes.into()),
+                Frame::Close(code) => Seen::Close(code),
+            });
+            Next::Go
+        });
+        if let Err(code) = result {
+            seen.push(Seen::Failed(code));
+            break;
+        }
+    }
+    seen
+}
+
+fn text(text: &str) -> Seen {
+    Seen::Text(text.into())
+}
+
+#[test]
+fn frames_are_decoded_by_the_book() {
+    use Seen::*;
+    let failed = |code| vec![Failed(code)];
+    let long = "x".repeat(70_000);
+    let rows: Vec<(&str, Vec<u8>, Vec<Seen>)> = vec![
+        ("text", client(0x81, b"hello"), vec![text("hello")]),
+        ("empty text", client(0x81, b""), vec![text("")]),
+        (
+            "binary",
+            client(0x82, &[0, 255]),
+            vec![Binary(vec![0, 255])],
+        ),
+        (
+            "16-bit length",
+            client(0x81, "y".repeat(126).as_bytes()),
+            vec![text(&"y".repeat(126))],
+        ),
+        (
+            "64-bit length",
+            client(0x81, long.as_bytes()),
+            vec![text(&long)],
+        ),
+        ("ping", client(0x89, b"p"), vec![Ping(b"p".to_vec())]),
+        ("pong", client(0x8a, b""), vec![Pong(vec![])]),
+        (
+            "two at once",
+            [client(0x81, b"a"), client(0x81, b"b")].concat(),
+            vec![text("a"), text("b")],
+        ),
+        (
+            "fragments",
+            [client(0x01, b"he"), client(0x00, b"l"), client(0x80, b"lo")].concat(),
+            vec![text("hello")],
+        ),
+        (
+            "a ping between fragments",
+            [
+                client(0x01, b"he"),
+                client(0x89, b"p"),
+                client(0x80, b"llo"),
+            ]
+            .concat(),
+            vec![Ping(b"p".to_vec()), text("hello")],
+        ),
+        (
+            "a character across fragments",
+            [client(0x01, &[0xc3]), client(0x80, &[0xa9])].concat(),
+            vec![text("é")],
+        ),
+        (
+            "close",
+            client(0x88, &[0x03, 0xe8]),
+            vec![Close(Some(1000))],
+        ),
+        ("close without a code", client(0x88, b""), vec![Close(None)]),
+        (
+            "close with a reason",
+            client(0x88, b"\x03\xe9bye"),
+            vec![Close(Some(1001))],
+        ),
+        (
+            "close with half a code",
+            client(0x88, &[3]),
+            failed(CloseCode::Protocol),
+        ),
+        (
+            "close with a forbidden code",
+            client(0x88, &1006u16.to_be_bytes()),
+            failed(CloseCode::Protocol),
+        ),
+        (
+            "close with a bad reason",
+            client(0x88, &[3, 0xe8, 0xff]),
+            failed(CloseCode::InvalidUtf8),
+        ),
+        (
+            "reserved bit",
+            client(0xc1, b"x"),
+            failed(CloseCode::Protocol),
+        ),
+        (
+            "reserved opcode",
+            client(0x83, b"x"),
+            failed(CloseCode::Protocol),
+        ),
+        (
+            "reserved control opcode",
+            client(0x8b, b""),
+            failed(CloseCode::Protocol),
+        ),
+        (
+            "not masked",
+            vec![0x81, 0x01, b'x'],
+            failed(CloseCode::Protocol),
+        ),
+        (
+            "fragmented ping",
+            client(0x09, b""),
+            failed(CloseCode::Protocol),
+        ),
+        (
+            "long ping",
+            client(0x89, &[0; 126]),
+            failed(CloseCode::Protocol),
+        ),
+        (
+            "continuation of nothing",
+            client(0x80, b"x"),
+            failed(CloseCode::Protocol),
+        ),
+        (
+            "text inside a message",
+            [client(0x01, b"a"), client(0x81, b"b")].concat(),
+            failed(CloseCode::Protocol),
+        ),
+        (
+            "length not minimal",
+            [&[0x81, 0xfe, 0, 5][..], &MASK, b"xxxxx"].concat(),
+            failed(CloseCode::Protocol),
+        ),
+        (
+            "64-bit length not minimal",
+            [&[0x81, 0xff, 0, 0, 0, 0, 0, 0, 0xff, 0xff][..], &MASK].concat(),
+            failed(CloseCode::Protocol),
+        ),
+        (
+            "a length beyond all",
+            [
+                &[0x82, 0xff, 0x7f, 255, 255, 255, 255, 255, 255, 255][..],
+                &MASK,
+            ]
+            .concat(),
+            failed(CloseCode::TooBig),
+        ),
+        (
+            "a negative length",
+            [&[0x82, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0][..], &MASK].concat(),
+            failed(CloseCode::Protocol),
+        ),
+        (
+            "invalid text",
+            client(0x81, &[0xff]),
+            failed(CloseCode::InvalidUtf8),
+        ),
+        (
+            "a cut character",
+            client(0x81, &[0xc3]),
+            failed(CloseCode::InvalidUtf8),
+        ),
+        (
+            "a surrogate",
+            client(0x81, &[0xed, 0xa0, 0x80]),
+            failed(CloseCode::InvalidUtf8),
+        ),
+    ];
+    for (name, bytes, expected) in rows {
+        assert_eq!(decode(&[&bytes], 100_000), expected, "{name}");
+        // The same byte by byte: how the network cuts it must not matter.
+        let single: Vec<&[u8]> = bytes.chunks(1).collect();
+        assert_eq!(decode(&single, 100_000), expected, "{name}, byte by byte");
+    }
+}
+
+#[test]
+fn any_cut_gives_the_same_frames() {
+    let stream = [
+        client(0x01, "grüße, ".as_bytes()),
+        client(0x89, b"ping"),
+        client(0x00, "wel".as_bytes()),
+        client(0x80, "t 🎉".as_bytes()),
+        client(0x82, &[7; 300]),
+        client(0x81, b""),
+        client(0x88, b"\x03\xe8"),
+    ]
+    .concat();
+    let expected = decode(&[&stream], 1000);
+    assert_eq!(expected.len(), 5);
+    for cut in 1..stream.len() {
+        let (left, right) = stream.split_at(cut);
+        assert_eq!(decode(&[left, right], 1000), expected, "cut at {cut}");
+    }
+}
+
+#[test]
+fn a_message_over_the_limit_ends_at_its_header() {
+    assert_eq!(
+        decode(&[&client(0x81, &[b'x'; 10])], 10),
+        vec![text("xxxxxxxxxx")]
+    );
+    let header = &client(0x81, &[b'x'; 11])[..6];
+    assert_eq!(decode(&[header], 10), vec![Seen::Failed(CloseCode::TooBig)]);
+    let fragments = [client(0x01, &[b'x'; 6]), client(0x80, &[b'x'; 5])].concat();
+    assert_eq!(
+        decode(&[&fragments], 10),
+        vec![Seen::Failed(CloseCode::TooBig)],
+        "fragments add up"
+    );
+}
+
+#[test]
+fn a_bad_byte_is_found_before_the_frame_is_complete() {
+    let frame = client(0x81, &[b'a', 0xff, b'b', b'c']);
+    assert_eq!(
+        decode(&[&frame[..9]], 10),
+        vec![Seen::Failed(CloseCode::InvalidUtf8)]
+    );
+}
+
+#[test]
+fn an_idle_decoder_holds_nothing() {
+    let mut decoder = Decoder::default();
+    let frame = client(0x81, b"hello");
+    for cut in [3, 8] {
+        for piece in [&frame[..cut], &frame[cut..]] {
+            decoder
+                .feed(&mut piece.to_vec(), 10, &mut |_| Next::Go)
+                .unwrap();
+        }
+        assert!(decoder.0.is_none(), "cut at {cut}");
+    }
+}
+
+#[test]
+fn server_frames_use_the_shortest_length() {
+    for (len, header) in [
+        (0, vec![0x81, 0]),
+        (125, vec![0x81, 125]),
+        (126, vec![0x81, 126, 0, 126]),
+        (65_535, vec![0x81, 126, 255, 255]),
+        (65_536, vec![0x81, 127, 0, 0, 0, 0, 0, 1, 0, 0]),
+    ] {
+        let frame = frame(Opcode::Text, &vec![b'x'; len]);
+        assert_eq!(&frame[..header.len()], header, "{len}");
+        assert_eq!(frame.len(), header.len() + len, "{len}");
+    }
+    assert_eq!(
+        &close(CloseCode::Overloaded)[..],
+        b"\x88\x13\x03\xe9Server overloaded"
+    );
+}

@@ -1,0 +1,435 @@
+//! The native JSON protocol, subprotocol `pushcluster.v1`: text to [`Request`], answers and deliveries to text.
+//!
+//! Published JSON is kept as the publisher wrote it and never parsed twice. Unknown members are ignored, so that
+//! a newer client can speak to an older gateway; a bad known one is an error that names it.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::message::{ConnectionId, Delivery, Message, MessageKind};
+use crate::name::{ChannelKind, ChannelName, NameError};
+use crate::protocol::frame::{Opcode, frame};
+
+pub const SUBPROTOCOL: &str = "pushcluster.v1";
+
+/// Longest `id` of a request, in bytes of JSON: it is kept while the request is under way.
+pub const MAX_ID_BYTES: usize = 64;
+
+/// A request's `id`, as JSON: a string or a number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestId(Box<str>);
+
+/// What a client asked for.
+#[derive(Debug)]
+pub enum Request<'a> {
+    Ping,
+    Auth {
+        token: Cow<'a, str>,
+    },
+    Subscribe {
+        channel: ChannelName,
+    },
+    Unsubscribe {
+        channel: ChannelName,
+    },
+    Chat {
+        channel: ChannelName,
+        message: &'a RawValue,
+    },
+    Join {
+        room: ChannelName,
+    },
+    Leave {
+        room: ChannelName,
+    },
+    Room {
+        room: ChannelName,
+        data: &'a RawValue,
+    },
+    Broadcast {
+        data: &'a RawValue,
+    },
+    Private {
+        to: Recipient,
+        data: &'a RawValue,
+    },
+}
+
+/// To whom a private message goes: the channel that leads there, and the one connection if it is one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recipient {
+    pub channel: ChannelName,
+    pub only: Option<ConnectionId>,
+}
+
+/// The `code` of an error; stable, for programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorCode {
+    BadJson,
+    BadField,
+    UnknownType,
+    Denied,
+    Unauthorized,
+    TooManyChannels,
+    NotInRoom,
+    /// The broker cannot take it now; trying again later is safe.
+    Unavailable,
+    /// Sent to the broker, and no answer came: it may have been delivered.
+    Unanswered,
+}
+
+/// An answer that says what was wrong. The connection lives on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    pub code: ErrorCode,
+    /// Begins with what failed and names the field.
+    pub message: String,
+}
+
+/// The types of request, for the metric `websocket_messages_received_total`.
+pub const TYPES: [&str; 11] = [
+    "ping",
+    "auth",
+    "subscribe",
+    "unsubscribe",
+    "chat",
+    "join",
+    "leave",
+    "room",
+    "broadcast",
+    "private",
+    "invalid",
+];
+
+/// Every member that a request can have, not yet looked into.
+#[derive(Deserialize)]
+struct Members<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Option<&'a RawValue>,
+    #[serde(borrow)]
+    id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    token: Option<&'a RawValue>,
+    #[serde(borrow)]
+    channel: Option<&'a RawValue>,
+    #[serde(borrow)]
+    room: Option<&'a RawValue>,
+    #[serde(borrow)]
+    to: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    message: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    data: Option<&'a RawValue>,
+}
+
+/// `null` is a message like any other; only a member that is not there is missing.
+fn present<'de: 'a, 'a, D: serde::Deserializer<'de>>(
+    json: D,
+) -> Result<Option<&'a RawValue>, D::Error> {
+    <&RawValue>::deserialize(json).map(Some)
+}
+
+/// What came, with the `id` that its answer must carry, also when it is an error.
+#[derive(Debug)]
+pub struct Decoded<'a> {
+    /// Index into [`TYPES`].
+    pub kind: usize,
+    pub id: Option<RequestId>,
+    pub request: Result<Request<'a>, Refusal>,
+}
+
+const INVALID: usize = TYPES.len() - 1;
+
+pub fn decode(text: &str) -> Decoded<'_> {
+    let members: Members<'_> = match serde_json::from_str(text) {
+        Ok(members) => members,
+        Err(error) => {
+            let refusal = Refusal {
+                code: ErrorCode::BadJson,
+                message: format!("message is not a JSON object: {error}"),
+            };
+            return Decoded {
+                kind: INVALID,
+                id: None,
+                request: Err(refusal),
+            };
+        }
+    };
+    let id = match members.id.map(RequestId::parse).transpose() {
+        Ok(id) => id,
+        Err(refusal) => {
+            return Decoded {
+                kind: INVALID,
+                id: None,
+                request: Err(refusal),
+            };
+        }
+    };
+    let kind = match text_member("type", members.kind) {
+        Ok(kind) => kind,
+        Err(refusal) => {
+            return Decoded {
+                kind: INVALID,
+                id,
+                request: Err(refusal),
+            };
+        }
+    };
+    let index = TYPES[..INVALID]
+        .iter()
+        .position(|name| *name == kind)
+        .unwrap_or(INVALID);
+    Decoded {
+        kind: index,
+        id,
+        request: members.request(&kind),
+    }
+}
+
+impl<'a> Members<'a> {
+    fn request(&self, kind: &str) -> Result<Request<'a>, Refusal> {
+        Ok(match kind {
+            "ping" => Request::Ping,
+            "auth" => Request::Auth {
+                token: text_member("token", self.token)?,
+            },
+            "subscribe" => Request::Subscribe {
+                channel: self.channel()?,
+            },
+            "unsubscribe" => Request::Unsubscribe {
+                channel: self.channel()?,
+            },
+            "chat" => Request::Chat {
+                channel: self.channel()?,
+                message: any_member("message", self.message)?,
+            },
+            "join" => Request::Join { room: self.room()? },
+            "leave" => Request::Leave { room: self.room()? },
+            "room" => Request::Room {
+                room: self.room()?,
+                data: any_member("data", self.data)?,
+            },
+            "broadcast" => Request::Broadcast {
+                data: any_member("data", self.data)?,
+            },
+            "private" => Request::Private {
+                to: self.recipient()?,
+                data: any_member("data", self.data)?,
+            },
+            other => {
+                let shown: String = other.chars().take(40).collect();
+                return Err(Refusal {
+                    code: ErrorCode::UnknownType,
+                    message: format!(
+                        "type {shown:?} is not known; known are {}",
+                        TYPES[..INVALID].join(", ")
+                    ),
+                });
+            }
+        })
+    }
+
+    fn channel(&self) -> Result<ChannelName, Refusal> {
+        let name = text_member("channel", self.channel)?;
+        ChannelName::parse(&name).map_err(|error| bad_name("channel", &error))
+    }
+
+    fn room(&self) -> Result<ChannelName, Refusal> {
+        let name = text_member("room", self.room)?;
+        ChannelName::room(&name).map_err(|error| bad_name("room", &error))
+    }
+
+    fn recipient(&self) -> Result<Recipient, Refusal> {
+        let to = text_member("to", self.to)?;
+        let (channel, only) = match ConnectionId::parse(&to) {
+            Some(id) => (ChannelName::node(id.node()), Some(id)),
+            None => (ChannelName::user(&to), None),
+        };
+        Ok(Recipient {
+            channel: channel.map_err(|error| bad_name("to", &error))?,
+            only,
+        })
+    }
+}
+
+fn bad_name(field: &str, error: &NameError) -> Refusal {
+    Refusal {
+        code: ErrorCode::BadField,
+        message: format!("`{field}` {error}"),
+    }
+}
+
+fn any_member<'a>(field: &str, value: Option<&'a RawValue>) -> Result<&'a RawValue, Refusal> {
+    value.ok_or_else(|| Refusal {
+        code: ErrorCode::BadField,
+        message: format!("`{field}` is missing"),
+    })
+}
+
+fn text_member<'a>(field: &str, value: Option<&'a RawValue>) -> Result<Cow<'a, str>, Refusal> {
+    /// Borrows where the JSON string has no escapes; a plain `Cow` would always copy.
+    #[derive(Deserialize)]
+    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+    let raw = any_member(field, value)?;
+    serde_json::from_str::<Text<'a>>(raw.get())
+        .map(|text| text.0)
+        .map_err(|_| Refusal {
+            code: ErrorCode::BadField,
+            message: format!("`{field}` is not a string"),
+        })
+}
+
+impl RequestId {
+    fn parse(raw: &RawValue) -> Result<Self, Refusal> {
+        let json = raw.get();
+        let refusal = |message: String| Refusal {
+            code: ErrorCode::BadField,
+            message,
+        };
+        if json.len() > MAX_ID_BYTES {
+            return Err(refusal(format!("`id` is longer than {MAX_ID_BYTES} bytes")));
+        }
+        match json.as_bytes() {
+            [b'"' | b'-' | b'0'..=b'9', ..] => Ok(RequestId(json.into())),
+            _ => Err(refusal("`id` is neither a string nor a number".into())),
+        }
+    }
+}
+
+impl Serialize for RequestId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // It was JSON when it came.
+        let raw: &RawValue = serde_json::from_str(&self.0).map_err(serde::ser::Error::custom)?;
+        raw.serialize(serializer)
+    }
+}
+
+/// What the gateway says to one client.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Reply<'a> {
+    Welcome {
+        connection: &'a ConnectionId,
+        node: &'a str,
+        #[serde(rename = "ping")]
+        ping_seconds: u32,
+    },
+    Authenticated {
+        user: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        expires: Option<u64>,
+    },
+    Pong,
+    Subscribed {
+        channel: &'a str,
+        timestamp: u64,
+    },
+    Unsubscribed {
+        channel: &'a str,
+    },
+    Joined {
+        room: &'a str,
+        timestamp: u64,
+    },
+    Left {
+        room: &'a str,
+    },
+    /// The broker has the message. Sent only for a request with an `id`.
+    Published,
+    Error {
+        code: ErrorCode,
+        message: &'a str,
+    },
+    /// The connection will be closed: come back in so many milliseconds.
+    Reconnect {
+        after_ms: u64,
+    },
+}
+
+#[derive(Serialize)]
+struct WithId<'a> {
+    #[serde(flatten)]
+    reply: &'a Reply<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a RequestId>,
+}
+
+/// A complete text frame.
+pub fn encode_reply(reply: &Reply<'_>, id: Option<&RequestId>) -> Bytes {
+    text_frame(&WithId { reply, id })
+}
+
+pub fn encode_refusal(refusal: &Refusal, id: Option<&RequestId>) -> Bytes {
+    encode_reply(
+        &Reply::Error {
+            code: refusal.code,
+            message: &refusal.message,
+        },
+        id,
+    )
+}
+
+#[derive(Serialize)]
+struct Delivered<'a> {
+    #[serde(rename = "type")]
+    kind: MessageKind,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    channel: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    room: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<&'a RawValue>,
+    /// The user, or the connection of somebody who is nobody in particular.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<&'a str>,
+    timestamp: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offset: Option<u64>,
+}
+
+/// A delivery as a complete text frame, the same for every subscriber.
+pub fn encode_delivery(delivery: &Delivery) -> Bytes {
+    let Message {
+        kind,
+        data,
+        from,
+        timestamp,
+        ..
+    } = &delivery.message;
+    let (channel, room, message, data) = match (kind, delivery.channel.kind()) {
+        (MessageKind::Chat, _) => (Some(delivery.channel.as_str()), None, Some(&**data), None),
+        (MessageKind::Room, ChannelKind::Room(room)) => (None, Some(room), None, Some(&**data)),
+        _ => (None, None, None, Some(&**data)),
+    };
+    let from = from
+        .as_ref()
+        .map(|from| from.user.as_deref().unwrap_or(from.connection.as_str()));
+    let offset = delivery.position.map(|position| position.offset);
+    text_frame(&Delivered {
+        kind: *kind,
+        channel,
+        room,
+        message,
+        data,
+        from,
+        timestamp: *timestamp,
+        offset,
+    })
+}
+
+fn text_frame(value: &impl Serialize) -> Bytes {
+    let text = serde_json::to_vec(value)
+        .expect("strings, numbers and JSON that was parsed before always serialise");
+    frame(Opcode::Text, &text)
+}
+
+#[cfg(test)]
+#[path = "native_tests.rs"]
+#[expect(clippy::too_many_lines, reason = "tables")]
+mod tests;

@@ -1,0 +1,449 @@
+//! What one connection may do and has asked for: a request in, effects out. Pure: the time is an argument.
+
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+
+use crate::auth::{Identity, Verifier};
+use crate::message::{ConnectionId, Message, MessageKind, Sender};
+use crate::name::ChannelName;
+use crate::protocol::close::CloseCode;
+use crate::protocol::native::{ErrorCode, Recipient, Refusal, Reply, Request, RequestId};
+
+/// What all sessions of a gateway share.
+pub struct Rules {
+    pub verifier: Verifier,
+    /// This node's name.
+    pub node: Arc<str>,
+    pub max_channels: usize,
+    /// Time that a connection has to say who it is, where that is required, in milliseconds.
+    pub auth_deadline_ms: u64,
+    pub ping_seconds: u32,
+}
+
+/// Now, by two clocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// Milliseconds since the shard began; never goes back.
+    pub monotonic_ms: u64,
+    /// Milliseconds since the Unix epoch; may jump.
+    pub unix_ms: u64,
+}
+
+impl Now {
+    fn unix_seconds(self) -> u64 {
+        self.unix_ms / 1000
+    }
+}
+
+/// What every decision needs.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    pub rules: &'a Rules,
+    pub now: Now,
+}
+
+/// One connection's protocol state.
+#[derive(Debug)]
+pub struct Session {
+    number: u64,
+    user: Option<Arc<str>>,
+    /// Seconds since the Unix epoch.
+    expires: Option<u64>,
+    /// Asked for or subscribed, the user's own channel included. At most `max_channels` and that one.
+    channels: Vec<ChannelName>,
+    opened_ms: u64,
+}
+
+/// Why a subscription was asked for: decides its acknowledgement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ack {
+    Subscribed(Option<RequestId>),
+    Joined(Option<RequestId>),
+    /// The gateway itself subscribed the user's own channel.
+    Silent,
+}
+
+/// What is to be done. In order.
+#[derive(Debug)]
+pub enum Effect {
+    /// Encode and send.
+    Pong(Option<RequestId>),
+    Authenticated {
+        identity: Identity,
+        id: Option<RequestId>,
+    },
+    Subscribe {
+        channel: ChannelName,
+        ack: Ack,
+    },
+    /// The acknowledgement follows at once.
+    Unsubscribe {
+        channel: ChannelName,
+    },
+    Unsubscribed {
+        channel: ChannelName,
+        id: Option<RequestId>,
+    },
+    Left {
+        room: ChannelName,
+        id: Option<RequestId>,
+    },
+    Publish {
+        channel: ChannelName,
+        message: Message,
+        id: Option<RequestId>,
+    },
+    Refuse {
+        refusal: Refusal,
+        id: Option<RequestId>,
+    },
+    Close(CloseCode),
+}
+
+impl Session {
+    /// A session whose handshake may have said who it is.
+    pub fn new(number: u64, identity: Option<Identity>, now: Now) -> Self {
+        let (user, expires) = identity.map_or((None, None), |i| (Some(i.user), i.expires));
+        Session {
+            number,
+            user,
+            expires,
+            channels: Vec::new(),
+            opened_ms: now.monotonic_ms,
+        }
+    }
+
+    pub fn id(&self, rules: &Rules) -> ConnectionId {
+        ConnectionId::new(&rules.node, self.number)
+    }
+
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    pub fn user(&self) -> Option<&Arc<str>> {
+        self.user.as_ref()
+    }
+
+    pub fn opened_ms(&self) -> u64 {
+        self.opened_ms
+    }
+
+    pub fn has_channels(&self) -> bool {
+        !self.channels.is_empty()
+    }
+
+    /// All its channels, which it forgets: the connection is over.
+    pub fn take_channels(&mut self) -> Vec<ChannelName> {
+        std::mem::take(&mut self.channels)
+    }
+
+    /// A subscription that the broker refused is no longer wanted.
+    pub fn forget(&mut self, channel: &ChannelName) {
+        self.channels.retain(|c| c != channel);
+    }
+
+    /// The effects of the handshake.
+    pub fn open(&mut self, effects: &mut Vec<Effect>) {
+        self.subscribe_own(effects);
+    }
+
+    /// Carries out a request.
+    pub fn handle(
+        &mut self,
+        request: Request<'_>,
+        id: Option<RequestId>,
+        cx: Context<'_>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let result = match request {
+            Request::Ping => {
+                effects.push(Effect::Pong(id));
+                return;
+            }
+            Request::Auth { token } => self.auth(&token, &id, cx, effects),
+            _ if self.user.is_none() && !cx.rules.verifier.anonymous() => Err(Refusal {
+                code: ErrorCode::Unauthorized,
+                message:
+                    "refused before authentication: send {\"type\":\"auth\",\"token\":…} first"
+                        .into(),
+            }),
+            Request::Subscribe { channel } => {
+                self.subscribe(channel, Ack::Subscribed(id.clone()), cx.rules, effects)
+            }
+            Request::Join { room } => {
+                self.subscribe(room, Ack::Joined(id.clone()), cx.rules, effects)
+            }
+            Request::Unsubscribe { channel } => self.unsubscribe(channel, &id, effects),
+            Request::Leave { room } => {
+                self.drop_channel(&room, effects);
+                effects.push(Effect::Left {
+                    room,
+                    id: id.clone(),
+                });
+                Ok(())
+            }
+            publish => self
+                .publish(publish, &id, cx)
+                .map(|effect| effects.push(effect)),
+        };
+        if let Err(refusal) = result {
+            effects.push(Effect::Refuse { refusal, id });
+        }
+    }
+
+    /// What time alone brings about.
+    pub fn tick(&self, cx: Context<'_>) -> Option<CloseCode> {
+        let expired = self
+            .expires
+            .is_some_and(|expires| expires <= cx.now.unix_seconds());
+        let unknown = self.user.is_none() && !cx.rules.verifier.anonymous();
+        let late = unknown && cx.now.monotonic_ms >= self.opened_ms + cx.rules.auth_deadline_ms;
+        (expired || late).then_some(CloseCode::Unauthorized)
+    }
+
+    /// Milliseconds from now until `tick` can have something new to say.
+    pub fn next_tick_ms(&self, cx: Context<'_>) -> Option<u64> {
+        let expiry = self
+            .expires
+            .map(|expires| expires.saturating_mul(1000).saturating_sub(cx.now.unix_ms));
+        let auth = (self.user.is_none() && !cx.rules.verifier.anonymous()).then(|| {
+            (self.opened_ms + cx.rules.auth_deadline_ms).saturating_sub(cx.now.monotonic_ms)
+        });
+        expiry.into_iter().chain(auth).min()
+    }
+
+    fn auth(
+        &mut self,
+        token: &str,
+        id: &Option<RequestId>,
+        cx: Context<'_>,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Refusal> {
+        let identity = cx
+            .rules
+            .verifier
+            .verify(token, cx.now.unix_seconds())
+            .map_err(|error| Refusal {
+                code: ErrorCode::Unauthorized,
+                message: error.to_string(),
+            })?;
+        if self
+            .user
+            .as_ref()
+            .is_some_and(|user| *user != identity.user)
+        {
+            // What was delivered to one user must not go on to another.
+            return Err(denied(
+                "auth as another user: open a new connection for that",
+            ));
+        }
+        let known = self.user.replace(identity.user.clone()).is_some();
+        self.expires = identity.expires;
+        effects.push(Effect::Authenticated {
+            identity,
+            id: id.clone(),
+        });
+        if !known {
+            self.subscribe_own(effects);
+        }
+        Ok(())
+    }
+
+    fn subscribe_own(&mut self, effects: &mut Vec<Effect>) {
+        let Some(channel) = self
+            .user
+            .as_ref()
+            .and_then(|user| ChannelName::user(user).ok())
+        else {
+            return;
+        };
+        self.channels.push(channel.clone());
+        effects.push(Effect::Subscribe {
+            channel,
+            ack: Ack::Silent,
+        });
+    }
+
+    fn subscribe(
+        &mut self,
+        channel: ChannelName,
+        ack: Ack,
+        rules: &Rules,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Refusal> {
+        if !channel.may_subscribe(self.user.as_deref()) {
+            return Err(denied(&format!("subscribe to {channel}: it is not yours")));
+        }
+        // Asking twice is answered twice and costs one place.
+        if !self.channels.contains(&channel) {
+            let own = usize::from(self.user.is_some());
+            if self.channels.len() >= rules.max_channels + own {
+                return Err(Refusal {
+                    code: ErrorCode::TooManyChannels,
+                    message: format!(
+                        "subscribe to {channel} refused: {} channels are the limit",
+                        rules.max_channels
+                    ),
+                });
+            }
+            self.channels.push(channel.clone());
+        }
+        effects.push(Effect::Subscribe { channel, ack });
+        Ok(())
+    }
+
+    fn unsubscribe(
+        &mut self,
+        channel: ChannelName,
+        id: &Option<RequestId>,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Refusal> {
+        if self
+            .user
+            .as_ref()
+            .is_some_and(|user| channel.as_str().strip_prefix("user:") == Some(user))
+        {
+            return Err(denied(&format!(
+                "unsubscribe from {channel}: it is how private messages reach you"
+            )));
+        }
+        self.drop_channel(&channel, effects);
+        effects.push(Effect::Unsubscribed {
+            channel,
+            id: id.clone(),
+        });
+        Ok(())
+    }
+
+    fn drop_channel(&mut self, channel: &ChannelName, effects: &mut Vec<Effect>) {
+        let before = self.channels.len();
+        self.forget(channel);
+        if self.channels.len() < before {
+            effects.push(Effect::Unsubscribe {
+                channel: channel.clone(),
+            });
+        }
+    }
+
+    fn publish(
+        &self,
+        request: Request<'_>,
+        id: &Option<RequestId>,
+        cx: Context<'_>,
+    ) -> Result<Effect, Refusal> {
+        let connection = self.id(cx.rules);
+        let (channel, kind, data, except, only) = match request {
+            Request::Chat { channel, message } if channel.may_publish() => {
+                let kind = MessageKind::of(&channel);
+                (channel, kind, message, None, None)
+            }
+            Request::Chat { channel, .. } => {
+                return Err(denied(&format!("publish to {channel}: clients may not")));
+            }
+            Request::Room { room, data } if self.channels.contains(&room) => (
+                room,
+                MessageKind::Room,
+                data,
+                Some(connection.clone()),
+                None,
+            ),
+            Request::Room { room, .. } => {
+                let room = room.as_str().trim_start_matches("room:");
+                return Err(Refusal {
+                    code: ErrorCode::NotInRoom,
+                    message: format!("publish to room {room} refused: join it first"),
+                });
+            }
+            Request::Broadcast { data } => (
+                ChannelName::broadcast(),
+                MessageKind::Broadcast,
+                data,
+                Some(connection.clone()),
+                None,
+            ),
+            Request::Private {
+                to: Recipient { channel, only },
+                data,
+            } => (channel, MessageKind::Private, data, None, only),
+            Request::Ping
+            | Request::Auth { .. }
+            | Request::Subscribe { .. }
+            | Request::Unsubscribe { .. }
+            | Request::Join { .. }
+            | Request::Leave { .. } => unreachable!("handle() carries these out itself"),
+        };
+        let from = Some(Sender {
+            connection,
+            user: self.user.clone(),
+        });
+        let message = Message {
+            kind,
+            data: shared(data),
+            from,
+            timestamp: cx.now.unix_ms,
+            except,
+            only,
+        };
+        Ok(Effect::Publish {
+            channel,
+            message,
+            id: id.clone(),
+        })
+    }
+}
+
+fn shared(json: &RawValue) -> Arc<RawValue> {
+    json.to_owned().into()
+}
+
+fn denied(what: &str) -> Refusal {
+    Refusal {
+        code: ErrorCode::Denied,
+        message: format!("denied: {what}"),
+    }
+}
+
+impl Ack {
+    /// What the client is told once deliveries of the channel follow.
+    pub fn reply<'a>(
+        &self,
+        channel: &'a ChannelName,
+        now: Now,
+    ) -> Option<(Reply<'a>, Option<&RequestId>)> {
+        let name = channel.as_str();
+        match self {
+            Ack::Subscribed(id) => Some((
+                Reply::Subscribed {
+                    channel: name,
+                    timestamp: now.unix_ms,
+                },
+                id.as_ref(),
+            )),
+            Ack::Joined(id) => {
+                let room = name.strip_prefix("room:").unwrap_or(name);
+                Some((
+                    Reply::Joined {
+                        room,
+                        timestamp: now.unix_ms,
+                    },
+                    id.as_ref(),
+                ))
+            }
+            Ack::Silent => None,
+        }
+    }
+
+    pub fn id(&self) -> Option<&RequestId> {
+        match self {
+            Ack::Subscribed(id) | Ack::Joined(id) => id.as_ref(),
+            Ack::Silent => None,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+#[expect(clippy::too_many_lines, reason = "tables")]
+mod tests;

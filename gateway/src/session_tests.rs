@@ -1,0 +1,223 @@
+use jsonwebtoken::{EncodingKey, Header, encode};
+use serde_json::json;
+
+use super::*;
+use crate::protocol::native::decode;
+
+const KEY: &[u8] = b"0123456789abcdef0123456789abcdef";
+const NOW: Now = Now {
+    monotonic_ms: 5_000,
+    unix_ms: 1_000_000,
+};
+
+fn rules(anonymous: bool) -> Rules {
+    Rules {
+        verifier: Verifier::hs256(Some(KEY), anonymous).unwrap(),
+        node: "gw-0".into(),
+        max_channels: 2,
+        auth_deadline_ms: 10_000,
+        ping_seconds: 30,
+    }
+}
+
+fn token(user: &str, expires: u64) -> String {
+    encode(
+        &Header::default(),
+        &json!({"sub": user, "exp": expires}),
+        &EncodingKey::from_secret(KEY),
+    )
+    .unwrap()
+}
+
+/// The effects of one text, one word or line each.
+fn act(session: &mut Session, rules: &Rules, text: &str) -> Vec<String> {
+    let decoded = decode(text);
+    let mut effects = Vec::new();
+    let cx = Context { rules, now: NOW };
+    session.handle(decoded.request.expect(text), decoded.id, cx, &mut effects);
+    effects.iter().map(show).collect()
+}
+
+fn show(effect: &Effect) -> String {
+    match effect {
+        Effect::Pong(_) => "pong".into(),
+        Effect::Authenticated { identity, .. } => format!(
+            "authenticated {} until {:?}",
+            identity.user, identity.expires
+        ),
+        Effect::Subscribe { channel, ack } => format!(
+            "subscribe {channel} {}",
+            match ack {
+                Ack::Subscribed(_) => "subscribed",
+                Ack::Joined(_) => "joined",
+                Ack::Silent => "silent",
+            }
+        ),
+        Effect::Unsubscribe { channel } => format!("unsubscribe {channel}"),
+        Effect::Unsubscribed { channel, .. } => format!("unsubscribed {channel}"),
+        Effect::Left { room, .. } => format!("left {room}"),
+        Effect::Publish {
+            channel, message, ..
+        } => format!(
+            "publish {} to {channel} except {:?} only {:?}",
+            message.kind.label(),
+            message.except.as_ref().map(ConnectionId::as_str),
+            message.only.as_ref().map(ConnectionId::as_str),
+        ),
+        Effect::Refuse { refusal, .. } => format!("refuse {:?}: {}", refusal.code, refusal.message),
+        Effect::Close(code) => format!("close {code:?}"),
+    }
+}
+
+#[test]
+fn a_session_is_a_script_of_requests_and_effects() {
+    let rules = rules(true);
+    let mut session = Session::new(31, None, NOW);
+    let auth = format!(r#"{{"type":"auth","token":"{}"}}"#, token("ann", 2000));
+    let refresh = format!(r#"{{"type":"auth","token":"{}"}}"#, token("ann", 3000));
+    let other = format!(r#"{{"type":"auth","token":"{}"}}"#, token("bob", 2000));
+    for (text, expected) in [
+        (r#"{"type":"ping"}"#, vec!["pong"]),
+        (
+            r#"{"type":"subscribe","channel":"user:ann"}"#,
+            vec!["refuse Denied: denied: subscribe to user:ann: it is not yours"],
+        ),
+        (
+            &auth,
+            vec![
+                "authenticated ann until Some(2000)",
+                "subscribe user:ann silent",
+            ],
+        ),
+        (&refresh, vec!["authenticated ann until Some(3000)"]),
+        (
+            &other,
+            vec!["refuse Denied: denied: auth as another user: open a new connection for that"],
+        ),
+        (
+            r#"{"type":"auth","token":"x"}"#,
+            vec!["refuse Unauthorized: token refused: its form, algorithm or signature is wrong"],
+        ),
+        (
+            r#"{"type":"unsubscribe","channel":"user:ann"}"#,
+            vec![
+                "refuse Denied: denied: unsubscribe from user:ann: it is how private messages reach you",
+            ],
+        ),
+        (
+            r#"{"type":"room","room":"lobby","data":1}"#,
+            vec!["refuse NotInRoom: publish to room lobby refused: join it first"],
+        ),
+        (
+            r#"{"type":"join","room":"lobby"}"#,
+            vec!["subscribe room:lobby joined"],
+        ),
+        (
+            r#"{"type":"room","room":"lobby","data":1}"#,
+            vec![r#"publish room to room:lobby except Some("~gw-0.1f") only None"#],
+        ),
+        (
+            r#"{"type":"subscribe","channel":"news"}"#,
+            vec!["subscribe news subscribed"],
+        ),
+        (
+            r#"{"type":"subscribe","channel":"news"}"#,
+            vec!["subscribe news subscribed"],
+        ),
+        (
+            r#"{"type":"subscribe","channel":"more"}"#,
+            vec!["refuse TooManyChannels: subscribe to more refused: 2 channels are the limit"],
+        ),
+        (
+            r#"{"type":"unsubscribe","channel":"news"}"#,
+            vec!["unsubscribe news", "unsubscribed news"],
+        ),
+        (
+            r#"{"type":"unsubscribe","channel":"news"}"#,
+            vec!["unsubscribed news"],
+        ),
+        (
+            r#"{"type":"leave","room":"lobby"}"#,
+            vec!["unsubscribe room:lobby", "left room:lobby"],
+        ),
+        (
+            r#"{"type":"chat","channel":"news","message":1}"#,
+            vec!["publish chat to news except None only None"],
+        ),
+        (
+            r#"{"type":"chat","channel":"room:a","message":1}"#,
+            vec!["publish room to room:a except None only None"],
+        ),
+        (
+            r#"{"type":"chat","channel":"user:bob","message":1}"#,
+            vec!["refuse Denied: denied: publish to user:bob: clients may not"],
+        ),
+        (
+            r#"{"type":"chat","channel":"system:notifications","message":1}"#,
+            vec!["refuse Denied: denied: publish to system:notifications: clients may not"],
+        ),
+        (
+            r#"{"type":"broadcast","data":1}"#,
+            vec![r#"publish broadcast to broadcast except Some("~gw-0.1f") only None"#],
+        ),
+        (
+            r#"{"type":"private","to":"bob","data":1}"#,
+            vec!["publish private to user:bob except None only None"],
+        ),
+        (
+            r#"{"type":"private","to":"~gw-1.2","data":1}"#,
+            vec![r#"publish private to node:gw-1 except None only Some("~gw-1.2")"#],
+        ),
+    ] {
+        assert_eq!(act(&mut session, &rules, text), expected, "{text}");
+    }
+}
+
+#[test]
+fn nobody_in_particular_may_only_say_who_he_is() {
+    let rules = rules(false);
+    let at = |now| Context { rules: &rules, now };
+    let mut session = Session::new(1, None, NOW);
+    let refused = act(&mut session, &rules, r#"{"type":"broadcast","data":1}"#);
+    assert_eq!(
+        refused,
+        [
+            r#"refuse Unauthorized: refused before authentication: send {"type":"auth","token":…} first"#
+        ]
+    );
+    assert_eq!(session.next_tick_ms(at(NOW)), Some(10_000));
+    assert_eq!(
+        session.tick(at(Now {
+            monotonic_ms: 14_999,
+            ..NOW
+        })),
+        None
+    );
+    assert_eq!(
+        session.tick(at(Now {
+            monotonic_ms: 15_000,
+            ..NOW
+        })),
+        Some(CloseCode::Unauthorized)
+    );
+    act(
+        &mut session,
+        &rules,
+        &format!(r#"{{"type":"auth","token":"{}"}}"#, token("ann", 1500)),
+    );
+    assert_eq!(
+        session.tick(at(Now {
+            monotonic_ms: 15_000,
+            ..NOW
+        })),
+        None
+    );
+    assert_eq!(session.next_tick_ms(at(NOW)), Some(500_000));
+    assert_eq!(
+        session.tick(at(Now {
+            unix_ms: 1_500_000,
+            ..NOW
+        })),
+        Some(CloseCode::Unauthorized)
+    );
+}
