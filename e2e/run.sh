@@ -10,16 +10,18 @@ unset CONTEXT
 THREADS=${THREADS:-$(($(nproc) < 4 ? 2 : 4))}
 
 begun=$SECONDS
-was_up=
-[ ! -e "$STATE/ready" ] || was_up=yes
+# The cluster `test` belongs to this script: what a killed run left of it goes first. Another, as `dev`, stays
+# if it was up.
+stays=
+if [ "$CLUSTER" = test ]; then
+  [ ! -e "$STATE" ] || "$HERE/down.sh" "$CLUSTER"
+elif [ -e "$STATE/ready" ]; then
+  stays=yes
+fi
 remove() {
   local status=$?
   trap - EXIT
-  if [ -n "$was_up" ]; then
-    say "cluster '$CLUSTER' was up before, and stays"
-  else
-    "$HERE/down.sh" "$CLUSTER" || status=1
-  fi
+  [ -n "$stays" ] || "$HERE/down.sh" "$CLUSTER" || status=1
   exit "$status"
 }
 trap remove EXIT
