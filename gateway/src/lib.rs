@@ -1,8 +1,7 @@
-//! The WebSocket push gateway. ARCHITECTURE.md at the root of the repository draws how these rooms relate.
+//! The WebSocket push gateway. ARCHITECTURE.md at the root of the repository draws how these rooms relate
+//! and what must never be imported where.
 
-pub mod auth;
 pub mod broker;
 pub mod message;
 pub mod name;
 pub mod protocol;
-pub mod session;

@@ -1,5 +1,3 @@
 //! Bytes to meaning and back. Pure: no clock, no socket, no task.
 
 pub mod close;
-pub mod frame;
-pub mod native;
