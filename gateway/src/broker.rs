@@ -1,6 +1,6 @@
 //! The broker: what carries a message from the node that accepted it to every node with a subscriber.
 //!
-//! Two implementations, `memory` and `redis`, pass the contract suite in `tests/gateway/broker.rs`.
+//! Two implementations, [`memory`] and [`redis`], pass the contract suite in `tests/gateway/broker.rs`.
 //! Deliveries and losses leave a broker through the bounded [`Events`] receiver that its constructor
 //! returns: the only way in which a message reaches this node's subscribers, also for local publishers.
 

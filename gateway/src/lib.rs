@@ -1,7 +1,8 @@
-//! The WebSocket push gateway. ARCHITECTURE.md at the root of the repository draws how these rooms relate
-//! and what must never be imported where.
+//! The WebSocket push gateway. ARCHITECTURE.md at the root of the repository draws how these rooms relate.
 
+pub mod auth;
 pub mod broker;
 pub mod message;
 pub mod name;
 pub mod protocol;
+pub mod session;

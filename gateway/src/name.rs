@@ -1,8 +1,8 @@
 //! Names that clients choose, checked once and then trusted by type.
 //!
 //! A channel's kind is its prefix: `room:<name>`, `user:<id>` (only that user, subscribed for them),
-//! `system:notifications` (everyone, read-only for clients), any other name is free. Names that begin
-//! with `node:` and the name `broadcast` belong to the gateway and cannot be named by clients.
+//! `system:notifications` (everyone, read-only for clients), any other name is free. The name `broadcast`
+//! and names that begin with `node:` belong to the gateway; clients cannot name them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,18 +12,12 @@ use serde::{Deserialize, Serialize};
 /// Longest channel name, in bytes of UTF-8.
 pub const MAX_CHANNEL_BYTES: usize = 255;
 
-/// Longest user id, in bytes of UTF-8: with `user:` before it, it is still a channel name.
-pub const MAX_USER_BYTES: usize = MAX_CHANNEL_BYTES - USER.len();
-
-const ROOM: &str = "room:";
-const USER: &str = "user:";
-const NODE: &str = "node:";
-const NOTIFICATIONS: &str = "system:notifications";
-const BROADCAST: &str = "broadcast";
+/// Longest user id, in bytes of UTF-8: `user:` and the id are a channel name.
+pub const MAX_USER_BYTES: usize = MAX_CHANNEL_BYTES - "user:".len();
 
 /// A channel name: 1 to 255 bytes of printable UTF-8. Cloning shares the text.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String")]
+#[serde(try_from = "String", into = "String")]
 pub struct ChannelName(Arc<str>);
 
 /// What a channel's name says about who may use it.
@@ -31,6 +25,7 @@ pub struct ChannelName(Arc<str>);
 pub enum ChannelKind<'a> {
     Room(&'a str),
     User(&'a str),
+    /// `system:notifications`: every client has it, none may publish.
     Notifications,
     /// Every client; written with `broadcast`, never subscribed by name.
     Broadcast,
@@ -39,7 +34,7 @@ pub enum ChannelKind<'a> {
     Free,
 }
 
-/// Completes the sentence "the name …".
+/// Completes the sentence "the channel name …".
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     #[error("is empty")]
@@ -56,56 +51,53 @@ impl ChannelName {
         Ok(ChannelName(name.into()))
     }
 
-    /// The channel of a room: its members are whoever subscribed.
+    /// The channel of a room. The room's name may be as long as leaves room for the prefix.
     pub fn room(room: &str) -> Result<Self, NameError> {
-        prefixed(ROOM, room)
+        if room.is_empty() {
+            return Err(NameError::Empty);
+        }
+        Self::parse(&format!("room:{room}"))
     }
 
-    /// The channel of all connections of one user.
+    /// The channel that reaches all connections of a user.
     pub fn user(id: &str) -> Result<Self, NameError> {
-        prefixed(USER, id)
+        if id.is_empty() {
+            return Err(NameError::Empty);
+        }
+        Self::parse(&format!("user:{id}"))
     }
 
-    /// The inbox of one node.
-    pub fn node(node: &str) -> Result<Self, NameError> {
-        prefixed(NODE, node)
+    /// The inbox of a node.
+    pub fn node(name: &str) -> Result<Self, NameError> {
+        Self::parse(&format!("node:{name}"))
     }
 
-    #[must_use]
     pub fn broadcast() -> Self {
-        ChannelName(BROADCAST.into())
+        ChannelName("broadcast".into())
     }
 
-    #[must_use]
     pub fn notifications() -> Self {
-        ChannelName(NOTIFICATIONS.into())
+        ChannelName("system:notifications".into())
     }
 
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    #[must_use]
     pub fn kind(&self) -> ChannelKind<'_> {
-        let name = self.as_str();
-        if let Some(room) = name.strip_prefix(ROOM) {
-            ChannelKind::Room(room)
-        } else if let Some(user) = name.strip_prefix(USER) {
-            ChannelKind::User(user)
-        } else if let Some(node) = name.strip_prefix(NODE) {
-            ChannelKind::Node(node)
-        } else if name == NOTIFICATIONS {
-            ChannelKind::Notifications
-        } else if name == BROADCAST {
-            ChannelKind::Broadcast
-        } else {
-            ChannelKind::Free
+        match self.as_str() {
+            "broadcast" => ChannelKind::Broadcast,
+            "system:notifications" => ChannelKind::Notifications,
+            name => match name.split_once(':') {
+                Some(("room", room)) => ChannelKind::Room(room),
+                Some(("user", id)) => ChannelKind::User(id),
+                Some(("node", node)) => ChannelKind::Node(node),
+                _ => ChannelKind::Free,
+            },
         }
     }
 
-    /// Whether a client that is `user` (None: nobody in particular) may subscribe by this name.
-    #[must_use]
+    /// Whether a client may ask for this channel by name.
     pub fn may_subscribe(&self, user: Option<&str>) -> bool {
         match self.kind() {
             ChannelKind::Room(_) | ChannelKind::Notifications | ChannelKind::Free => true,
@@ -114,27 +106,13 @@ impl ChannelName {
         }
     }
 
-    /// Whether a client may publish to this name. `broadcast` and `private` have requests of their own.
-    #[must_use]
+    /// Whether a client may publish to this channel by name (`broadcast` and `private` have types of their own).
     pub fn may_publish(&self) -> bool {
         matches!(self.kind(), ChannelKind::Room(_) | ChannelKind::Free)
     }
-
-    /// Whether every connection gets this channel's messages without subscribing.
-    #[must_use]
-    pub fn is_for_everyone(&self) -> bool {
-        matches!(
-            self.kind(),
-            ChannelKind::Broadcast | ChannelKind::Notifications
-        )
-    }
 }
 
-fn prefixed(prefix: &str, name: &str) -> Result<ChannelName, NameError> {
-    check(name)?;
-    ChannelName::parse(&[prefix, name].concat())
-}
-
+/// Printable: no control characters, and none of the invisible ones with which a name could look like another's.
 fn check(name: &str) -> Result<(), NameError> {
     if name.is_empty() {
         return Err(NameError::Empty);
@@ -148,33 +126,36 @@ fn check(name: &str) -> Result<(), NameError> {
     }
 }
 
-/// No control characters, and none of the invisible ones with which one name can pass for another in a
-/// log or on a dashboard.
 fn is_printable(c: char) -> bool {
-    let invisible = matches!(c,
-        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff0}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}');
-    !c.is_control() && !invisible
+    !(c.is_control()
+        || matches!(c,
+            // Zero width, directions, line and paragraph separators, byte order mark, private use, non-characters.
+            '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+            | '\u{feff}' | '\u{e000}'..='\u{f8ff}' | '\u{fff0}'..='\u{ffff}' | '\u{e0000}'..))
+}
+
+/// Whether `id` may be a user: the same rules as for the channel that it becomes.
+pub fn check_user(id: &str) -> Result<(), NameError> {
+    ChannelName::user(id).map(|_| ())
 }
 
 impl fmt::Display for ChannelName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// Lets maps that are keyed by name be asked with a `&str`.
-impl std::borrow::Borrow<str> for ChannelName {
-    fn borrow(&self) -> &str {
-        self.as_str()
+        f.write_str(&self.0)
     }
 }
 
 impl TryFrom<String> for ChannelName {
     type Error = NameError;
-
     fn try_from(name: String) -> Result<Self, NameError> {
-        ChannelName::parse(&name)
+        check(&name)?;
+        Ok(ChannelName(name.into()))
+    }
+}
+
+impl From<ChannelName> for String {
+    fn from(name: ChannelName) -> String {
+        name.0.as_ref().into()
     }
 }
 
@@ -183,81 +164,56 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_printable_and_not_too_long() {
+    fn names_are_checked_once() {
         let longest = "é".repeat(127) + "x";
         for (name, expected) in [
+            ("news", Ok(())),
             ("a", Ok(())),
-            ("with space, ünïcode 🎉 and : colons", Ok(())),
+            ("with space and ünïcode 🎉", Ok(())),
             (longest.as_str(), Ok(())),
             ("", Err(NameError::Empty)),
-            (&"é".repeat(128), Err(NameError::TooLong(256))),
+            (&"x".repeat(256), Err(NameError::TooLong(256))),
+            ("tab\there", Err(NameError::NotPrintable(3))),
             ("nul\0", Err(NameError::NotPrintable(3))),
-            ("é\n", Err(NameError::NotPrintable(2))),
-            ("del\u{7f}", Err(NameError::NotPrintable(3))),
-            ("c1\u{85}", Err(NameError::NotPrintable(2))),
+            ("line\nbreak", Err(NameError::NotPrintable(4))),
             ("ad\u{200b}min", Err(NameError::NotPrintable(2))),
-            ("txt\u{202e}gpj", Err(NameError::NotPrintable(3))),
-            ("\u{feff}bom", Err(NameError::NotPrintable(0))),
+            ("right\u{202e}left", Err(NameError::NotPrintable(5))),
         ] {
             assert_eq!(ChannelName::parse(name).map(|_| ()), expected, "{name:?}");
         }
     }
 
     #[test]
-    fn a_prefix_takes_its_share_of_the_length() {
-        let longest = "x".repeat(MAX_USER_BYTES);
-        for (made, expected) in [
-            (ChannelName::user(&longest), Ok(())),
-            (
-                ChannelName::user(&(longest + "x")),
-                Err(NameError::TooLong(256)),
-            ),
-            (ChannelName::room(""), Err(NameError::Empty)),
-            (ChannelName::node("a\tb"), Err(NameError::NotPrintable(1))),
-        ] {
-            assert_eq!(made.map(|_| ()), expected);
-        }
-    }
-
-    #[test]
-    fn the_prefix_says_who_may_use_it() {
+    fn the_prefix_decides_who_may_use_a_channel() {
         use ChannelKind::*;
-        // name, kind, may ann subscribe, may nobody in particular, may any client publish
-        for (name, kind, ann, anonymous, publish) in [
-            ("news", Free, true, true, true),
-            ("rooms", Free, true, true, true),
-            ("Room:a", Free, true, true, true),
-            ("system:other", Free, true, true, true),
-            ("broadcasts", Free, true, true, true),
-            ("room:lobby", Room("lobby"), true, true, true),
-            ("room:user:ann", Room("user:ann"), true, true, true),
-            ("user:ann", User("ann"), true, false, false),
-            ("user:bob", User("bob"), false, false, false),
-            ("user:ann2", User("ann2"), false, false, false),
-            ("user:", User(""), false, false, false),
-            ("system:notifications", Notifications, true, true, false),
-            ("broadcast", Broadcast, false, false, false),
-            ("node:gateway-0", Node("gateway-0"), false, false, false),
+        // name, kind, may user ann subscribe, may anybody publish by name
+        for (name, kind, subscribe, publish) in [
+            ("news", Free, true, true),
+            ("roommate", Free, true, true),
+            ("room:", Room(""), true, true),
+            ("room:lobby", Room("lobby"), true, true),
+            ("room:a:b", Room("a:b"), true, true),
+            ("user:ann", User("ann"), true, false),
+            ("user:bob", User("bob"), false, false),
+            ("user:", User(""), false, false),
+            ("system:notifications", Notifications, true, false),
+            ("system:other", Free, true, true),
+            ("broadcast", Broadcast, false, false),
+            ("broadcasts", Free, true, true),
+            ("node:gateway-0", Node("gateway-0"), false, false),
         ] {
             let channel = ChannelName::parse(name).unwrap();
             assert_eq!(channel.kind(), kind, "{name}");
             assert_eq!(
                 channel.may_subscribe(Some("ann")),
-                ann,
-                "ann subscribes {name}"
-            );
-            assert_eq!(
-                channel.may_subscribe(None),
-                anonymous,
-                "nobody subscribes {name}"
+                subscribe,
+                "subscribe {name}"
             );
             assert_eq!(channel.may_publish(), publish, "publish {name}");
+            assert!(
+                !matches!(kind, User(_)) || !channel.may_subscribe(None),
+                "anonymous {name}"
+            );
         }
-    }
-
-    #[test]
-    fn a_name_from_the_wire_is_checked_too() {
-        assert!(serde_json::from_str::<ChannelName>(r#""news""#).is_ok());
-        assert!(serde_json::from_str::<ChannelName>(r#""ne\u0000ws""#).is_err());
     }
 }

@@ -1,3 +1,5 @@
 //! Bytes to meaning and back. Pure: no clock, no socket, no task.
 
 pub mod close;
+pub mod frame;
+pub mod native;
