@@ -2,7 +2,7 @@
 # Builds Kubernetes (one binary), CoreDNS and Helm from Go modules into the cache, once per set of versions.
 . "$(dirname "$0")/lib.sh"
 
-KUBE_PROGRAMS=(kube-apiserver kube-controller-manager kube-scheduler kube-proxy kubelet kubectl)
+KUBE_PROGRAMS=(kube-apiserver kube-controller-manager kube-scheduler kube-proxy kubelet kubectl volume-provisioner)
 
 # Without these the server calls itself v0.0.0 and clients refuse it.
 kube_ldflags() {
@@ -35,9 +35,13 @@ if [ "${1:-}" = --is-built ]; then
 fi
 [ ! -x "$BIN/helm" ] || exit 0
 mkdir -p "$CACHE"
-# Built aside and moved into place whole: a killed build leaves no half entry.
-aside=$(mktemp -d "$CACHE/building-XXXXXX")
-trap 'rm -rf "$aside"' EXIT
-build "$aside"
-chmod 755 "$aside"
-mv -T "$aside" "$BIN" 2>/dev/null || [ -x "$BIN/helm" ]
+# A second one waits for the first and finds its work done.
+exec 8>"$CACHE/build.lock"
+flock 8
+[ ! -x "$BIN/helm" ] || exit 0
+# Built aside and moved into place whole: a killed build leaves no half entry, and the next one removes what it left.
+aside=$CACHE/building
+rm -rf "$aside" "$BIN"
+mkdir "$aside"
+build "$aside" 8>&-
+mv -T "$aside" "$BIN"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Starts etcd, the API server, the controller manager and the scheduler on the host, in the order that works.
+# Starts etcd, the API server, the controller manager, the scheduler and the volume provisioner on the host, in the order that works.
 . "$(dirname "$0")/lib.sh"
 
 start_etcd() {
@@ -50,13 +50,16 @@ start_controllers() {
     --authorization-kubeconfig "$STATE/kube-controller-manager.kubeconfig" \
     --service-account-private-key-file "$PKI/service-account.key" --root-ca-file "$PKI/ca.crt" \
     --cluster-signing-cert-file "$PKI/ca.crt" --cluster-signing-key-file "$PKI/ca.key" \
-    --use-service-account-credentials=true --enable-hostpath-provisioner=true \
+    --use-service-account-credentials=true --flex-volume-plugin-dir "$STATE/volume-plugins" \
     --horizontal-pod-autoscaler-sync-period 5s --node-monitor-grace-period 20s
   start kube-scheduler "$BIN/kube-scheduler" \
     --kubeconfig "$STATE/kube-scheduler.kubeconfig" --bind-address "$LOCAL_ADDRESS" --leader-elect=false \
     --authentication-kubeconfig "$STATE/kube-scheduler.kubeconfig" \
     --authorization-kubeconfig "$STATE/kube-scheduler.kubeconfig"
   answers kube-controller-manager 60 kubectl -n default get serviceaccount default
+  mkdir -p "$STATE/volumes"
+  start volume-provisioner "$BIN/volume-provisioner" \
+    --kubeconfig "$STATE/volume-provisioner.kubeconfig" --directory "$STATE/volumes"
   answers kube-scheduler 30 curl -fsSk "https://$LOCAL_ADDRESS:10259/healthz"
 }
 

@@ -10,12 +10,14 @@ HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 REPO=$(cd "$HERE/../.." && pwd)
 # Outside the tree, keyed by what each entry was built from, never required: deleting it only costs time.
 CACHE=${PUSHCLUSTER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/pushcluster}
-STATE_ROOT=/run/pushcluster
+# On a disk: /run may be a small tmpfs, and every node keeps its images here.
+STATE_ROOT=/var/lib/pushcluster
 STATE=$STATE_ROOT/$CLUSTER
 LOGS=$STATE/logs
 PKI=$STATE/pki
 KUBECONFIG_ADMIN=$STATE/admin.kubeconfig
 AUDIT_LOG=$LOGS/audit.log
+COMMENT=pushcluster-$CLUSTER # on every firewall rule of ours
 NODES=(node-1 node-2)
 
 case $CLUSTER in
@@ -30,6 +32,7 @@ esac
 #   10.64+i.N.0/24    pods of node N            10.80+i.0.0/16   Services
 #   10.112+i.0.1      the API server (on lo)    10.112+i.N.0/30  the link to node N: host .1, node .2
 #   127.0.64+i.1      etcd and the control plane's own ports
+LINK_RANGE=10.$((112 + INDEX)).0.0/16
 POD_RANGE=10.$((64 + INDEX)).0.0/16
 SERVICE_RANGE=10.$((80 + INDEX)).0.0/16
 SERVICE_API=10.$((80 + INDEX)).0.1
@@ -61,11 +64,16 @@ die() {
 
 now_ms() { date +%s%3N; }
 
-# A killed script leaves its step running; the next one ends it before it touches anything.
+# A killed script leaves its step running; the next one ends it before it touches anything. A step whose script
+# lives is left alone: it is another command's.
 end_orphaned_step() {
-  local pid started
-  { read -r pid started <"$STATE_ROOT/steps/$CLUSTER.running"; } 2>/dev/null || return 0
-  [ "$(process_started "$pid")" != "$started" ] || kill -KILL -- "-$pid" 2>/dev/null || true
+  local pid started parent parent_started
+  { read -r pid started parent parent_started <"$STATE_ROOT/steps/$CLUSTER.running"; } 2>/dev/null || return 0
+  [ "$(process_started "$parent")" != "$parent_started" ] || return 0
+  if [ "$(process_started "$pid")" = "$started" ]; then
+    kill -KILL -- "-$pid" 2>/dev/null || true
+    wait_for 5 "the end of a killed run's step" not kill -0 -- "-$pid"
+  fi
   rm -f "$STATE_ROOT/steps/$CLUSTER.running"
 }
 
@@ -97,7 +105,7 @@ step() {
   set +m
   # shellcheck disable=SC2064  # this step's group, not that of the last one
   trap "kill -TERM -- -$pid 2>/dev/null; exit 130" INT TERM
-  echo "$pid $(process_started "$pid")" >"$STATE_ROOT/steps/$CLUSTER.running"
+  echo "$pid $(process_started "$pid") $$ $(process_started $$)" >"$STATE_ROOT/steps/$CLUSTER.running"
   while kill -0 "$pid" 2>/dev/null; do
     pause
     show_progress "$title" "$begun" "$log"
@@ -133,17 +141,44 @@ wait_for() {
   done
 }
 
+# ---- one command at a time
+
+# Holds the cluster's lock (on descriptor 9) until the script ends. The file is removed with the cluster, so it may have
+# gone while we waited for it: then another command holds a newer file.
+take_lock() {
+  mkdir -p "$STATE_ROOT"
+  while true; do
+    exec 9>"$STATE_ROOT/$CLUSTER.lock"
+    flock -w 300 9 || die "cluster '$CLUSTER' is being started or stopped by another command"
+    [ "$STATE_ROOT/$CLUSTER.lock" -ef /dev/fd/9 ] && return
+  done
+}
+
 # ---- processes: recorded with the time they started, so that a pid that was given to another is never killed
 
-process_started() { awk '{print $22}' "/proc/$1/stat" 2>/dev/null; }
+# The boot is part of it: after a reboot a pid and its ticks may return.
+process_started() {
+  local stat boot
+  { read -r stat <"/proc/$1/stat" && read -r boot </proc/sys/kernel/random/boot_id; } 2>/dev/null || return 0
+  # The program's name is in parentheses and may hold anything; what follows is fields 3 to 52.
+  read -ra stat <<<"${stat##*) }"
+  # Dead, and waiting for a parent that takes its time.
+  [ "${stat[0]}" != Z ] || return 0
+  echo "$boot-${stat[19]}"
+}
 
-# start NAME COMMAND...: in a session of its own, output in $LOGS/NAME.log.
+# start NAME COMMAND...: in a session of its own, output in $LOGS/NAME.log. The process writes its own record before it
+# becomes the command, so that no moment exists in which this script could be killed and leave an unknown process.
 start() {
-  local name=$1 pid
+  local name=$1 record=$STATE/processes/$1 pid
   shift
-  setsid "$@" >>"$LOGS/$name.log" 2>&1 </dev/null 9>&- &
-  pid=$!
-  echo "$pid $(process_started "$pid")" >"$STATE/processes/$name"
+  rm -f "$record"
+  {
+    pid=$BASHPID
+    echo "$pid $(process_started "$pid")" >"$record"
+    exec setsid "$@"
+  } >>"$LOGS/$name.log" 2>&1 </dev/null 9>&- &
+  until [ -s "$record" ]; do kill -0 $! || die "could not start $name"; done
 }
 
 running() {
@@ -166,14 +201,13 @@ ended_or() {
   ! running "$name" || "$@"
 }
 
-# stop NAME: asks, waits a little (everything here is thrown away: nobody needs the API server's minute of draining), insists.
-stop() {
+# end NAME: at once. Everything here is thrown away: nobody needs the API server's minute of draining.
+end() {
   local pid _started
   if running "$1"; then
     read -r pid _started <"$STATE/processes/$1"
-    kill -TERM "$pid" 2>/dev/null || true
-    wait_for 2 "the end of $1" not running "$1" 2>/dev/null || kill -KILL "$pid" 2>/dev/null || true
-    wait_for 5 "the end of $1" not running "$1"
+    kill -KILL "$pid" 2>/dev/null || true
+    wait_for 10 "the end of $1" not running "$1"
   fi
   rm -f "$STATE/processes/$1"
 }
@@ -183,16 +217,18 @@ not() { ! "$@"; }
 # ---- programs
 
 kubectl() { "$BIN/kubectl" --kubeconfig "$KUBECONFIG_ADMIN" "$@"; }
+# Inside the node: its network, and its mounts, which the host does not see.
 in_node() {
-  local node=$1
+  local pid _started
+  read -r pid _started <"$STATE/processes/$1"
   shift
-  nsenter --net="/run/netns/$(node_netns "$node")" "$@"
+  nsenter --target "$pid" --mount --net -- "$@"
 }
 
 hash_of() { sha256sum "$@" | sha256sum | cut -c1-16; }
 
 # The key of the programs built from Go modules, and where they lie.
 programs_key() {
-  (cd "$HERE/kubernetes" && { go version; cat go.mod go.sum ./*/main.go "$HERE/build.sh"; } | sha256sum | cut -c1-16)
+  (cd "$HERE/kubernetes" && { go version || true; cat go.mod go.sum ./*/*.go "$HERE/build.sh"; } 2>/dev/null | sha256sum | cut -c1-16)
 }
 BIN=$CACHE/kubernetes-$(programs_key)

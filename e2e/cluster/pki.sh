@@ -53,6 +53,7 @@ certificate admin ca /O=system:masters/CN=admin
 certificate kube-controller-manager ca /CN=system:kube-controller-manager
 certificate kube-scheduler ca /CN=system:kube-scheduler
 certificate kube-proxy ca /CN=system:kube-proxy
+certificate volume-provisioner ca /CN=pushcluster:volume-provisioner
 for node in "${NODES[@]}"; do
   certificate "$node" ca "/O=system:nodes/CN=system:node:$node" "DNS:$node,IP:$(node_address "$node")"
   mkdir -p "$(node_state "$node")"
@@ -62,4 +63,5 @@ done
 openssl ecparam -name prime256v1 -genkey -noout -out "$PKI/service-account.key" 2>/dev/null
 kubeconfig "$STATE/kube-controller-manager.kubeconfig" kube-controller-manager
 kubeconfig "$STATE/kube-scheduler.kubeconfig" kube-scheduler
+kubeconfig "$STATE/volume-provisioner.kubeconfig" volume-provisioner
 kubeconfig "$KUBECONFIG_ADMIN" admin

@@ -11,26 +11,43 @@ healthy() {
   local process
   [ "$(cat "$STATE/ready" 2>/dev/null)" = "$(build_key)" ] || return 1
   for process in "$STATE"/processes/*; do running "$(basename "$process")" || return 1; done
-  kubectl get --raw /readyz >/dev/null 2>&1
+  {
+    kubectl get --raw /readyz --request-timeout 5s
+    kubectl wait --for=condition=Ready nodes --all --timeout 10s
+    kubectl -n kube-system wait --for=condition=Available deployment/coredns --timeout 10s
+  } >/dev/null 2>&1
+}
+
+# Another network that this machine can reach by these addresses would be cut off.
+refuse_taken_addresses() {
+  local range route
+  for range in "$POD_RANGE" "$SERVICE_RANGE" "$LINK_RANGE"; do
+    route=$(ip -4 route show root "$range"; ip -4 route show match "$range" | grep -v '^default' || true)
+    [ -z "$route" ] || die "cluster '$CLUSTER' needs the addresses $range, and this machine has a route there (${route%%$'\n'*}): choose another name"
+  done
 }
 
 prepare() {
+  "$HERE/down.sh" "$CLUSTER" --locked
+  refuse_taken_addresses
   mkdir -p "$STATE"/{processes,logs}
-  # Remembered, so that down can put it back as it was.
-  [ -e "$STATE_ROOT/ip_forward" ] || cat /proc/sys/net/ipv4/ip_forward >"$STATE_ROOT/ip_forward"
-  echo 1 >/proc/sys/net/ipv4/ip_forward
+  ln -sfn "$BIN" "$STATE/bin"
   "$HERE/pki.sh"
-  # A host whose firewall drops what it forwards would cut pods off from each other.
-  local direction
-  for direction in -s -d; do
-    iptables -I FORWARD "$direction" "$POD_RANGE" -m comment --comment "pushcluster-$CLUSTER" -j ACCEPT
-    iptables -I FORWARD "$direction" "10.$((112 + INDEX)).0.0/16" -m comment --comment "pushcluster-$CLUSTER" -j ACCEPT
+  # A host whose firewall drops what it forwards would cut the nodes off from each other.
+  local range
+  for range in "$POD_RANGE" "$LINK_RANGE"; do
+    iptables -w -I FORWARD -s "$range" -m comment --comment "$COMMENT" -j ACCEPT
+    iptables -w -I FORWARD -d "$range" -m comment --comment "$COMMENT" -j ACCEPT
   done
 }
 
 start_nodes() {
-  local node
-  for node in "${NODES[@]}"; do "$HERE/node.sh" "$node"; done
+  local node pids=() pid
+  for node in "${NODES[@]}"; do
+    "$HERE/node.sh" "$node" &
+    pids+=($!)
+  done
+  for pid in "${pids[@]}"; do wait "$pid"; done
   # Services are reached from the host through the first node, whose kube-proxy knows them.
   ip route add "$SERVICE_RANGE" via "$(node_address "${NODES[0]}")"
 }
@@ -41,18 +58,13 @@ start_names() {
   wait_for 90 "CoreDNS" kubectl -n kube-system wait --for=condition=Available deployment/coredns --timeout=1s
 }
 
-mkdir -p "$STATE_ROOT"
-exec 9>"$STATE_ROOT/$CLUSTER.lock"
-flock -w 120 9 || die "cluster '$CLUSTER' is being started or stopped by another command"
+take_lock
 end_orphaned_step
 STEPS=${STEPS:-4}
 if healthy; then
   say "cluster '$CLUSTER' is already up"
   exit 0
 fi
-[ ! -e "$STATE" ] || "$HERE/down.sh" "$CLUSTER" --locked
-! ip route get "$SERVICE_DNS" 2>/dev/null | grep -q 'dev pc[0-9]' ||
-  die "the addresses of cluster '$CLUSTER' are in use by another cluster: choose another name"
 "$HERE/build.sh" --is-built || die "Kubernetes is not built yet: run e2e/cluster/build.sh"
 step "network, keys and certificates" prepare
 step "control plane (etcd, API server, controllers)" "$HERE/control-plane.sh"
