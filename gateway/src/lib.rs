@@ -2,7 +2,9 @@
 
 pub mod auth;
 pub mod broker;
+pub mod engine;
 pub mod message;
+pub mod metrics;
 pub mod name;
 pub mod protocol;
 pub mod session;

@@ -126,6 +126,11 @@ impl Session {
         self.user.as_ref()
     }
 
+    /// Whether it gets what goes to everyone: somebody who has yet to say who he is does not.
+    pub fn may_receive(&self, rules: &Rules) -> bool {
+        self.user.is_some() || rules.verifier.anonymous()
+    }
+
     pub fn opened_ms(&self) -> u64 {
         self.opened_ms
     }
@@ -163,7 +168,7 @@ impl Session {
                 return;
             }
             Request::Auth { token } => self.auth(&token, &id, cx, effects),
-            _ if self.user.is_none() && !cx.rules.verifier.anonymous() => Err(Refusal {
+            _ if !self.may_receive(cx.rules) => Err(Refusal {
                 code: ErrorCode::Unauthorized,
                 message:
                     "refused before authentication: send {\"type\":\"auth\",\"token\":…} first"
@@ -198,7 +203,7 @@ impl Session {
         let expired = self
             .expires
             .is_some_and(|expires| expires <= cx.now.unix_seconds());
-        let unknown = self.user.is_none() && !cx.rules.verifier.anonymous();
+        let unknown = !self.may_receive(cx.rules);
         let late = unknown && cx.now.monotonic_ms >= self.opened_ms + cx.rules.auth_deadline_ms;
         (expired || late).then_some(CloseCode::Unauthorized)
     }
@@ -208,7 +213,7 @@ impl Session {
         let expiry = self
             .expires
             .map(|expires| expires.saturating_mul(1000).saturating_sub(cx.now.unix_ms));
-        let auth = (self.user.is_none() && !cx.rules.verifier.anonymous()).then(|| {
+        let auth = (!self.may_receive(cx.rules)).then(|| {
             (self.opened_ms + cx.rules.auth_deadline_ms).saturating_sub(cx.now.monotonic_ms)
         });
         expiry.into_iter().chain(auth).min()

@@ -1,14 +1,16 @@
 //! What enters and leaves a shard: the two bounded queues between tokio and the threads that own sockets.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::message::{ConnectionId, Delivery, Message};
+use crate::auth::Identity;
+use crate::message::{Delivery, Message};
 use crate::name::ChannelName;
-use crate::protocol::close::CloseCode;
+use crate::protocol::native::{Refusal, RequestId, encode_delivery};
 
-/// Which shard of this node.
+/// Which shard of this node. A connection's number modulo the number of shards is its shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ShardId(pub u16);
 
@@ -19,50 +21,88 @@ pub struct ConnectionKey {
     pub generation: u32,
 }
 
+/// Counts the times a shard became interested in a channel, so that a late answer to an earlier time is told apart.
+pub type Round = u32;
+
 /// tokio → shard. Executed in the order in which they were sent.
 #[derive(Debug)]
 pub enum Command {
-    /// A socket whose handshake is done. `leftover` are bytes the client sent after it.
-    Adopt { socket: mio::net::TcpStream, leftover: Bytes, connection: NewConnection },
-    /// The hub has the channel live: subscribe the connection, then acknowledge, in this order and with
-    /// nothing in between. `ack` is a complete frame.
-    Subscribe { key: ConnectionKey, channel: ChannelName, ack: Option<Arc<[u8]>> },
-    /// A frame for one connection: the answer to something it asked.
-    Reply { key: ConnectionKey, frame: Arc<[u8]> },
+    /// A socket whose handshake is done.
+    Adopt(NewConnection),
+    /// The channel's deliveries reach this node from now on: those who wait are subscribed and told so.
+    Live { channel: ChannelName, round: Round },
+    /// The broker could not subscribe: those who wait are told, and may ask again.
+    Refused {
+        channel: ChannelName,
+        round: Round,
+        refusal: Refusal,
+    },
+    /// A complete frame for one connection: the answer to something it asked.
+    Reply { key: ConnectionKey, frame: Bytes },
     /// To every subscriber of its channel on this shard.
     Deliver(Arc<EncodedDelivery>),
-    /// Close this node's connections at this pace, each with a `reconnect` message and code 1012.
-    Drain { connections_per_second: u32, deadline: std::time::Instant },
-    Close { key: ConnectionKey, code: CloseCode },
-    /// End the thread: whatever is still open is closed with 1001.
+    /// Close this shard's connections at this pace, each told to come back.
+    Drain { every: Duration },
+    /// End the thread; whatever is still open is closed with 1001.
     Stop,
+}
+
+/// What the handshake leaves behind.
+#[derive(Debug)]
+pub struct NewConnection {
+    pub socket: std::net::TcpStream,
+    /// Bytes that the client sent after its request.
+    pub leftover: Bytes,
+    pub number: u64,
+    pub identity: Option<Identity>,
 }
 
 /// shard → tokio. A shard whose event queue is full stops reading its sockets until there is room.
 #[derive(Debug)]
 pub enum Event {
-    Opened { shard: ShardId, key: ConnectionKey, id: ConnectionId, user: Option<Arc<str>> },
-    /// Wants in; the answer is `Command::Subscribe` or an error `Command::Reply`.
-    Subscribe { shard: ShardId, key: ConnectionKey, channel: ChannelName, request_id: Option<Arc<str>> },
-    /// The shard has already removed the connection from the channel.
-    Unsubscribed { shard: ShardId, channel: ChannelName },
-    Publish { shard: ShardId, key: ConnectionKey, channel: ChannelName, message: Message, request_id: Option<Arc<str>> },
-    /// Its socket is gone; `channels` are those it was subscribed to.
-    Closed { shard: ShardId, id: ConnectionId, user: Option<Arc<str>>, channels: Vec<ChannelName>, code: CloseCode },
+    /// The first subscriber of a channel came; the answer is `Live` or `Refused`.
+    Interest {
+        shard: ShardId,
+        channel: ChannelName,
+        round: Round,
+    },
+    /// The last subscriber of a channel went.
+    Disinterest {
+        shard: ShardId,
+        channel: ChannelName,
+    },
+    Publish {
+        shard: ShardId,
+        key: ConnectionKey,
+        channel: ChannelName,
+        message: Message,
+        id: Option<RequestId>,
+    },
+    /// A draining shard has closed its last connection.
+    Drained { shard: ShardId },
 }
 
-/// A delivery and its frames, one per wire format, each encoded when first wanted and then shared.
+/// A delivery and its frames: one per wire format, each encoded when first wanted and then shared by all shards.
 #[derive(Debug)]
 pub struct EncodedDelivery {
     pub delivery: Delivery,
-    pub native: std::sync::OnceLock<Arc<[u8]>>,
+    native: OnceLock<Bytes>,
 }
 
-/// What the handshake already knows.
-#[derive(Debug, Clone)]
-pub struct NewConnection {
-    pub id: ConnectionId,
-    pub user: Option<Arc<str>>,
-    /// When the token ends, in seconds since the Unix epoch.
-    pub expires: Option<u64>,
+impl EncodedDelivery {
+    pub fn new(delivery: Delivery) -> Self {
+        EncodedDelivery {
+            delivery,
+            native: OnceLock::new(),
+        }
+    }
+
+    pub fn native(&self) -> &Bytes {
+        self.native.get_or_init(|| encode_delivery(&self.delivery))
+    }
+
+    /// Whether every subscriber gets it.
+    pub fn is_for_all(&self) -> bool {
+        self.delivery.message.except.is_none() && self.delivery.message.only.is_none()
+    }
 }

@@ -1,0 +1,161 @@
+//! The engine: threads that own sockets, and the handle by which the rest of the gateway speaks to them.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+
+use mio::{Poll, Waker};
+use tokio::sync::mpsc;
+
+use crate::metrics::Metrics;
+use crate::session::Rules;
+use command::{Command, Event, ShardId};
+use heartbeat::Intervals;
+
+pub mod command;
+mod connection;
+mod heartbeat;
+mod outbox;
+mod shard;
+mod subscriptions;
+mod timers;
+
+/// Commands and events that may wait in each direction, for each shard.
+const QUEUE_CAPACITY: usize = 4_096;
+
+/// What every shard is told once.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// At least one, at most [`u16::MAX`].
+    pub shards: u16,
+    pub max_message_bytes: u32,
+    /// Bytes that may wait for one client (close code 3008 beyond it).
+    pub max_outbox_bytes: usize,
+    pub ping_ms: u64,
+    /// A connection without a channel that says nothing is closed after this long.
+    pub idle_ms: u64,
+}
+
+impl Settings {
+    fn intervals(&self) -> Intervals {
+        Intervals {
+            ping_ms: self.ping_ms,
+            idle_ms: self.idle_ms,
+        }
+    }
+}
+
+/// All shards of this node. Dropping it ends them.
+pub struct Engine {
+    shards: Vec<Handle>,
+}
+
+/// The tokio side of one shard.
+struct Handle {
+    commands: mpsc::Sender<Command>,
+    waker: Waker,
+    /// Set while a wake-up is under way: a burst of commands costs one system call.
+    awake: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// A shard has ended, which happens only when the gateway ends.
+#[derive(Debug, thiserror::Error)]
+#[error("shard {} has ended", .0.0)]
+pub struct ShardEnded(pub ShardId);
+
+impl Engine {
+    /// Starts the threads; the receivers are one for each shard, in order.
+    pub fn start(
+        settings: Settings,
+        rules: &Arc<Rules>,
+        metrics: &Arc<Metrics>,
+    ) -> io::Result<(Engine, Vec<mpsc::Receiver<Event>>)> {
+        let mut shards = Vec::new();
+        let mut receivers = Vec::new();
+        for number in 0..settings.shards {
+            let (commands, command_receiver) = mpsc::channel(QUEUE_CAPACITY);
+            let (event_sender, events) = mpsc::channel(QUEUE_CAPACITY);
+            let poll = Poll::new()?;
+            let waker = Waker::new(poll.registry(), shard::WAKE)?;
+            let awake = Arc::new(AtomicBool::new(false));
+            let queues = shard::Queues {
+                commands: command_receiver,
+                events: event_sender,
+                awake: awake.clone(),
+            };
+            let shared = shard::Shared {
+                settings,
+                rules: rules.clone(),
+                metrics: metrics.clone(),
+            };
+            let id = ShardId(number);
+            let thread = thread::Builder::new()
+                .name(format!("shard-{number}"))
+                .spawn(move || shard::Shard::new(id, poll, queues, shared).run())?;
+            shards.push(Handle {
+                commands,
+                waker,
+                awake,
+                thread: Some(thread),
+            });
+            receivers.push(events);
+        }
+        Ok((Engine { shards }, receivers))
+    }
+
+    pub fn shards(&self) -> impl Iterator<Item = ShardId> + use<> {
+        (0..self.shards.len())
+            .map(|index| ShardId(u16::try_from(index).expect("their number is a u16")))
+    }
+
+    /// The shard that a connection's number belongs to.
+    pub fn shard_of(&self, number: u64) -> ShardId {
+        let shard = number % self.shards.len() as u64;
+        ShardId(u16::try_from(shard).expect("the number of shards is a u16"))
+    }
+
+    /// Waits for room in the shard's queue.
+    pub async fn send(&self, shard: ShardId, command: Command) -> Result<(), ShardEnded> {
+        let handle = &self.shards[usize::from(shard.0)];
+        handle
+            .commands
+            .send(command)
+            .await
+            .map_err(|_| ShardEnded(shard))?;
+        handle.wake();
+        Ok(())
+    }
+}
+
+impl Handle {
+    fn wake(&self) {
+        if !self.awake.swap(true, Ordering::AcqRel)
+            && let Err(error) = self.waker.wake()
+        {
+            // Only a full eventfd counter could do this, and then the shard is about to wake anyway.
+            tracing::warn!(%error, "waking a shard failed");
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        for handle in &mut self.shards {
+            // A closed queue is a `Stop`.
+            handle.commands = mpsc::channel(1).0;
+            handle.wake();
+        }
+        for handle in &mut self.shards {
+            if let Some(thread) = handle.thread.take()
+                && thread.join().is_err()
+            {
+                tracing::error!("a shard panicked");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

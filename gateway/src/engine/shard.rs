@@ -1,0 +1,437 @@
+//! The loop: one thread, its own epoll, its own connections, no locks.
+//!
+//! A round is: events from the kernel, commands, reads, timers, then one write for each socket that has
+//! something to say. Sockets are registered once, edge-triggered; a socket that may have more to read than one
+//! round takes waits in `unread`, so that a flood on one delays the others by one buffer at most.
+
+use std::collections::{HashMap, VecDeque};
+use std::io::{ErrorKind, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use mio::{Events, Interest, Poll, Token};
+use slab::Slab;
+use tokio::sync::mpsc::{self, error::TryRecvError, error::TrySendError};
+
+use super::Settings;
+use super::command::{Command, ConnectionKey, Event, NewConnection, ShardId};
+use super::connection::{CLOSE_DEADLINE_MS, Closing, Connection};
+use super::heartbeat::{Heartbeat, Verdict};
+use super::outbox::{Flushed, Outbox};
+use super::subscriptions::{Asked, Subscriptions};
+use super::timers::Wheel;
+use crate::metrics::Metrics;
+use crate::name::ChannelName;
+use crate::protocol::close::CloseCode;
+use crate::protocol::frame::{self, Decoder, Frame, Next, Opcode};
+use crate::protocol::native::{self, Refusal, Reply};
+use crate::session::{Ack, Context, Effect, Now, Rules, Session};
+
+mod close;
+mod deliver;
+mod read;
+
+pub const WAKE: Token = Token(usize::MAX);
+
+/// One read; also what a flooding client gets of a round.
+const READ_BYTES: usize = 64 * 1024;
+/// Commands taken before sockets are looked at again.
+const COMMANDS_A_ROUND: usize = 1_024;
+/// A draining client is told to come back within this time, in milliseconds; the pace of closing does the rest.
+const RECONNECT_SPREAD_MS: u64 = 1_000;
+
+pub struct Queues {
+    pub commands: mpsc::Receiver<Command>,
+    pub events: mpsc::Sender<Event>,
+    pub awake: Arc<AtomicBool>,
+}
+
+/// What all shards share, read-only or atomic.
+pub struct Shared {
+    pub settings: Settings,
+    pub rules: Arc<Rules>,
+    pub metrics: Arc<Metrics>,
+}
+
+pub struct Shard {
+    id: ShardId,
+    poll: Poll,
+    queues: Queues,
+    shared: Shared,
+    started: Instant,
+    connections: Slab<Connection>,
+    generation: u32,
+    by_number: HashMap<u64, ConnectionKey>,
+    subscriptions: Subscriptions,
+    wheel: Wheel,
+    /// Events that found the queue full. While there is one, no socket is read, which bounds them.
+    backlog: VecDeque<Event>,
+    unread: Vec<ConnectionKey>,
+    dirty: Vec<ConnectionKey>,
+    /// Deliveries taken from the queue together.
+    staged: Vec<Arc<super::command::EncodedDelivery>>,
+    buffer: Box<[u8]>,
+    draining: Option<Draining>,
+    more_commands: bool,
+    stopped: bool,
+}
+
+/// Connections are closed one by one, at a pace.
+struct Draining {
+    every: Duration,
+    next_at: Instant,
+    left: Vec<ConnectionKey>,
+}
+
+/// What one frame asks for, beyond the session's own effects.
+enum Act {
+    Session(Effect),
+    Pong(Bytes),
+    Close(CloseCode),
+    PeerClosed(Option<u16>),
+}
+
+impl Shard {
+    pub fn new(id: ShardId, poll: Poll, queues: Queues, shared: Shared) -> Self {
+        Shard {
+            id,
+            poll,
+            queues,
+            shared,
+            started: Instant::now(),
+            connections: Slab::new(),
+            generation: 0,
+            by_number: HashMap::new(),
+            subscriptions: Subscriptions::default(),
+            wheel: Wheel::new(),
+            backlog: VecDeque::new(),
+            unread: Vec::new(),
+            dirty: Vec::new(),
+            staged: Vec::new(),
+            buffer: vec![0; READ_BYTES].into(),
+            draining: None,
+            more_commands: false,
+            stopped: false,
+        }
+    }
+
+    pub fn run(mut self) {
+        let mut events = Events::with_capacity(1_024);
+        let mut due = Vec::new();
+        while !self.stopped {
+            match self.poll.poll(&mut events, self.timeout()) {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => {
+                    tracing::error!(%error, shard = self.id.0, "epoll failed: this shard ends");
+                    break;
+                }
+            }
+            let now = self.now();
+            for event in &events {
+                if event.token() != WAKE {
+                    self.ready(event);
+                }
+            }
+            self.take_commands(now);
+            self.read(now);
+            self.wheel.take_due(now.monotonic_ms, &mut due);
+            for (tick, key) in due.drain(..) {
+                self.tick(tick, key, now);
+            }
+            self.drain(now);
+            self.send_backlog();
+            self.flush(now);
+        }
+        self.close_all();
+    }
+
+    fn now(&self) -> Now {
+        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Now {
+            monotonic_ms: millis(self.started.elapsed()),
+            unix_ms: millis(
+                SystemTime::now()
+                    .duration_since(UNIX_EPOCH)
+                    .unwrap_or_default(),
+            ),
+        }
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        if self.more_commands || (!self.unread.is_empty() && self.backlog.is_empty()) {
+            return Some(Duration::ZERO);
+        }
+        if !self.backlog.is_empty() {
+            // The other side of the queue does not wake us when it has made room.
+            return Some(Duration::from_millis(1));
+        }
+        let drain = self.draining.as_ref().filter(|d| !d.left.is_empty());
+        let drain = drain.map(|d| d.next_at.saturating_duration_since(Instant::now()));
+        let timers = (!self.connections.is_empty())
+            .then(|| Duration::from_millis(self.wheel.next_tick_ms(self.now().monotonic_ms)));
+        drain.into_iter().chain(timers).min()
+    }
+
+    fn connection(&mut self, key: ConnectionKey) -> Option<&mut Connection> {
+        live(&mut self.connections, key)
+    }
+
+    fn ready(&mut self, event: &mio::event::Event) {
+        let Some(connection) = self.connections.get_mut(event.token().0) else {
+            return;
+        };
+        let slot = u32::try_from(event.token().0).expect("slots are u32");
+        let key = ConnectionKey {
+            slot,
+            generation: connection.generation,
+        };
+        connection.read_closed |= event.is_read_closed() || event.is_error();
+        if event.is_writable() && !connection.outbox.is_empty() && !connection.dirty {
+            connection.dirty = true;
+            self.dirty.push(key);
+        }
+        if (event.is_readable() || connection.read_closed) && !connection.unread {
+            connection.unread = true;
+            self.unread.push(key);
+        }
+    }
+
+    fn take_commands(&mut self, now: Now) {
+        // Cleared first: a command sent from here on wakes us again.
+        self.queues.awake.store(false, Ordering::Release);
+        self.more_commands = false;
+        for _ in 0..COMMANDS_A_ROUND {
+            match self.queues.commands.try_recv() {
+                Ok(Command::Deliver(delivery)) => self.staged.push(delivery),
+                Ok(command) => {
+                    // A connection subscribed by this command gets nothing that was delivered before it.
+                    self.deliver_staged(now);
+                    self.carry_out(command, now);
+                }
+                Err(TryRecvError::Empty) => return self.deliver_staged(now),
+                Err(TryRecvError::Disconnected) => {
+                    self.stopped = true;
+                    return;
+                }
+            }
+        }
+        self.deliver_staged(now);
+        self.more_commands = true;
+    }
+
+    fn carry_out(&mut self, command: Command, now: Now) {
+        match command {
+            Command::Adopt(new) => self.adopt(new, now),
+            Command::Live { channel, round } => {
+                for (key, ack) in self.subscriptions.live(&channel, round) {
+                    self.acknowledge(key, &channel, &ack, now);
+                }
+            }
+            Command::Refused {
+                channel,
+                round,
+                refusal,
+            } => {
+                for (key, ack) in self.subscriptions.refused(&channel, round) {
+                    if let Some(connection) = self.connection(key) {
+                        connection.session.forget(&channel);
+                    }
+                    if ack != Ack::Silent {
+                        self.reply(key, native::encode_refusal(&refusal, ack.id()), now);
+                    }
+                }
+            }
+            Command::Reply { key, frame } => self.reply(key, frame, now),
+            Command::Deliver(delivery) => self.staged.push(delivery),
+            Command::Drain { every } => {
+                let left = self
+                    .connections
+                    .iter()
+                    .map(|(slot, c)| key_of(slot, c))
+                    .collect();
+                self.draining = Some(Draining {
+                    every,
+                    next_at: Instant::now(),
+                    left,
+                });
+                self.report_drained();
+            }
+            Command::Stop => self.stopped = true,
+        }
+    }
+
+    fn adopt(&mut self, new: NewConnection, now: Now) {
+        let NewConnection {
+            socket,
+            leftover,
+            number,
+            identity,
+        } = new;
+        let mut socket = mio::net::TcpStream::from_std(socket);
+        let entry = self.connections.vacant_entry();
+        let token = Token(entry.key());
+        if let Err(error) = self.poll.registry().register(
+            &mut socket,
+            token,
+            Interest::READABLE | Interest::WRITABLE,
+        ) {
+            tracing::warn!(%error, "registering a socket failed: connection dropped");
+            return;
+        }
+        self.generation = self.generation.wrapping_add(1);
+        let slot =
+            u32::try_from(token.0).expect("slots are u32: there are fewer sockets than that");
+        let key = ConnectionKey {
+            slot,
+            generation: self.generation,
+        };
+        let intervals = self.shared.settings.intervals();
+        entry.insert(Connection {
+            socket,
+            generation: self.generation,
+            session: Session::new(number, identity, now),
+            decoder: Decoder::default(),
+            outbox: Outbox::default(),
+            heartbeat: Heartbeat::new(now.monotonic_ms, number, intervals),
+            timer: 0,
+            closing: None,
+            dirty: false,
+            // Registering reports what is there already; but an edge may have passed before.
+            unread: true,
+            read_closed: false,
+        });
+        self.unread.push(key);
+        self.by_number.insert(number, key);
+        self.shared.metrics.opened();
+        self.welcome(key, now);
+        if let Some(draining) = &mut self.draining {
+            draining.left.push(key);
+        }
+        if !leftover.is_empty() {
+            let mut leftover = leftover.to_vec();
+            self.take_bytes(key, &mut leftover, now);
+        }
+        self.schedule(key, now);
+    }
+
+    fn welcome(&mut self, key: ConnectionKey, now: Now) {
+        let rules = self.shared.rules.clone();
+        let Some(connection) = self.connection(key) else {
+            return;
+        };
+        let id = connection.session.id(&rules);
+        let mut effects = Vec::new();
+        connection.session.open(&mut effects);
+        let welcome = Reply::Welcome {
+            connection: &id,
+            node: &rules.node,
+            ping_seconds: rules.ping_seconds,
+        };
+        self.reply(key, native::encode_reply(&welcome, None), now);
+        for effect in effects {
+            self.act(key, Act::Session(effect), now);
+        }
+    }
+
+    /// Enters the connection's next deadline into the wheel; an older entry becomes void.
+    fn schedule(&mut self, key: ConnectionKey, now: Now) {
+        let intervals = self.shared.settings.intervals();
+        let rules = self.shared.rules.clone();
+        let Some(connection) = self.connection(key) else {
+            return;
+        };
+        let due = connection.due_ms(intervals, Context { rules: &rules, now });
+        let tick = self.wheel.insert(due, key);
+        if let Some(connection) = self.connection(key) {
+            connection.timer = tick;
+        }
+    }
+
+    fn tick(&mut self, tick: u64, key: ConnectionKey, now: Now) {
+        let intervals = self.shared.settings.intervals();
+        let rules = self.shared.rules.clone();
+        let Some(connection) = self.connection(key).filter(|c| c.timer == tick) else {
+            return;
+        };
+        if let Some(closing) = connection.closing {
+            return self.end(key, closing.code, now);
+        }
+        if let Some(code) = connection.session.tick(Context { rules: &rules, now }) {
+            return self.begin_close(key, code, now);
+        }
+        let has_channels = connection.session.has_channels();
+        match connection
+            .heartbeat
+            .tick(now.monotonic_ms, has_channels, intervals)
+        {
+            Verdict::Fine => {}
+            Verdict::Ping => self.reply(key, Bytes::from_static(&[0x89, 0]), now),
+            Verdict::Dead => return self.begin_close(key, CloseCode::PingTimeout, now),
+            Verdict::Idle => return self.begin_close(key, CloseCode::Idle, now),
+        }
+        self.schedule(key, now);
+    }
+
+    fn drain(&mut self, now: Now) {
+        while let Some(draining) = &mut self.draining {
+            if Instant::now() < draining.next_at {
+                return;
+            }
+            let Some(key) = draining.left.pop() else {
+                return;
+            };
+            draining.next_at += draining.every;
+            let Some(connection) = self.connection(key) else {
+                continue;
+            };
+            let after_ms = connection
+                .session
+                .number()
+                .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+                % RECONNECT_SPREAD_MS;
+            self.reply(
+                key,
+                native::encode_reply(&Reply::Reconnect { after_ms }, None),
+                now,
+            );
+            self.begin_close(key, CloseCode::Drain, now);
+        }
+    }
+
+    fn report_drained(&mut self) {
+        if self.draining.is_some() && self.connections.is_empty() {
+            self.tell(Event::Drained { shard: self.id });
+        }
+    }
+
+    /// The deadline has come: one try to say goodbye, and the sockets go with the thread.
+    fn close_all(&mut self) {
+        let now = self.now();
+        let keys: Vec<ConnectionKey> = self
+            .connections
+            .iter()
+            .map(|(slot, c)| key_of(slot, c))
+            .collect();
+        for key in keys {
+            self.begin_close(key, CloseCode::GoingAway, now);
+            self.flush(now);
+            self.end(key, CloseCode::GoingAway, now);
+        }
+    }
+}
+
+fn live(connections: &mut Slab<Connection>, key: ConnectionKey) -> Option<&mut Connection> {
+    connections
+        .get_mut(key.slot as usize)
+        .filter(|connection| connection.generation == key.generation)
+}
+
+fn key_of(slot: usize, connection: &Connection) -> ConnectionKey {
+    ConnectionKey {
+        slot: u32::try_from(slot).expect("slots are u32"),
+        generation: connection.generation,
+    }
+}

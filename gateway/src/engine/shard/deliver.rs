@@ -1,0 +1,152 @@
+//! Fan-out: the hot path. What came together for one channel is joined once and shared by every outbox.
+
+use bytes::{Bytes, BytesMut};
+
+use super::*;
+use crate::engine::command::EncodedDelivery;
+use crate::message::ConnectionId;
+use crate::name::ChannelKind;
+
+/// Frames are joined up to this size: a small copy, made once, saves a `writev` of many slices for every socket.
+const JOIN_BYTES: usize = 16 * 1024;
+
+impl Shard {
+    /// Hands the staged deliveries out, in order; neighbours on one channel together.
+    pub(super) fn deliver_staged(&mut self, now: Now) {
+        if self.staged.is_empty() {
+            return;
+        }
+        let staged = std::mem::take(&mut self.staged);
+        let mut rest = staged.as_slice();
+        while !rest.is_empty() {
+            let count = joinable(rest);
+            let (together, after) = rest.split_at(count);
+            self.fan_out(together, now);
+            rest = after;
+        }
+        // The list keeps its memory for the next round.
+        self.staged = staged;
+        self.staged.clear();
+    }
+
+    /// `together`: one delivery, or several to all subscribers of one channel.
+    fn fan_out(&mut self, together: &[Arc<EncodedDelivery>], now: Now) {
+        let first = &together[0].delivery;
+        let mut pushed = Pushed {
+            frames: join(together),
+            cap: self.shared.settings.max_outbox_bytes,
+            except: first.message.except.as_ref().and_then(|id| self.here(id)),
+            sent: 0,
+            slow: Vec::new(),
+        };
+        let only = first.message.only.as_ref().and_then(|id| self.here(id));
+        let Shard {
+            connections,
+            subscriptions,
+            dirty,
+            shared,
+            ..
+        } = self;
+        match first.channel.kind() {
+            ChannelKind::Broadcast | ChannelKind::Notifications => {
+                for (slot, connection) in connections.iter_mut() {
+                    if connection.session.may_receive(&shared.rules) {
+                        pushed.push(key_of(slot, connection), connection, dirty);
+                    }
+                }
+            }
+            // A message to a single connection names it; whoever else has the channel does not get it.
+            _ if first.message.only.is_some() => {
+                if let Some((key, connection)) =
+                    only.and_then(|key| Some((key, live(connections, key)?)))
+                {
+                    pushed.push(key, connection, dirty);
+                }
+            }
+            _ => {
+                for key in subscriptions.members(&first.channel) {
+                    if let Some(connection) = live(connections, key) {
+                        pushed.push(key, connection, dirty);
+                    }
+                }
+            }
+        }
+        for delivery in together {
+            let message = &delivery.delivery.message;
+            let latency_ms = now.unix_ms.saturating_sub(message.timestamp);
+            self.shared
+                .metrics
+                .sent(message.kind, pushed.sent, latency_ms);
+        }
+        for key in pushed.slow {
+            self.begin_close(key, CloseCode::Slow, now);
+        }
+    }
+
+    /// The connection, if this shard holds it.
+    fn here(&self, id: &ConnectionId) -> Option<ConnectionKey> {
+        let key = self.by_number.get(&id.number()?)?;
+        (id.node() == &*self.shared.rules.node).then_some(*key)
+    }
+}
+
+/// The same bytes into many outboxes.
+struct Pushed {
+    frames: Bytes,
+    cap: usize,
+    except: Option<ConnectionKey>,
+    sent: u64,
+    slow: Vec<ConnectionKey>,
+}
+
+impl Pushed {
+    fn push(
+        &mut self,
+        key: ConnectionKey,
+        connection: &mut Connection,
+        dirty: &mut Vec<ConnectionKey>,
+    ) {
+        if Some(key) == self.except || connection.closing.is_some() {
+            return;
+        }
+        match connection.outbox.push(self.frames.clone(), self.cap) {
+            Ok(()) => self.sent += 1,
+            Err(_) => self.slow.push(key),
+        }
+        if !std::mem::replace(&mut connection.dirty, true) {
+            dirty.push(key);
+        }
+    }
+}
+
+/// How many of the first deliveries go to the same connections.
+fn joinable(staged: &[Arc<EncodedDelivery>]) -> usize {
+    let first = &staged[0];
+    if !first.is_for_all() {
+        return 1;
+    }
+    let mut bytes = 0;
+    let same = staged.iter().take_while(|delivery| {
+        bytes += delivery.native().len();
+        delivery.is_for_all()
+            && delivery.delivery.channel == first.delivery.channel
+            && bytes <= JOIN_BYTES
+    });
+    same.count().max(1)
+}
+
+fn join(together: &[Arc<EncodedDelivery>]) -> Bytes {
+    if let [one] = together {
+        return one.native().clone();
+    }
+    let mut joined = BytesMut::with_capacity(
+        together
+            .iter()
+            .map(|delivery| delivery.native().len())
+            .sum(),
+    );
+    for delivery in together {
+        joined.extend_from_slice(delivery.native());
+    }
+    joined.freeze()
+}

@@ -1,0 +1,229 @@
+//! Bytes from a socket to what they ask for, and the asking carried out.
+
+use super::*;
+
+impl Shard {
+    pub(super) fn read(&mut self, now: Now) {
+        for key in std::mem::take(&mut self.unread) {
+            if !self.backlog.is_empty() {
+                // The rest of the gateway is behind: leave the bytes with the kernel, whose window tells the client.
+                self.unread.push(key);
+            } else if self.read_one(key, now) {
+                self.unread.push(key);
+            } else if let Some(connection) = self.connection(key) {
+                connection.unread = false;
+            }
+        }
+    }
+
+    /// Reads once; whether there may be more.
+    pub(super) fn read_one(&mut self, key: ConnectionKey, now: Now) -> bool {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let Some(connection) = self.connection(key) else {
+            self.buffer = buffer;
+            return false;
+        };
+        let again = connection.read_closed;
+        let result = connection.socket.read(&mut buffer);
+        let more = match result {
+            Ok(0) => {
+                self.lost(key, now);
+                false
+            }
+            Ok(count) => {
+                self.take_bytes(key, &mut buffer[..count], now);
+                count == buffer.len() || again
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => false,
+            Err(error) if error.kind() == ErrorKind::Interrupted => true,
+            Err(_) => {
+                self.lost(key, now);
+                false
+            }
+        };
+        self.buffer = buffer;
+        more
+    }
+
+    /// The peer's socket has ended, with a goodbye or without.
+    pub(super) fn lost(&mut self, key: ConnectionKey, now: Now) {
+        let code = self
+            .connection(key)
+            .and_then(|c| c.closing)
+            .map_or(CloseCode::Abnormal, |closing| closing.code);
+        self.end(key, code, now);
+    }
+
+    pub(super) fn take_bytes(&mut self, key: ConnectionKey, bytes: &mut [u8], now: Now) {
+        let rules = self.shared.rules.clone();
+        let metrics = self.shared.metrics.clone();
+        let max = self.shared.settings.max_message_bytes;
+        let Some(connection) = self.connection(key) else {
+            return;
+        };
+        let Connection {
+            decoder,
+            session,
+            heartbeat,
+            closing,
+            ..
+        } = connection;
+        heartbeat.heard();
+        let mut acts = Vec::new();
+        let mut effects = Vec::new();
+        let cx = Context { rules: &rules, now };
+        let result = decoder.feed(bytes, max, &mut |frame| {
+            match frame {
+                Frame::Close(code) => {
+                    acts.push(Act::PeerClosed(code));
+                    return Next::Stop;
+                }
+                // After our close frame only the peer's counts (RFC 6455 section 5.5.1).
+                _ if closing.is_some() => {}
+                Frame::Text(text) => {
+                    heartbeat.spoke(now.monotonic_ms);
+                    let decoded = native::decode(text);
+                    metrics.received(decoded.kind);
+                    match decoded.request {
+                        Ok(request) => session.handle(request, decoded.id, cx, &mut effects),
+                        Err(refusal) => effects.push(Effect::Refuse {
+                            refusal,
+                            id: decoded.id,
+                        }),
+                    }
+                    acts.extend(effects.drain(..).map(Act::Session));
+                }
+                Frame::Binary(_) => acts.push(Act::Close(CloseCode::NotText)),
+                Frame::Ping(payload) => acts.push(Act::Pong(frame::frame(Opcode::Pong, payload))),
+                Frame::Pong(_) => {}
+            }
+            Next::Go
+        });
+        for act in acts {
+            self.act(key, act, now);
+        }
+        if let Err(code) = result {
+            self.begin_close(key, code, now);
+        }
+    }
+
+    pub(super) fn act(&mut self, key: ConnectionKey, act: Act, now: Now) {
+        match act {
+            Act::Session(effect) => self.effect(key, effect, now),
+            Act::Pong(frame) => self.reply(key, frame, now),
+            Act::Close(code) => self.begin_close(key, code, now),
+            Act::PeerClosed(code) => self.peer_closed(key, code, now),
+        }
+    }
+
+    pub(super) fn effect(&mut self, key: ConnectionKey, effect: Effect, now: Now) {
+        let shard = self.id;
+        match effect {
+            Effect::Pong(id) => {
+                self.reply(key, native::encode_reply(&Reply::Pong, id.as_ref()), now);
+            }
+            Effect::Authenticated { identity, id } => {
+                let reply = Reply::Authenticated {
+                    user: &identity.user,
+                    expires: identity.expires,
+                };
+                self.reply(key, native::encode_reply(&reply, id.as_ref()), now);
+                // The new end may be earlier than the entry in the wheel.
+                self.schedule(key, now);
+            }
+            Effect::Subscribe { channel, ack } => {
+                match self.subscriptions.subscribe(&channel, key, ack) {
+                    Asked::Live(ack) => self.acknowledge(key, &channel, &ack, now),
+                    Asked::Waits => {}
+                    Asked::First(round) => self.tell(Event::Interest {
+                        shard,
+                        channel,
+                        round,
+                    }),
+                }
+            }
+            Effect::Unsubscribe { channel } => self.unsubscribe(&channel, key),
+            Effect::Unsubscribed { channel, id } => {
+                let reply = Reply::Unsubscribed {
+                    channel: channel.as_str(),
+                };
+                self.reply(key, native::encode_reply(&reply, id.as_ref()), now);
+            }
+            Effect::Left { room, id } => {
+                let room = room.as_str().strip_prefix("room:").unwrap_or(room.as_str());
+                self.reply(
+                    key,
+                    native::encode_reply(&Reply::Left { room }, id.as_ref()),
+                    now,
+                );
+            }
+            Effect::Publish {
+                channel,
+                message,
+                id,
+            } => {
+                self.tell(Event::Publish {
+                    shard,
+                    key,
+                    channel,
+                    message,
+                    id,
+                });
+            }
+            Effect::Refuse { refusal, id } => self.refuse(key, &refusal, id.as_ref(), now),
+            Effect::Close(code) => self.begin_close(key, code, now),
+        }
+    }
+
+    pub(super) fn refuse(
+        &mut self,
+        key: ConnectionKey,
+        refusal: &Refusal,
+        id: Option<&native::RequestId>,
+        now: Now,
+    ) {
+        self.reply(key, native::encode_refusal(refusal, id), now);
+    }
+
+    pub(super) fn acknowledge(
+        &mut self,
+        key: ConnectionKey,
+        channel: &ChannelName,
+        ack: &Ack,
+        now: Now,
+    ) {
+        if let Some((reply, id)) = ack.reply(channel, now) {
+            self.reply(key, native::encode_reply(&reply, id), now);
+        }
+    }
+
+    pub(super) fn unsubscribe(&mut self, channel: &ChannelName, key: ConnectionKey) {
+        if self.subscriptions.unsubscribe(channel, key) {
+            self.tell(Event::Disinterest {
+                shard: self.id,
+                channel: channel.clone(),
+            });
+        }
+    }
+
+    pub(super) fn tell(&mut self, event: Event) {
+        if !self.backlog.is_empty() {
+            return self.backlog.push_back(event);
+        }
+        match self.queues.events.try_send(event) {
+            Ok(()) => {}
+            Err(TrySendError::Full(event)) => self.backlog.push_back(event),
+            // Nobody listens any more: the gateway is ending, and `Stop` is on its way.
+            Err(TrySendError::Closed(_)) => {}
+        }
+    }
+
+    pub(super) fn send_backlog(&mut self) {
+        while let Some(event) = self.backlog.pop_front() {
+            if let Err(TrySendError::Full(event)) = self.queues.events.try_send(event) {
+                self.backlog.push_front(event);
+                return;
+            }
+        }
+    }
+}

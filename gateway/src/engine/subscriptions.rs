@@ -1,0 +1,204 @@
+//! Which of a shard's connections have which channel. A channel is here while somebody has it or waits for it.
+
+use std::collections::HashMap;
+
+use indexmap::IndexSet;
+
+use super::command::{ConnectionKey, Round};
+use crate::name::ChannelName;
+use crate::session::Ack;
+
+#[derive(Default)]
+pub struct Subscriptions {
+    channels: HashMap<ChannelName, Channel>,
+    round: Round,
+}
+
+struct Channel {
+    /// Dense, so that a fan-out walks memory; removal does not search.
+    members: IndexSet<ConnectionKey>,
+    /// Some while the node does not yet receive the channel. Bounded by the shard's connections and their requests.
+    waiting: Option<Waiting>,
+}
+
+struct Waiting {
+    round: Round,
+    waiters: Vec<(ConnectionKey, Ack)>,
+}
+
+/// What asking for a channel came to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// Subscribed; acknowledge now.
+    Live(Ack),
+    /// Somebody asked before; acknowledge when the answer comes.
+    Waits,
+    /// The first on this shard: tell the hub.
+    First(Round),
+}
+
+impl Subscriptions {
+    pub fn subscribe(&mut self, channel: &ChannelName, key: ConnectionKey, ack: Ack) -> Asked {
+        match self.channels.get_mut(channel) {
+            Some(Channel {
+                members,
+                waiting: None,
+            }) => {
+                members.insert(key);
+                Asked::Live(ack)
+            }
+            Some(Channel {
+                waiting: Some(waiting),
+                ..
+            }) => {
+                waiting.waiters.push((key, ack));
+                Asked::Waits
+            }
+            None => {
+                self.round = self.round.wrapping_add(1);
+                let waiting = Waiting {
+                    round: self.round,
+                    waiters: vec![(key, ack)],
+                };
+                let entry = Channel {
+                    members: IndexSet::new(),
+                    waiting: Some(waiting),
+                };
+                self.channels.insert(channel.clone(), entry);
+                Asked::First(self.round)
+            }
+        }
+    }
+
+    /// Returns whether the channel has lost its last connection here: tell the hub.
+    pub fn unsubscribe(&mut self, channel: &ChannelName, key: ConnectionKey) -> bool {
+        let Some(entry) = self.channels.get_mut(channel) else {
+            return false;
+        };
+        entry.members.swap_remove(&key);
+        if let Some(waiting) = &mut entry.waiting {
+            waiting.waiters.retain(|(waiter, _)| *waiter != key);
+        }
+        let empty =
+            entry.members.is_empty() && entry.waiting.as_ref().is_none_or(|w| w.waiters.is_empty());
+        if empty {
+            self.channels.remove(channel);
+        }
+        empty
+    }
+
+    /// The node receives the channel: everybody who waited is subscribed, and returned to be told.
+    /// Nobody, when the answer belongs to an earlier round.
+    pub fn live(&mut self, channel: &ChannelName, round: Round) -> Vec<(ConnectionKey, Ack)> {
+        let Some(entry) = self.channels.get_mut(channel) else {
+            return Vec::new();
+        };
+        let Some(waiting) = entry.waiting.take_if(|waiting| waiting.round == round) else {
+            return Vec::new();
+        };
+        entry
+            .members
+            .extend(waiting.waiters.iter().map(|(key, _)| *key));
+        waiting.waiters
+    }
+
+    /// The node cannot receive the channel: everybody who waited is returned, and forgotten.
+    pub fn refused(&mut self, channel: &ChannelName, round: Round) -> Vec<(ConnectionKey, Ack)> {
+        match self.channels.get(channel) {
+            Some(Channel {
+                waiting: Some(waiting),
+                ..
+            }) if waiting.round == round => self
+                .channels
+                .remove(channel)
+                .and_then(|c| c.waiting)
+                .map_or_else(Vec::new, |w| w.waiters),
+            _ => Vec::new(),
+        }
+    }
+
+    pub fn members(&self, channel: &ChannelName) -> impl Iterator<Item = ConnectionKey> + '_ {
+        self.channels
+            .get(channel)
+            .into_iter()
+            .flat_map(|entry| entry.members.iter().copied())
+    }
+
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        self.channels.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(slot: u32) -> ConnectionKey {
+        ConnectionKey {
+            slot,
+            generation: 0,
+        }
+    }
+
+    fn name() -> ChannelName {
+        ChannelName::parse("news").unwrap()
+    }
+
+    #[test]
+    fn the_first_asks_the_others_wait_and_all_are_told_together() {
+        let mut subscriptions = Subscriptions::default();
+        let Asked::First(round) = subscriptions.subscribe(&name(), key(1), Ack::Silent) else {
+            panic!("first")
+        };
+        assert_eq!(
+            subscriptions.subscribe(&name(), key(2), Ack::Subscribed(None)),
+            Asked::Waits
+        );
+        assert_eq!(
+            subscriptions.members(&name()).count(),
+            0,
+            "nobody is subscribed before the channel is live"
+        );
+        assert_eq!(
+            subscriptions.live(&name(), round),
+            [(key(1), Ack::Silent), (key(2), Ack::Subscribed(None))]
+        );
+        assert_eq!(subscriptions.live(&name(), round), [], "told once");
+        assert_eq!(
+            subscriptions.subscribe(&name(), key(3), Ack::Silent),
+            Asked::Live(Ack::Silent)
+        );
+        assert_eq!(
+            subscriptions.members(&name()).collect::<Vec<_>>(),
+            [key(1), key(2), key(3)]
+        );
+        assert!(!subscriptions.unsubscribe(&name(), key(2)));
+        assert!(!subscriptions.unsubscribe(&name(), key(2)), "twice is once");
+        assert!(!subscriptions.unsubscribe(&name(), key(1)));
+        assert!(subscriptions.unsubscribe(&name(), key(3)));
+        assert_eq!(subscriptions.len(), 0);
+    }
+
+    #[test]
+    fn an_answer_to_an_earlier_round_subscribes_nobody() {
+        let mut subscriptions = Subscriptions::default();
+        let Asked::First(early) = subscriptions.subscribe(&name(), key(1), Ack::Silent) else {
+            panic!("first")
+        };
+        assert!(
+            subscriptions.unsubscribe(&name(), key(1)),
+            "the only waiter left"
+        );
+        let Asked::First(late) = subscriptions.subscribe(&name(), key(2), Ack::Silent) else {
+            panic!("first again")
+        };
+        assert_eq!(subscriptions.live(&name(), early), []);
+        assert_eq!(subscriptions.refused(&name(), early), []);
+        assert_eq!(
+            subscriptions.refused(&name(), late),
+            [(key(2), Ack::Silent)]
+        );
+        assert_eq!(subscriptions.len(), 0);
+    }
+}
