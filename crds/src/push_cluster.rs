@@ -1,0 +1,324 @@
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::ResourceRequirements;
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::PushClusterStatus;
+
+/// A fleet of WebSocket push gateways and the Redis behind them.
+#[derive(CustomResource, Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "pushcluster.io",
+    version = "v1alpha1",
+    kind = "PushCluster",
+    plural = "pushclusters",
+    shortname = "pcl",
+    category = "all",
+    namespaced,
+    status = "PushClusterStatus",
+    derive = "PartialEq",
+    derive = "Default",
+    doc = "A fleet of WebSocket push gateways and the Redis behind them. `spec: {}` is a working one.",
+    scale(
+        spec_replicas_path = ".spec.replicas",
+        status_replicas_path = ".status.replicas",
+        label_selector_path = ".status.selector"
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].status"#,
+        description = "Whether messages flow through every gateway."
+    ),
+    printcolumn(
+        name = "Gateways",
+        type_ = "integer",
+        json_path = ".status.readyReplicas",
+        description = "Gateways that take clients."
+    ),
+    printcolumn(
+        name = "Desired",
+        type_ = "integer",
+        json_path = ".status.desiredReplicas",
+        description = "Gateways that there should be."
+    ),
+    printcolumn(
+        name = "Redis",
+        type_ = "string",
+        json_path = ".spec.redis.mode",
+        description = "How Redis runs."
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        priority = 1,
+        json_path = r#".status.conditions[?(@.type=="Ready")].message"#,
+        description = "Why it is not ready."
+    ),
+    // 10 for "-gateways" and its kin, and 63 for a label's value.
+    validation = Rule::new("size(self.metadata.name) <= 45")
+        .message("metadata.name is longer than 45 characters: names of its pods and Services would not fit")
+)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PushClusterSpec {
+    /// Gateways. While autoscaling is on this is its starting point, and it is what `kubectl scale` sets.
+    #[schemars(range(min = 0, max = 1000))]
+    pub replicas: i32,
+    pub gateway: GatewaySpec,
+    pub redis: RedisSpec,
+    pub autoscaling: AutoscalingSpec,
+    pub drain: DrainSpec,
+    pub service: ServiceSpec,
+    /// While true the operator looks but changes nothing; the status says so.
+    pub paused: bool,
+}
+
+/// The gateway pods.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct GatewaySpec {
+    /// The gateway's image. Default: the one that came with the operator.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 500))]
+    pub image: Option<String>,
+    /// CPU and memory of a gateway. A socket takes about 10 KiB of kernel memory besides the gateway's own.
+    pub resources: ResourceRequirements,
+    pub auth: AuthSpec,
+    pub limits: LimitsSpec,
+    /// What a gateway logs: a level, or a filter as in `info,gateway::broker=debug`.
+    #[schemars(length(min = 1, max = 200))]
+    pub log_filter: String,
+}
+
+/// Who may connect.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "self.anonymous || has(self.hs256KeySecret)", "message": "spec.gateway.auth: nobody could connect: set anonymous: true, or hs256KeySecret to the Secret that holds the key of your tokens"},
+]))]
+pub struct AuthSpec {
+    /// Whether a client without a token may stay.
+    pub anonymous: bool,
+    /// The key of HS256 tokens, at least 32 bytes. Default: no token is accepted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hs256_key_secret: Option<SecretKey>,
+}
+
+/// One key of a Secret in the namespace of the PushCluster.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretKey {
+    /// The Secret's name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// The key in it.
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+}
+
+/// Caps for each gateway pod.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LimitsSpec {
+    /// Connections on one gateway; more are answered 503.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_connections: i32,
+    /// Bytes in one message; a longer one closes its connection with 1009.
+    #[schemars(range(min = 128, max = 67_108_864))]
+    pub max_message_bytes: i32,
+    /// Channels that one connection may have.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub max_channels_per_connection: i32,
+}
+
+/// The Redis that carries messages between gateways.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "self.mode != 'External' || has(self.external)", "message": "spec.redis.external is missing: mode External needs external.host"},
+    {"rule": "self.mode == 'External' || !has(self.external)", "message": "spec.redis.external is set but not used: set mode: External, or remove external"},
+    {"rule": "self.mode == oldSelf.mode", "message": "spec.redis.mode cannot be changed: make a second PushCluster with the mode you want and move clients to it"},
+]))]
+pub struct RedisSpec {
+    pub mode: RedisMode,
+    /// The image of mode Standalone; it has redis-server and redis-cli on its PATH. Default: the one that came with the operator.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 500))]
+    pub image: Option<String>,
+    /// CPU and memory of mode Standalone.
+    pub resources: ResourceRequirements,
+    /// The Redis of mode External.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub external: Option<ExternalRedis>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub enum RedisMode {
+    /// One pod, made by the operator.
+    #[default]
+    Standalone,
+    /// One that you have; the operator never changes it.
+    External,
+}
+
+/// A Redis that is there already.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ExternalRedis {
+    /// Name or address, as the gateway pods see it.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[A-Za-z0-9.:_-]+$"))]
+    pub host: String,
+    #[serde(default = "redis_port")]
+    #[schemars(range(min = 1, max = 65_535))]
+    pub port: i32,
+    /// The ACL user. Default: `default`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+    /// The password. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_secret: Option<SecretKey>,
+}
+
+/// A HorizontalPodAutoscaler on the number of connected clients.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "self.minReplicas <= self.maxReplicas", "message": "spec.autoscaling.minReplicas is greater than spec.autoscaling.maxReplicas"},
+]))]
+pub struct AutoscalingSpec {
+    pub enabled: bool,
+    /// Never fewer gateways.
+    #[schemars(range(min = 1, max = 1000))]
+    pub min_replicas: i32,
+    /// Never more gateways.
+    #[schemars(range(min = 1, max = 1000))]
+    pub max_replicas: i32,
+    /// Connected clients for each gateway that the autoscaler aims at.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub target_connections_per_pod: i32,
+}
+
+/// How clients are moved when a gateway ends.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DrainSpec {
+    /// Clients that one gateway tells to reconnect each second.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub reconnects_per_second: i32,
+    /// Seconds that a gateway has to move its clients before it ends.
+    #[schemars(range(min = 1, max = 3_600))]
+    pub deadline_seconds: i32,
+}
+
+/// The Service that clients connect to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ServiceSpec {
+    #[serde(rename = "type")]
+    pub type_: ServiceType,
+    #[schemars(range(min = 1, max = 65_535))]
+    pub port: i32,
+    /// Annotations for the cloud's load balancer.
+    pub annotations: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub enum ServiceType {
+    #[default]
+    ClusterIP,
+    NodePort,
+    LoadBalancer,
+}
+
+fn redis_port() -> i32 {
+    6379
+}
+
+impl Default for PushClusterSpec {
+    fn default() -> Self {
+        PushClusterSpec {
+            replicas: 2,
+            gateway: GatewaySpec::default(),
+            redis: RedisSpec::default(),
+            autoscaling: AutoscalingSpec::default(),
+            drain: DrainSpec::default(),
+            service: ServiceSpec::default(),
+            paused: false,
+        }
+    }
+}
+
+impl Default for GatewaySpec {
+    fn default() -> Self {
+        GatewaySpec {
+            image: None,
+            resources: ResourceRequirements::default(),
+            auth: AuthSpec::default(),
+            limits: LimitsSpec::default(),
+            log_filter: "info".into(),
+        }
+    }
+}
+
+impl Default for AuthSpec {
+    fn default() -> Self {
+        AuthSpec {
+            anonymous: true,
+            hs256_key_secret: None,
+        }
+    }
+}
+
+impl Default for LimitsSpec {
+    fn default() -> Self {
+        LimitsSpec {
+            max_connections: 10_000,
+            max_message_bytes: 1 << 20,
+            max_channels_per_connection: 128,
+        }
+    }
+}
+
+impl Default for RedisSpec {
+    fn default() -> Self {
+        RedisSpec {
+            mode: RedisMode::Standalone,
+            image: None,
+            resources: ResourceRequirements::default(),
+            external: None,
+        }
+    }
+}
+
+impl Default for AutoscalingSpec {
+    fn default() -> Self {
+        AutoscalingSpec {
+            enabled: true,
+            min_replicas: 2,
+            max_replicas: 10,
+            target_connections_per_pod: 5_000,
+        }
+    }
+}
+
+impl Default for DrainSpec {
+    fn default() -> Self {
+        DrainSpec {
+            reconnects_per_second: 500,
+            deadline_seconds: 30,
+        }
+    }
+}
+
+impl Default for ServiceSpec {
+    fn default() -> Self {
+        ServiceSpec {
+            type_: ServiceType::ClusterIP,
+            port: 80,
+            annotations: BTreeMap::new(),
+        }
+    }
+}

@@ -1,0 +1,27 @@
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What the operator saw.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PushClusterStatus {
+    /// The generation of the manifest that all of this is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Gateways that there are.
+    pub replicas: i32,
+    /// Gateways that take clients.
+    pub ready_replicas: i32,
+    /// Gateways that there should be.
+    pub desired_replicas: i32,
+    /// Selects the gateway pods, for autoscalers.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub selector: String,
+    /// Ready, GatewayAvailable, RedisAvailable, ConfigValid, AutoscalerActive, ReconciliationPaused.
+    #[schemars(extend(
+        "x-kubernetes-list-type" = "map",
+        "x-kubernetes-list-map-keys" = ["type"]
+    ))]
+    pub conditions: Vec<Condition>,
+}
