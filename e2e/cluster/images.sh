@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# images.sh IMAGE... [--node NODE]: builds images from their Dockerfiles and imports them to every node (or one).
+# images.sh IMAGE... [--node NODE]: of cluster $CLUSTER. Builds images from their Dockerfiles and imports them to every node (or one).
 # No engine and no registry: buildah on the host, containerd's import on the node. What has not changed is not done again.
 . "$(dirname "$0")/lib.sh"
 
+PREFIX=docker.io/pushcluster
 BUILDAH=(buildah --storage-driver vfs --root "$CACHE/buildah/root" --runroot "$STATE_ROOT/buildah")
 
 # Every image has a function that fills its build context: what `docker build` would be given.
@@ -40,32 +41,40 @@ context_key() { # DIRECTORY: of names, modes and contents, so that an unchanged 
     sha256sum | cut -c1-16
 }
 
-# build IMAGE: prints the archive.
+# build IMAGE: prints its key; the archive is $CACHE/images/IMAGE-KEY.tar. Run by one at a time (images.lock): a killed
+# run's leftovers have fixed names and go first.
 build() {
-  local image=$1 context archive aside
-  context=$(mktemp -d "$CACHE/context-XXXXXX")
+  local image=$1 context=$CACHE/images/context part=$CACHE/images/part.tar name=$PREFIX/$1:dev key archive
+  rm -rf "$context" "$part"
+  mkdir -p "$context"
   "context_$image" "$context" >&2
-  archive=$CACHE/images/$image-$(context_key "$context").tar
+  key=$(context_key "$context")
+  archive=$CACHE/images/$image-$key.tar
   if [ ! -e "$archive" ]; then
-    mkdir -p "$CACHE/images"
-    aside=$(mktemp -u "$CACHE/images/$image-XXXXXX.part")
-    "${BUILDAH[@]}" build --isolation chroot --layers=false --timestamp 0 -t "docker.io/pushcluster/$image:dev" "$context" >&2
-    "${BUILDAH[@]}" push -q "docker.io/pushcluster/$image:dev" "docker-archive:$aside:docker.io/pushcluster/$image:dev" >&2
+    "${BUILDAH[@]}" build --isolation chroot --layers=false --timestamp 0 -t "$name" "$context" >&2
+    "${BUILDAH[@]}" push -q "$name" "docker-archive:$part:$name" >&2
     "${BUILDAH[@]}" rmi -a -f >&2 || true
     # Only the newest of each: a developer builds hundreds.
     find "$CACHE/images" -name "$image-*.tar" -delete
-    mv "$aside" "$archive"
+    mv "$part" "$archive"
   fi
   rm -rf "$context"
-  echo "$archive"
+  echo "$key"
 }
 
-import() { # ARCHIVE IMAGE NODE
-  local record
-  record=$(node_state "$3")/imported-$2
-  [ "$(cat "$record" 2>/dev/null)" != "$1" ] || return 0
-  ctr -a "$(node_containerd "$3")" -n k8s.io images import "$1"
-  echo "$1" >"$record"
+# Under two names: `dev`, and one that changes with the contents, so that whoever is given it rolls out what changed.
+# A node keeps the last five: a pod that has not been rolled yet may start again.
+import() { # IMAGE KEY NODE
+  local name=$PREFIX/$1:dev record ctr old
+  record=$(node_state "$3")/images-$1
+  [ "$(tail -n 1 "$record" 2>/dev/null)" != "$name-$2" ] || return 0
+  ctr=(ctr -a "$(node_containerd "$3")" -n k8s.io images)
+  "${ctr[@]}" import "$CACHE/images/$1-$2.tar"
+  "${ctr[@]}" tag --force "$name" "$name-$2"
+  { grep -vxF "$name-$2" "$record" 2>/dev/null || true; echo "$name-$2"; } >"$record.new"
+  head -n -5 "$record.new" | while read -r old; do "${ctr[@]}" rm "$old"; done
+  tail -n 5 "$record.new" >"$record"
+  rm "$record.new"
 }
 
 images=() nodes=("${NODES[@]}")
@@ -76,12 +85,14 @@ while [ $# -gt 0 ]; do
   esac
   shift
 done
-mkdir -p "$CACHE" "$STATE_ROOT"
+[ -e "$STATE/processes" ] || die "cluster '$CLUSTER' is not up: start it with e2e/cluster/up.sh $CLUSTER"
+mkdir -p "$CACHE/images"
 for image in "${images[@]}"; do
-  # One build at a time: buildah's storage is shared by all clusters of this machine.
+  # Buildah's storage and the archives are shared by all clusters of this machine. Import before another build may
+  # replace the archive.
   exec 8>"$CACHE/images.lock"
   flock 8
-  archive=$(build "$image" 8>&-)
+  key=$(build "$image" 8>&-)
+  for node in "${nodes[@]}"; do import "$image" "$key" "$node" 8>&-; done
   exec 8>&-
-  for node in "${nodes[@]}"; do import "$archive" "$image" "$node"; done
 done

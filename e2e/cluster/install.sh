@@ -8,10 +8,9 @@ GO_MINIMUM=1.24
 RUST_MINIMUM=1.89
 
 missing_packages() {
-  local package
-  for package in "${PACKAGES[@]}"; do
-    [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || echo "$package"
-  done
+  local installed
+  installed=$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' "${PACKAGES[@]}" 2>/dev/null | sed -n 's/^installed //p' || true)
+  printf '%s\n' "${PACKAGES[@]}" | grep -vxF "$installed" || true
 }
 
 at_least() { [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1)" = "$1" ]; }
@@ -26,27 +25,31 @@ check_toolchains() {
   at_least "$RUST_MINIMUM" "$rust_version" || die "Rust $rust_version is too old: Rust $RUST_MINIMUM or later builds PushCluster"
 }
 
+# Debian starts a service when it installs one (redis-server, containerd); ours are started by us, with our own files.
+# This is Debian's own way to forbid it, and goes again, also when a killed run left it.
+POLICY=/usr/sbin/policy-rc.d
+POLICY_TEXT='#!/bin/sh
+# Put here by e2e/cluster/install.sh of PushCluster for the time of an installation.
+exit 101'
+forbid_services() { [ -e "$POLICY" ] || { echo "$POLICY_TEXT" >"$POLICY" && chmod +x "$POLICY"; }; }
+allow_services() { [ "$(cat "$POLICY" 2>/dev/null)" != "$POLICY_TEXT" ] || rm -f "$POLICY"; }
+
 install_packages() {
   local packages
   mapfile -t packages < <(missing_packages)
   [ "${#packages[@]}" -gt 0 ] || return 0
   echo "installing: ${packages[*]}"
-  apt-get update -q
-  # Debian starts a service when it installs one (redis-server, containerd): ours are started by us, with our own files.
-  local policy=/usr/sbin/policy-rc.d ours=
-  if [ ! -e "$policy" ]; then
-    printf '#!/bin/sh\nexit 101\n' >"$policy"
-    chmod +x "$policy"
-    ours=yes
-  fi
-  DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${packages[@]}" || {
-    [ -z "$ours" ] || rm -f "$policy"
+  trap allow_services EXIT
+  forbid_services
+  export DEBIAN_FRONTEND=noninteractive
+  # Another apt (a machine's daily update) may hold the lock for a while.
+  apt-get -o DPkg::Lock::Timeout=300 update -q || die "apt-get update failed: is Debian's archive reachable?"
+  apt-get -o DPkg::Lock::Timeout=300 install -q -y --no-install-recommends "${packages[@]}" ||
     die "apt-get could not install: ${packages[*]}"
-  }
-  [ -z "$ours" ] || rm -f "$policy"
 }
 
 [ "$(id -u)" = 0 ] || die "a cluster on this machine needs root: network namespaces, mounts and cgroups are its parts"
 [ -e /etc/debian_version ] || die "this machine is not Debian: use a cluster that you have, with CONTEXT=name"
+allow_services
 install_packages
 check_toolchains

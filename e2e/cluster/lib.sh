@@ -217,6 +217,22 @@ not() { ! "$@"; }
 # ---- programs
 
 kubectl() { "$BIN/kubectl" --kubeconfig "$KUBECONFIG_ADMIN" "$@"; }
+helm() { "$BIN/helm" --kubeconfig "$KUBECONFIG_ADMIN" "$@"; }
+
+# Where `make up` installs the operator, and under which name.
+RELEASE=pushcluster
+SYSTEM=pushcluster-system
+
+# From here on, kubectl and helm are the user's, and work on the cluster of that context.
+use_context() {
+  command -v kubectl >/dev/null || die "CONTEXT needs kubectl on the PATH"
+  command -v helm >/dev/null || die "CONTEXT needs helm on the PATH"
+  kubectl() { command kubectl --context "$CONTEXT" "$@"; }
+  # shellcheck disable=SC2317  # called by those who source this
+  helm() { command helm --kube-context "$CONTEXT" "$@"; }
+  kubectl version >/dev/null || die "context '$CONTEXT': its API server does not answer"
+}
+
 # Inside the node: its network, and its mounts, which the host does not see.
 in_node() {
   local pid _started
@@ -225,7 +241,8 @@ in_node() {
   nsenter --target "$pid" --mount --net -- "$@"
 }
 
-hash_of() { sha256sum "$@" | sha256sum | cut -c1-16; }
+# The name of an imported image that changes with its contents.
+image_name() { tail -n 1 "$(node_state "${NODES[0]}")/images-$1"; }
 
 # The key of the programs built from Go modules, and where they lie.
 programs_key() {

@@ -6,7 +6,6 @@ export CLUSTER
 
 CONTEXT=${CONTEXT:-}
 NAMESPACE=${NAMESPACE:-default}
-SYSTEM=pushcluster-system
 # With CONTEXT: where that cluster pulls from, for example registry.example.org/pushcluster.
 IMAGES=${IMAGES:-docker.io/pushcluster}
 TAG=${TAG:-dev}
@@ -16,17 +15,6 @@ first_run_notice() {
 First run: Kubernetes, CoreDNS and Helm are built from their Go modules, once, and kept in a cache.
 On two cores that takes 5 to 30 minutes, by the machine's mood; every later run takes seconds.
 TEXT
-}
-
-use_context() {
-  kubectl() { command kubectl --context "$CONTEXT" "$@"; }
-  helm() { command helm --kube-context "$CONTEXT" "$@"; }
-  demo_arguments=(--context "$CONTEXT")
-  command -v kubectl >/dev/null || die "CONTEXT needs kubectl on the PATH"
-  command -v helm >/dev/null || die "CONTEXT needs helm on the PATH"
-  kubectl version >/dev/null || die "context '$CONTEXT': the API server does not answer"
-  say "Using your cluster '$CONTEXT'. It pulls $IMAGES/{operator,gateway,redis}:$TAG: build them with 'make images',"
-  say "push them to a registry it can reach, and name that with IMAGES=… TAG=…"
 }
 
 start_cluster() {
@@ -39,27 +27,47 @@ start_cluster() {
   STEPS=$STEPS STEP_NUMBER=$STEP_NUMBER "$HERE/up.sh" "$CLUSTER"
   STEP_NUMBER=$((STEP_NUMBER + 4))
   step "images (operator, gateway, Redis)" "$HERE/images.sh" operator gateway redis
-  export KUBECONFIG=$KUBECONFIG_ADMIN
-  helm() { "$BIN/helm" "$@"; }
   demo_arguments=(--kubeconfig "$KUBECONFIG_ADMIN")
 }
 
-install_operator() {
-  helm upgrade --install pushcluster "$REPO/charts/pushcluster-operator" --namespace "$SYSTEM" --create-namespace \
-    --set "images.operator=$IMAGES/operator:$TAG" --set "images.gateway=$IMAGES/gateway:$TAG" --set "images.redis=$IMAGES/redis:$TAG" \
-    --wait --timeout 3m
-  # The same tag with other contents: only a new pod takes them.
-  if [ "$(kubectl -n "$SYSTEM" get deployment -o jsonpath='{.items[0].metadata.annotations.pushcluster\.io/image}')" != "$(image_id)" ]; then
-    kubectl -n "$SYSTEM" annotate deployment --all --overwrite "pushcluster.io/image=$(image_id)"
-    kubectl -n "$SYSTEM" rollout restart deployment
-    kubectl -n "$SYSTEM" rollout status deployment --timeout 3m
-  fi
+use_users_cluster() {
+  STEPS=2
+  use_context
+  image() { echo "$IMAGES/$1:$TAG"; }
+  demo_arguments=(--context "$CONTEXT")
+  say "Using your cluster '$CONTEXT'. It pulls $IMAGES/{operator,gateway,redis}:$TAG: build them with 'make images',"
+  say "push them to a registry it can reach, and name that with IMAGES=… TAG=…"
 }
-image_id() { [ -n "$CONTEXT" ] || hash_of "$(node_state "${NODES[0]}")/imported-operator"; }
+
+image() { image_name "$1"; }
+
+# A helm that was killed leaves a release that it will not touch again ("another operation is in progress"). What it had
+# done is done again by the next one.
+forget_killed_install() {
+  kubectl -n "$SYSTEM" delete secret --ignore-not-found \
+    -l "owner=helm,name=$RELEASE,status in (pending-install,pending-upgrade,pending-rollback)"
+}
+
+install_operator() {
+  forget_killed_install
+  helm upgrade --install "$RELEASE" "$REPO/charts/pushcluster-operator" --namespace "$SYSTEM" --create-namespace \
+    --set "images.operator=$(image operator)" --set "images.gateway=$(image gateway)" --set "images.redis=$(image redis)" \
+    --wait --timeout 3m || { explain "$SYSTEM"; return 1; }
+}
 
 apply_example() {
   kubectl -n "$NAMESPACE" apply -f "$REPO/examples/pushcluster.yaml"
-  kubectl -n "$NAMESPACE" wait --for=condition=Ready pushcluster/demo --timeout 3m
+  kubectl -n "$NAMESPACE" wait --for=condition=Ready pushcluster/demo --timeout 3m || {
+    kubectl -n "$NAMESPACE" get pushcluster demo -o jsonpath='{range .status.conditions[*]}{.type}={.status} {.reason}: {.message}{"\n"}{end}'
+    explain "$NAMESPACE"
+    return 1
+  }
+}
+
+# What a person would look at first.
+explain() { # NAMESPACE
+  kubectl -n "$1" get pods -o wide || true
+  kubectl -n "$1" get events --sort-by=.lastTimestamp | tail -n 12 || true
 }
 
 push() {
@@ -71,19 +79,18 @@ finish() {
   say
   if [ -z "$CONTEXT" ]; then
     say "Gateways:  http://$(kubectl -n "$NAMESPACE" get service demo -o jsonpath='{.spec.clusterIP}')/   (WebSocket at /ws, from this machine)"
-    say "kubectl:   export KUBECONFIG=$KUBECONFIG_ADMIN PATH=$BIN:\$PATH"
+    say "kubectl:   export KUBECONFIG=$KUBECONFIG_ADMIN PATH=$STATE/bin:\$PATH"
   fi
   say "Try next:  kubectl -n $NAMESPACE get pushcluster demo -o wide"
   say "           kubectl -n $NAMESPACE scale pushcluster demo --replicas 3"
-  [ -n "$CONTEXT" ] || say "Remove it: make down"
+  say "Remove it: make down${CONTEXT:+ CONTEXT=$CONTEXT}"
 }
 
 operator_only=
 [ "${1:-}" != --operator-only ] || operator_only=yes
 demo_arguments=()
 if [ -n "$CONTEXT" ]; then
-  STEPS=2
-  use_context
+  use_users_cluster
 else
   start_cluster
 fi
