@@ -30,7 +30,7 @@ async fn push_clusters(cluster: &Cluster, namespace: &str, text: &mut String) {
     {
         Ok(list) => {
             for object in list {
-                let status = serde_yaml::to_string(&object.data["status"]).unwrap_or_default();
+                let status = serde_yaml::to_string(&object.status).unwrap_or_default();
                 let name = object.metadata.name.unwrap_or_default();
                 let _ = writeln!(
                     text,

@@ -1,6 +1,5 @@
 //! A namespace for one test: made before it, removed after it, also when it fails or panics.
 
-use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
@@ -32,10 +31,7 @@ pub struct Namespace {
 ///
 /// # Panics
 /// When the test fails, with its error; when the cluster cannot be reached.
-pub async fn in_namespace<T>(label: &str, test: impl FnOnce(Namespace) -> T)
-where
-    T: Future<Output = Result<()>>,
-{
+pub async fn in_namespace(label: &str, test: impl AsyncFnOnce(Namespace) -> Result<()>) {
     let cluster = Cluster::under_test()
         .await
         .unwrap_or_else(|error| panic!("{error:#}"));

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use crds::PushCluster;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::api::{Api, DynamicObject, ListParams};
+use kube::api::{Api, ListParams};
 
 use crate::cluster::{Cluster, is_ready, name_of};
 use crate::gateway::PodAddress;
@@ -24,16 +25,16 @@ pub fn gateway_labels(name: &str) -> String {
     format!("{},app.kubernetes.io/component=gateway", owned_labels(name))
 }
 
-pub fn api(cluster: &Cluster, namespace: &str) -> Api<DynamicObject> {
-    cluster.objects(namespace, "pushcluster.io", "v1alpha1", "PushCluster")
+pub fn api(cluster: &Cluster, namespace: &str) -> Api<PushCluster> {
+    Api::namespaced(cluster.client(), namespace)
 }
 
 /// One condition of its status.
-pub fn condition(object: &DynamicObject, kind: &str) -> Option<Condition> {
-    let conditions = object.data.pointer("/status/conditions")?.as_array()?;
-    conditions
+pub fn condition<'a>(object: &'a PushCluster, kind: &str) -> Option<&'a Condition> {
+    object
+        .status
         .iter()
-        .filter_map(|condition| serde_json::from_value::<Condition>(condition.clone()).ok())
+        .flat_map(|status| &status.conditions)
         .find(|condition| condition.type_ == kind)
 }
 
@@ -52,12 +53,12 @@ pub async fn until_condition(
             let object = objects.get(name).await?;
             let generation = object.metadata.generation;
             let found = condition(&object, kind)
-                .with_context(|| format!("no condition {kind} in {}", object.data["status"]))?;
+                .with_context(|| format!("no condition {kind} in {:?}", object.status))?;
             anyhow::ensure!(
                 found.status == status && found.observed_generation == generation,
                 "generation {generation:?}, {found:?}"
             );
-            Ok::<_, anyhow::Error>(found)
+            Ok::<_, anyhow::Error>(found.clone())
         },
     )
     .await

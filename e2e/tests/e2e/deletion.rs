@@ -15,7 +15,7 @@ use crate::{NAME, operator_stays, two_gateways};
 #[tokio::test]
 async fn nothing_is_left() {
     let _guard = operator_stays().await;
-    in_namespace("deletion", |namespace| async move {
+    in_namespace("deletion", async |namespace| {
         let before = inventory(&namespace).await?;
         two_gateways(&namespace).await?;
         let during = inventory(&namespace).await?;

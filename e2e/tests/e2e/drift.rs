@@ -22,7 +22,7 @@ const PUT_BACK: Duration = Duration::from_secs(30);
 #[tokio::test]
 async fn what_others_change_is_put_back() {
     let _guard = operator_stays().await;
-    in_namespace("drift", |namespace| async move {
+    in_namespace("drift", async |namespace| {
         two_gateways(&namespace).await?;
         break_the_service(&namespace).await?;
         resize_the_deployment(&namespace).await?;
@@ -122,7 +122,7 @@ async fn delete_the_config(namespace: &Namespace) -> Result<()> {
 #[tokio::test]
 async fn a_second_reconcile_writes_nothing() {
     let _guard = operator_stays().await;
-    in_namespace("writes", |namespace| async move {
+    in_namespace("writes", async |namespace| {
         two_gateways(&namespace).await?;
         relabel_the_budget(&namespace).await?;
         let begin = writes_until_repair(&namespace, 1).await?;

@@ -15,7 +15,7 @@ use crate::{NAME, operator_stays, two_gateways};
 #[tokio::test]
 async fn a_killed_gateway_is_back_and_pushes() {
     let _guard = operator_stays().await;
-    in_namespace("killed", |namespace| async move {
+    in_namespace("killed", async |namespace| {
         two_gateways(&namespace).await?;
         let (cluster, name) = (&namespace.cluster, &namespace.name);
         let before = ready_gateways(cluster, name, NAME).await?;
@@ -53,7 +53,7 @@ async fn a_killed_gateway_is_back_and_pushes() {
 #[tokio::test]
 async fn a_killed_redis_is_back_and_messages_flow() {
     let _guard = operator_stays().await;
-    in_namespace("redis", |namespace| async move {
+    in_namespace("redis", async |namespace| {
         two_gateways(&namespace).await?;
         let (cluster, name) = (&namespace.cluster, &namespace.name);
         let key = push_cluster::api_key(cluster, name, NAME).await?;
@@ -94,7 +94,7 @@ async fn a_killed_redis_is_back_and_messages_flow() {
 #[tokio::test]
 async fn a_redis_that_is_not_there_is_a_condition() {
     let _guard = operator_stays().await;
-    in_namespace("no-redis", |namespace| async move {
+    in_namespace("no-redis", async |namespace| {
         let manifest = "
 apiVersion: pushcluster.io/v1alpha1
 kind: PushCluster

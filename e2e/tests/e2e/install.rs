@@ -84,7 +84,7 @@ async fn two_operators_are_ready_and_one_leads() -> Result<()> {
 #[tokio::test]
 async fn a_manifest_becomes_a_ready_push_cluster() {
     let _guard = operator_stays().await;
-    in_namespace("install", |namespace| async move {
+    in_namespace("install", async |namespace| {
         let (cluster, name) = (&namespace.cluster, &namespace.name);
         two_gateways(&namespace).await?;
 
@@ -111,12 +111,15 @@ async fn a_manifest_becomes_a_ready_push_cluster() {
         }
 
         let object = push_cluster::api(cluster, name).get(NAME).await?;
-        let generation = object.metadata.generation;
-        let observed = object.data.pointer("/status/observedGeneration");
+        let status = object.status.clone().unwrap_or_default();
         ensure!(
-            observed.and_then(|value| value.as_i64()) == generation,
-            "status: {}",
-            object.data["status"]
+            status.observed_generation == object.metadata.generation
+                && (
+                    status.replicas,
+                    status.ready_replicas,
+                    status.desired_replicas
+                ) == (2, 2, 2),
+            "{status:?}"
         );
         Ok(())
     })

@@ -11,7 +11,7 @@ use crate::{NAME, operator_stays, two_gateways};
 #[tokio::test]
 async fn a_message_published_on_one_pod_arrives_on_both() {
     let _guard = operator_stays().await;
-    in_namespace("push", |namespace| async move {
+    in_namespace("push", async |namespace| {
         two_gateways(&namespace).await?;
         let gateways = ready_gateways(&namespace.cluster, &namespace.name, NAME).await?;
         let key = push_cluster::api_key(&namespace.cluster, &namespace.name, NAME).await?;

@@ -57,7 +57,7 @@ async fn until_all_have(namespace: &Namespace, quantity: &str) -> Result<()> {
 #[tokio::test]
 async fn a_changed_spec_is_rolled_out() {
     let _guard = operator_stays().await;
-    in_namespace("rollout", |namespace| async move {
+    in_namespace("rollout", async |namespace| {
         two_gateways(&namespace).await?;
         change_memory(&namespace, "300Mi").await?;
         until_all_have(&namespace, "300Mi").await
@@ -68,7 +68,7 @@ async fn a_changed_spec_is_rolled_out() {
 #[tokio::test]
 async fn a_rollout_survives_the_restart_of_every_operator_pod() {
     let _guard = operator_is_mine().await;
-    in_namespace("restart", |namespace| async move {
+    in_namespace("restart", async |namespace| {
         two_gateways(&namespace).await?;
         change_memory(&namespace, "301Mi").await?;
         eventually("the rollout has begun", BECOMES_READY, async || {
