@@ -77,6 +77,26 @@ impl Cluster {
 
     /// `kubectl apply --server-side` of one object written as YAML, in `namespace`. An unknown key is an error.
     pub async fn apply(&self, namespace: &str, manifest: &str) -> Result<DynamicObject> {
+        self.apply_with(namespace, manifest, PatchParams::apply(FIELD_MANAGER))
+            .await
+    }
+
+    /// Whether the API server would take it: `kubectl apply --server-side --dry-run=server`.
+    pub async fn would_apply(&self, namespace: &str, manifest: &str) -> Result<DynamicObject> {
+        self.apply_with(
+            namespace,
+            manifest,
+            PatchParams::apply(FIELD_MANAGER).dry_run(),
+        )
+        .await
+    }
+
+    async fn apply_with(
+        &self,
+        namespace: &str,
+        manifest: &str,
+        params: PatchParams,
+    ) -> Result<DynamicObject> {
         let object: Value = serde_yaml::from_str(manifest).context("read the manifest")?;
         let text = |pointer: &str| {
             let found = object.pointer(pointer).and_then(Value::as_str);
@@ -91,9 +111,7 @@ impl Cluster {
         );
         let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
         // Strict, as kubectl: the API server would drop a misspelt key and say nothing.
-        let params = PatchParams::apply(FIELD_MANAGER)
-            .force()
-            .validation_strict();
+        let params = params.force().validation_strict();
         self.objects(namespace, group, version, &kind)
             .patch(&name, &params, &Patch::Apply(&object))
             .await

@@ -1,4 +1,6 @@
-//! Manifests that the API server refuses, with a message that names the field.
+//! Manifests that the API server refuses, with a message that names the field, and those it must accept.
+
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use e2e::namespace::{Namespace, in_namespace};
@@ -92,6 +94,28 @@ async fn what_cannot_change_is_refused() {
         let expected = "spec.redis.mode cannot be changed";
         let wrong = accepted_or_unclear(&namespace, NAME, external, expected).await;
         ensure!(wrong.is_none(), "{}", wrong.unwrap_or_default());
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn every_example_is_accepted() {
+    let _guard = operator_stays().await;
+    in_namespace("examples", async |namespace| {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+        let mut seen = 0;
+        for entry in std::fs::read_dir(&folder).context("list the examples")? {
+            let path = entry?.path();
+            let manifest = std::fs::read_to_string(&path)?;
+            let accepted = namespace
+                .cluster
+                .would_apply(&namespace.name, &manifest)
+                .await;
+            accepted.with_context(|| path.display().to_string())?;
+            seen += 1;
+        }
+        ensure!(seen > 0, "no example in {}", folder.display());
         Ok(())
     })
     .await;
