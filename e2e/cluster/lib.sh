@@ -230,7 +230,7 @@ use_context() {
   kubectl() { command kubectl --context "$CONTEXT" "$@"; }
   # shellcheck disable=SC2317  # called by those who source this
   helm() { command helm --kube-context "$CONTEXT" "$@"; }
-  kubectl version >/dev/null || die "context '$CONTEXT': its API server does not answer"
+  kubectl version >/dev/null || die "context '$CONTEXT': it cannot be used"
 }
 
 # Inside the node: its network, and its mounts, which the host does not see.

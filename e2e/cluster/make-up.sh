@@ -32,6 +32,7 @@ start_cluster() {
 
 use_users_cluster() {
   STEPS=2
+  [ -z "$operator_only" ] || STEPS=1
   use_context
   image() { echo "$IMAGES/$1:$TAG"; }
   demo_arguments=(--context "$CONTEXT")
