@@ -1,1 +1,175 @@
-fn main() {}
+//! `operator` reconciles PushClusters; `operator crds` prints their definition.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use daemon::admin::{self, Admin, Gates};
+use daemon::logs;
+use daemon::signals::Shutdown;
+use kube::{Api, Client, Config};
+use operator::controller::Operator;
+use operator::lease::Leadership;
+use operator::metrics::Metrics;
+use operator::push_cluster::Images;
+use prometheus::Registry;
+use tokio::net::TcpListener;
+
+#[derive(Parser)]
+#[command(version = daemon::version(), about = "Runs PushClusters on Kubernetes")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: Run,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Print the custom resource definition as YAML.
+    Crds,
+}
+
+#[derive(Args)]
+struct Run {
+    /// Only this namespace. Default: all.
+    #[arg(long, env, default_value = "")]
+    watch_namespace: String,
+    /// The gateway of a PushCluster that names none.
+    #[arg(long, env, default_value = "pushcluster/gateway:dev")]
+    gateway_image: String,
+    /// The Redis of a PushCluster that names none.
+    #[arg(long, env, default_value = "pushcluster/redis:dev")]
+    redis_image: String,
+    /// This pod's name: who holds the lease.
+    #[arg(long, env, default_value = "operator")]
+    pod_name: String,
+    /// This pod's namespace: where the lease is.
+    #[arg(long, env, default_value = "default")]
+    pod_namespace: String,
+    /// Where /live, /ready and /metrics are served.
+    #[arg(long, env, default_value = "0.0.0.0:9090")]
+    admin_listen: String,
+    #[arg(long, env, default_value = "info")]
+    log_filter: String,
+    #[arg(long, env, default_value = "text")]
+    log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    match arguments.command {
+        Some(Command::Crds) => {
+            use std::io::Write;
+            std::io::stdout()
+                .write_all(crds::definition_yaml().as_bytes())
+                .context("writing the definition failed")
+        }
+        None => run(arguments.run).await,
+    }
+}
+
+async fn run(run: Run) -> Result<()> {
+    let format = match run.log_format {
+        LogFormat::Text => logs::Format::Text,
+        LogFormat::Json => logs::Format::Json,
+    };
+    logs::init(&run.log_filter, format)?;
+    let shutdown = Shutdown::on_signals()?;
+    let registry = Registry::new();
+    let metrics = Arc::new(Metrics::register(&registry)?);
+    let config = Config::infer()
+        .await
+        .context("finding the API server failed: neither a pod's token nor a kubeconfig")?;
+    let client = Client::try_from(config).context("the kubeconfig cannot be used")?;
+
+    let serving = Arc::new(AtomicBool::new(false));
+    let served = serve_admin(&run, registry, serving.clone()).await?;
+    let lead = lead(&run, client, &metrics, &serving, shutdown.clone());
+    let result = lead.await;
+    served.abort();
+    result
+}
+
+/// The admin port, for as long as the process lives.
+async fn serve_admin(
+    run: &Run,
+    registry: Registry,
+    serving: Arc<AtomicBool>,
+) -> Result<tokio::task::JoinHandle<()>> {
+    let listener = TcpListener::bind(&run.admin_listen)
+        .await
+        .with_context(|| format!("ADMIN_LISTEN {}: listening failed", run.admin_listen))?;
+    let ready = Gates::default().with("lease", move || {
+        if serving.load(Ordering::Relaxed) {
+            Ok(())
+        } else {
+            Err("the API server has not answered yet".into())
+        }
+    });
+    let router = admin::router(Admin {
+        live: Gates::default(),
+        ready,
+        metrics: registry,
+    });
+    Ok(tokio::spawn(async move {
+        if let Err(error) = admin::serve(listener, router, Shutdown::default()).await {
+            tracing::error!(%error, "the admin port failed");
+        }
+    }))
+}
+
+/// Waits for the lease, reconciles while it is ours, and gives it back.
+async fn lead(
+    run: &Run,
+    client: Client,
+    metrics: &Arc<Metrics>,
+    serving: &AtomicBool,
+    shutdown: Shutdown,
+) -> Result<()> {
+    let leases = Api::namespaced(client.clone(), &run.pod_namespace);
+    let mut leadership = Leadership::new(leases, "pushcluster-operator", &run.pod_name);
+    tokio::select! {
+        () = leadership.acquire(serving) => {}
+        reason = shutdown.begun() => {
+            tracing::info!("{reason} before leading");
+            return Ok(());
+        }
+    }
+    tracing::info!(pod = run.pod_name, "leading");
+    metrics.leading(true);
+    let operator = Operator {
+        client,
+        images: Images {
+            gateway: run.gateway_image.clone(),
+            redis: run.redis_image.clone(),
+        },
+        metrics: metrics.clone(),
+        namespace: run.watch_namespace.clone(),
+        instance: run.pod_name.clone(),
+    };
+    let ended = shutdown.clone();
+    let mut reconciling = tokio::spawn(operator.run(async move {
+        ended.begun().await;
+    }));
+    tokio::select! {
+        // Ends when the shutdown has begun and the reconciles under way are done.
+        result = &mut reconciling => result.context("the controller panicked")?,
+        () = leadership.hold() => {
+            // Another may lead from now on: what is under way here must not be finished.
+            anyhow::bail!("the lease is lost: ending, to begin anew as one who waits");
+        }
+    }
+    metrics.leading(false);
+    leadership.release().await;
+    tracing::info!("ended");
+    Ok(())
+}

@@ -1,0 +1,7 @@
+//! The operator: turns `PushCluster` objects into gateways, a Redis, Services and autoscaling, and keeps them so.
+
+pub mod backoff;
+pub mod controller;
+pub mod lease;
+pub mod metrics;
+pub mod push_cluster;

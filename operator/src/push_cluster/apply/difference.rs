@@ -1,0 +1,140 @@
+//! Whether a live object is as built. Pure.
+
+use serde_json::Value;
+
+/// The path of the first thing that was built and is otherwise in the live object; None when all of it is there.
+///
+/// What the live object has besides (defaults, status, other people's labels) does not count. Quantities count as
+/// numbers: the API server writes `1024Mi` back as `1Gi`.
+pub fn difference(built: &Value, live: &Value) -> Option<String> {
+    differs(built, live, "")
+}
+
+fn differs(built: &Value, live: &Value, path: &str) -> Option<String> {
+    match (built, live) {
+        (Value::Object(built), live) => {
+            // An empty map or list and none are the same to the API server.
+            built.iter().find_map(|(key, value)| {
+                let path = if path.is_empty() {
+                    key.clone()
+                } else {
+                    format!("{path}.{key}")
+                };
+                let live = live.get(key).unwrap_or(&Value::Null);
+                differs(value, live, &path)
+            })
+        }
+        (Value::Array(built), Value::Null) if built.is_empty() => None,
+        (Value::Array(built), Value::Array(live)) if built.len() == live.len() => {
+            let pairs = built.iter().zip(live).enumerate();
+            pairs.into_iter().find_map(|(index, (built, live))| {
+                differs(built, live, &format!("{path}[{index}]"))
+            })
+        }
+        (Value::String(built), Value::String(live))
+            if is_quantity(path) && quantity(built) == quantity(live) =>
+        {
+            None
+        }
+        (built, live) => (built != live).then(|| path.to_owned()),
+    }
+}
+
+/// Whether the value at this path is a Kubernetes quantity.
+fn is_quantity(path: &str) -> bool {
+    path.contains(".requests.") || path.contains(".limits.") || path.ends_with("averageValue")
+}
+
+/// In thousandths; what is no quantity stays text, so that it equals only itself.
+fn quantity(text: &str) -> Result<i128, &str> {
+    let digits = text
+        .find(|c: char| !(c.is_ascii_digit() || c == '.'))
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let factor: i128 = match unit {
+        "m" => 1,
+        "" => 1_000,
+        "k" => 1_000_000,
+        "M" => 1_000_000_000,
+        "G" => 1_000_000_000_000,
+        "T" => 1_000_000_000_000_000,
+        "Ki" => 1_000 << 10,
+        "Mi" => 1_000 << 20,
+        "Gi" => 1_000 << 30,
+        "Ti" => 1_000 << 40,
+        _ => return Err(text),
+    };
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let scale = 10_i128
+        .checked_pow(u32::try_from(fraction.len()).map_err(|_| text)?)
+        .ok_or(text)?;
+    let digits: i128 = format!("{whole}{fraction}").parse().map_err(|_| text)?;
+    digits
+        .checked_mul(factor)
+        .map(|scaled| scaled / scale)
+        .ok_or(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_what_was_built_counts() {
+        for (built, live, expected) in [
+            (json!({"a": 1}), json!({"a": 1, "b": 2}), None),
+            (json!({"a": {}}), json!({}), None),
+            (json!({"a": []}), json!({}), None),
+            (json!({"a": {"b": {}}}), json!({"a": null}), None),
+            (json!({"a": 1}), json!({"a": 2}), Some("a")),
+            (json!({"a": 1}), json!({}), Some("a")),
+            (
+                json!({"a": {"b": "x"}}),
+                json!({"a": {"b": "y"}}),
+                Some("a.b"),
+            ),
+            (
+                json!({"a": [{"b": 1}, {"b": 2}]}),
+                json!({"a": [{"b": 1, "c": 3}, {"b": 3}]}),
+                Some("a[1].b"),
+            ),
+            (json!({"a": [1]}), json!({"a": [1, 2]}), Some("a")),
+            (json!({"a": [1]}), json!({}), Some("a")),
+        ] {
+            assert_eq!(
+                difference(&built, &live).as_deref(),
+                expected,
+                "{built} in {live}"
+            );
+        }
+    }
+
+    #[test]
+    fn quantities_are_numbers_and_other_text_is_text() {
+        for (built, live, same) in [
+            ("1024Mi", "1Gi", true),
+            ("0.5", "500m", true),
+            ("1000m", "1", true),
+            ("1.5Gi", "1536Mi", true),
+            ("1k", "1000", true),
+            ("1Gi", "1G", false),
+            ("nonsense", "nonsense", true),
+            ("nonsense", "other", false),
+        ] {
+            let resources = |value: &str| json!({"resources": {"limits": {"memory": value}}});
+            let found = difference(&resources(built), &resources(live));
+            assert_eq!(found.is_none(), same, "{built} and {live}");
+            let labels = difference(
+                &json!({"labels": {"a": built}}),
+                &json!({"labels": {"a": live}}),
+            );
+            assert_eq!(
+                labels.is_none(),
+                built == live,
+                "a label is text: {built} and {live}"
+            );
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! What there should be. Pure: the same input gives the same objects, byte for byte.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::core::v1::{
+    Capabilities, ConfigMap, PodSecurityContext, SeccompProfile, Secret, SecurityContext, Service,
+    ServiceAccount,
+};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
+
+use super::observe::Keys;
+use super::validate::{ValidatedCluster, ValidatedRedis};
+
+mod autoscaler;
+mod budget;
+mod config;
+mod gateway;
+mod redis;
+mod secret;
+mod service;
+
+/// Where a gateway finds the files that come from Secrets.
+pub const FILES: &str = "/etc/pushcluster/keys";
+/// The user in every image of ours.
+const USER: i64 = 65532;
+
+/// Every owned object. `apply` takes it apart without a rest pattern: a new kind cannot be forgotten there.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Objects {
+    pub service_account: ServiceAccount,
+    pub keys: Secret,
+    pub config: ConfigMap,
+    pub redis: Option<RedisObjects>,
+    pub deployment: Deployment,
+    pub service: Service,
+    pub nodes_service: Service,
+    pub budget: PodDisruptionBudget,
+    pub autoscaler: Option<HorizontalPodAutoscaler>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct RedisObjects {
+    pub stateful_set: StatefulSet,
+    pub service: Service,
+}
+
+/// The names of the owned objects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Names {
+    /// The PushCluster's own.
+    pub instance: String,
+    pub gateway: String,
+    pub service: String,
+    pub nodes_service: String,
+    pub config: String,
+    pub keys: String,
+    pub redis: String,
+}
+
+impl Names {
+    pub fn of(instance: &str) -> Self {
+        Names {
+            instance: instance.into(),
+            gateway: format!("{instance}-gateway"),
+            service: instance.into(),
+            nodes_service: format!("{instance}-nodes"),
+            config: format!("{instance}-config"),
+            keys: format!("{instance}-keys"),
+            redis: format!("{instance}-redis"),
+        }
+    }
+}
+
+pub fn build(cluster: &ValidatedCluster, keys: &Keys) -> Objects {
+    let config = config::config_map(cluster);
+    Objects {
+        service_account: service_account(cluster),
+        keys: secret::keys(cluster, keys),
+        redis: match &cluster.redis {
+            ValidatedRedis::Standalone { image, resources } => Some(RedisObjects {
+                stateful_set: redis::stateful_set(cluster, image, resources),
+                service: service::redis(cluster),
+            }),
+            ValidatedRedis::External { .. } => None,
+        },
+        deployment: gateway::deployment(cluster, &config::hash(&config)),
+        service: service::clients(cluster),
+        nodes_service: service::nodes(cluster),
+        budget: budget::budget(cluster),
+        autoscaler: cluster
+            .autoscaling
+            .as_ref()
+            .map(|spec| autoscaler::autoscaler(cluster, spec)),
+        config,
+    }
+}
+
+/// Nothing in a gateway speaks to the API server, so nothing gets a token for it.
+fn service_account(cluster: &ValidatedCluster) -> ServiceAccount {
+    ServiceAccount {
+        metadata: metadata(cluster, &cluster.names.gateway, Component::Gateway),
+        automount_service_account_token: Some(false),
+        ..ServiceAccount::default()
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Component {
+    Gateway,
+    Redis,
+}
+
+impl Component {
+    fn label(self) -> &'static str {
+        match self {
+            Component::Gateway => "gateway",
+            Component::Redis => "redis",
+        }
+    }
+}
+
+/// What selects a component's pods; never changes, since selectors cannot.
+fn selector_labels(cluster: &ValidatedCluster, component: Component) -> BTreeMap<String, String> {
+    [
+        ("app.kubernetes.io/name", "pushcluster"),
+        ("app.kubernetes.io/instance", &cluster.names.instance),
+        ("app.kubernetes.io/component", component.label()),
+    ]
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .into()
+}
+
+fn labels(cluster: &ValidatedCluster, component: Component) -> BTreeMap<String, String> {
+    let mut labels = selector_labels(cluster, component);
+    labels.insert(
+        "app.kubernetes.io/managed-by".into(),
+        "pushcluster-operator".into(),
+    );
+    labels
+}
+
+fn selector(cluster: &ValidatedCluster, component: Component) -> LabelSelector {
+    LabelSelector {
+        match_labels: Some(selector_labels(cluster, component)),
+        ..LabelSelector::default()
+    }
+}
+
+/// The owner reference makes the garbage collector delete everything with the PushCluster; no finalizer can hang.
+fn metadata(cluster: &ValidatedCluster, name: &str, component: Component) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name.into()),
+        namespace: Some(cluster.namespace.clone()),
+        labels: Some(labels(cluster, component)),
+        owner_references: Some(vec![OwnerReference {
+            api_version: "pushcluster.io/v1alpha1".into(),
+            kind: "PushCluster".into(),
+            name: cluster.names.instance.clone(),
+            uid: cluster.uid.clone(),
+            controller: Some(true),
+            block_owner_deletion: Some(true),
+        }]),
+        ..ObjectMeta::default()
+    }
+}
+
+/// The *restricted* Pod Security Standard, for a pod …
+fn pod_security() -> PodSecurityContext {
+    PodSecurityContext {
+        run_as_non_root: Some(true),
+        run_as_user: Some(USER),
+        run_as_group: Some(USER),
+        fs_group: Some(USER),
+        seccomp_profile: Some(SeccompProfile {
+            type_: "RuntimeDefault".into(),
+            ..SeccompProfile::default()
+        }),
+        ..PodSecurityContext::default()
+    }
+}
+
+/// … and for a container in it.
+fn container_security() -> SecurityContext {
+    SecurityContext {
+        allow_privilege_escalation: Some(false),
+        read_only_root_filesystem: Some(true),
+        capabilities: Some(Capabilities {
+            drop: Some(vec!["ALL".into()]),
+            ..Capabilities::default()
+        }),
+        ..SecurityContext::default()
+    }
+}
+
+#[cfg(test)]
+mod tests;

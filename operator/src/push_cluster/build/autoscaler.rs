@@ -1,0 +1,44 @@
+use crds::AutoscalingSpec;
+use k8s_openapi::api::autoscaling::v2::{
+    CrossVersionObjectReference, HorizontalPodAutoscaler, HorizontalPodAutoscalerSpec,
+    MetricIdentifier, MetricSpec, MetricTarget, ObjectMetricSource,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+
+use super::{Component, metadata};
+use crate::push_cluster::validate::ValidatedCluster;
+
+/// Scales the PushCluster, not the Deployment: whoever scales passes through the operator.
+pub fn autoscaler(cluster: &ValidatedCluster, spec: &AutoscalingSpec) -> HorizontalPodAutoscaler {
+    let target = CrossVersionObjectReference {
+        api_version: Some("pushcluster.io/v1alpha1".into()),
+        kind: "PushCluster".into(),
+        name: cluster.names.instance.clone(),
+    };
+    HorizontalPodAutoscaler {
+        metadata: metadata(cluster, &cluster.names.service, Component::Gateway),
+        spec: Some(HorizontalPodAutoscalerSpec {
+            scale_target_ref: target.clone(),
+            min_replicas: Some(spec.min_replicas),
+            max_replicas: spec.max_replicas,
+            metrics: Some(vec![MetricSpec {
+                type_: "Object".into(),
+                object: Some(ObjectMetricSource {
+                    described_object: target,
+                    metric: MetricIdentifier {
+                        name: "websocket_connected_clients".into(),
+                        selector: None,
+                    },
+                    target: MetricTarget {
+                        type_: "AverageValue".into(),
+                        average_value: Some(Quantity(spec.target_connections_per_pod.to_string())),
+                        ..MetricTarget::default()
+                    },
+                }),
+                ..MetricSpec::default()
+            }]),
+            ..HorizontalPodAutoscalerSpec::default()
+        }),
+        ..HorizontalPodAutoscaler::default()
+    }
+}

@@ -1,0 +1,191 @@
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::apps::v1::{
+    Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment,
+};
+use k8s_openapi::api::core::v1::{
+    ConfigMapVolumeSource, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction,
+    KeyToPath, ObjectFieldSelector, PodSpec, PodTemplateSpec, Probe, ProjectedVolumeSource,
+    SecretProjection, TopologySpreadConstraint, Volume, VolumeMount, VolumeProjection,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use super::{
+    Component, FILES, config, container_security, labels, metadata, pod_security, selector,
+};
+use crate::push_cluster::validate::{ValidatedCluster, ValidatedRedis};
+
+const CONFIG_DIRECTORY: &str = "/etc/pushcluster/config";
+/// After its deadline a gateway needs a moment to say goodbye to whoever is left.
+const GRACE_SECONDS: i64 = 10;
+
+pub fn deployment(cluster: &ValidatedCluster, config_hash: &str) -> Deployment {
+    let whole = |number| Some(IntOrString::Int(number));
+    Deployment {
+        metadata: metadata(cluster, &cluster.names.gateway, Component::Gateway),
+        spec: Some(DeploymentSpec {
+            replicas: Some(cluster.replicas),
+            revision_history_limit: Some(3),
+            selector: selector(cluster, Component::Gateway),
+            // A new gateway takes clients before an old one gives them up.
+            strategy: Some(DeploymentStrategy {
+                type_: Some("RollingUpdate".into()),
+                rolling_update: Some(RollingUpdateDeployment {
+                    max_surge: whole(1),
+                    max_unavailable: whole(0),
+                }),
+            }),
+            template: PodTemplateSpec {
+                metadata: Some(ObjectMeta {
+                    labels: Some(labels(cluster, Component::Gateway)),
+                    annotations: Some(BTreeMap::from([(
+                        "pushcluster.io/config-hash".to_owned(),
+                        config_hash.to_owned(),
+                    )])),
+                    ..ObjectMeta::default()
+                }),
+                spec: Some(pod(cluster)),
+            },
+            ..DeploymentSpec::default()
+        }),
+        ..Deployment::default()
+    }
+}
+
+fn pod(cluster: &ValidatedCluster) -> PodSpec {
+    PodSpec {
+        service_account_name: Some(cluster.names.gateway.clone()),
+        automount_service_account_token: Some(false),
+        // The variables would be one for each Service of the namespace, and some would look like settings.
+        enable_service_links: Some(false),
+        security_context: Some(pod_security()),
+        termination_grace_period_seconds: Some(cluster.drain_deadline_seconds + GRACE_SECONDS),
+        topology_spread_constraints: Some(vec![TopologySpreadConstraint {
+            max_skew: 1,
+            topology_key: "kubernetes.io/hostname".into(),
+            when_unsatisfiable: "ScheduleAnyway".into(),
+            label_selector: Some(selector(cluster, Component::Gateway)),
+            ..TopologySpreadConstraint::default()
+        }]),
+        containers: vec![container(cluster)],
+        volumes: Some(vec![
+            Volume {
+                name: "config".into(),
+                config_map: Some(ConfigMapVolumeSource {
+                    name: cluster.names.config.clone(),
+                    ..ConfigMapVolumeSource::default()
+                }),
+                ..Volume::default()
+            },
+            Volume {
+                name: "keys".into(),
+                projected: Some(ProjectedVolumeSource {
+                    sources: Some(secret_files(cluster)),
+                    ..ProjectedVolumeSource::default()
+                }),
+                ..Volume::default()
+            },
+        ]),
+        ..PodSpec::default()
+    }
+}
+
+fn container(cluster: &ValidatedCluster) -> Container {
+    let port = |name: &str, port| ContainerPort {
+        name: Some(name.into()),
+        container_port: port,
+        protocol: Some("TCP".into()),
+        ..ContainerPort::default()
+    };
+    let mount = |name: &str, path: &str| VolumeMount {
+        name: name.into(),
+        mount_path: path.into(),
+        read_only: Some(true),
+        ..VolumeMount::default()
+    };
+    Container {
+        name: "gateway".into(),
+        image: Some(cluster.gateway_image.clone()),
+        args: Some(vec![
+            "--config".into(),
+            format!("{CONFIG_DIRECTORY}/{}", config::FILE),
+        ]),
+        env: Some(vec![EnvVar {
+            name: "PUSHCLUSTER__NODE__NAME".into(),
+            value_from: Some(EnvVarSource {
+                field_ref: Some(ObjectFieldSelector {
+                    api_version: Some("v1".into()),
+                    field_path: "metadata.name".into(),
+                }),
+                ..EnvVarSource::default()
+            }),
+            ..EnvVar::default()
+        }]),
+        ports: Some(vec![port("clients", 8080), port("admin", 9090)]),
+        readiness_probe: Some(probe("/ready", 2, 2)),
+        liveness_probe: Some(probe("/live", 10, 3)),
+        resources: Some(cluster.gateway_resources.clone()),
+        security_context: Some(container_security()),
+        volume_mounts: Some(vec![
+            mount("config", CONFIG_DIRECTORY),
+            mount("keys", FILES),
+        ]),
+        ..Container::default()
+    }
+}
+
+fn probe(path: &str, period_seconds: i32, failures: i32) -> Probe {
+    Probe {
+        http_get: Some(HTTPGetAction {
+            path: Some(path.into()),
+            port: IntOrString::String("admin".into()),
+            scheme: Some("HTTP".into()),
+            ..HTTPGetAction::default()
+        }),
+        period_seconds: Some(period_seconds),
+        timeout_seconds: Some(3),
+        failure_threshold: Some(failures),
+        ..Probe::default()
+    }
+}
+
+/// Each file that the config names, from whichever Secret holds it.
+fn secret_files(cluster: &ValidatedCluster) -> Vec<VolumeProjection> {
+    let own = &cluster.names.keys;
+    let mut files = vec![secret_file(own, "api-key", "api-key")];
+    match &cluster.redis {
+        ValidatedRedis::Standalone { .. } => {
+            files.push(secret_file(own, "redis-password", "redis-password"));
+        }
+        ValidatedRedis::External { password } => {
+            files.extend(
+                password
+                    .iter()
+                    .map(|secret| secret_file(&secret.name, &secret.key, "redis-password")),
+            );
+        }
+    }
+    files.extend(
+        cluster
+            .hs256_key
+            .iter()
+            .map(|secret| secret_file(&secret.name, &secret.key, "hs256-key")),
+    );
+    files
+}
+
+fn secret_file(secret: &str, key: &str, path: &str) -> VolumeProjection {
+    VolumeProjection {
+        secret: Some(SecretProjection {
+            name: secret.into(),
+            items: Some(vec![KeyToPath {
+                key: key.into(),
+                path: path.into(),
+                ..KeyToPath::default()
+            }]),
+            ..SecretProjection::default()
+        }),
+        ..VolumeProjection::default()
+    }
+}

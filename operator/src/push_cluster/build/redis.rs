@@ -1,0 +1,130 @@
+use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetSpec};
+use k8s_openapi::api::core::v1::{
+    Container, ContainerPort, EmptyDirVolumeSource, EnvVar, EnvVarSource, ExecAction, KeyToPath,
+    PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SecretKeySelector, SecretVolumeSource,
+    Volume, VolumeMount,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::{Component, container_security, labels, metadata, pod_security, selector};
+use crate::push_cluster::validate::ValidatedCluster;
+
+/// One Redis that keeps nothing on disk: it carries messages, and what it forgets in a restart clients are told.
+pub fn stateful_set(
+    cluster: &ValidatedCluster,
+    image: &str,
+    resources: &ResourceRequirements,
+) -> StatefulSet {
+    StatefulSet {
+        metadata: metadata(cluster, &cluster.names.redis, Component::Redis),
+        spec: Some(StatefulSetSpec {
+            replicas: Some(1),
+            service_name: Some(cluster.names.redis.clone()),
+            selector: selector(cluster, Component::Redis),
+            template: PodTemplateSpec {
+                metadata: Some(ObjectMeta {
+                    labels: Some(labels(cluster, Component::Redis)),
+                    ..ObjectMeta::default()
+                }),
+                spec: Some(pod(cluster, image, resources)),
+            },
+            ..StatefulSetSpec::default()
+        }),
+        ..StatefulSet::default()
+    }
+}
+
+fn pod(cluster: &ValidatedCluster, image: &str, resources: &ResourceRequirements) -> PodSpec {
+    let mount = |name: &str, path: &str| VolumeMount {
+        name: name.into(),
+        mount_path: path.into(),
+        read_only: (name == "config").then_some(true),
+        ..VolumeMount::default()
+    };
+    let arguments = [
+        "/etc/redis/redis.conf",
+        "--dir",
+        "/data",
+        "--save",
+        "",
+        "--appendonly",
+        "no",
+        "--bind",
+        "*",
+    ];
+    PodSpec {
+        automount_service_account_token: Some(false),
+        enable_service_links: Some(false),
+        security_context: Some(pod_security()),
+        termination_grace_period_seconds: Some(10),
+        containers: vec![Container {
+            name: "redis".into(),
+            image: Some(image.into()),
+            command: Some(vec!["redis-server".into()]),
+            args: Some(arguments.map(String::from).into()),
+            env: Some(vec![password(cluster)]),
+            ports: Some(vec![ContainerPort {
+                name: Some("redis".into()),
+                container_port: 6379,
+                protocol: Some("TCP".into()),
+                ..ContainerPort::default()
+            }]),
+            readiness_probe: Some(ping(2, 3)),
+            liveness_probe: Some(ping(10, 6)),
+            resources: Some(resources.clone()),
+            security_context: Some(container_security()),
+            volume_mounts: Some(vec![mount("config", "/etc/redis"), mount("data", "/data")]),
+            ..Container::default()
+        }],
+        volumes: Some(vec![
+            Volume {
+                name: "config".into(),
+                secret: Some(SecretVolumeSource {
+                    secret_name: Some(cluster.names.keys.clone()),
+                    items: Some(vec![KeyToPath {
+                        key: "redis.conf".into(),
+                        path: "redis.conf".into(),
+                        ..KeyToPath::default()
+                    }]),
+                    ..SecretVolumeSource::default()
+                }),
+                ..Volume::default()
+            },
+            Volume {
+                name: "data".into(),
+                empty_dir: Some(EmptyDirVolumeSource::default()),
+                ..Volume::default()
+            },
+        ]),
+        ..PodSpec::default()
+    }
+}
+
+/// redis-cli reads its password from here.
+fn password(cluster: &ValidatedCluster) -> EnvVar {
+    EnvVar {
+        name: "REDISCLI_AUTH".into(),
+        value_from: Some(EnvVarSource {
+            secret_key_ref: Some(SecretKeySelector {
+                name: cluster.names.keys.clone(),
+                key: "redis-password".into(),
+                ..SecretKeySelector::default()
+            }),
+            ..EnvVarSource::default()
+        }),
+        ..EnvVar::default()
+    }
+}
+
+/// `-e`: an answer that is an error, as while loading, is a failure.
+fn ping(period_seconds: i32, failures: i32) -> Probe {
+    Probe {
+        exec: Some(ExecAction {
+            command: Some(["redis-cli", "-e", "ping"].map(String::from).into()),
+        }),
+        period_seconds: Some(period_seconds),
+        timeout_seconds: Some(3),
+        failure_threshold: Some(failures),
+        ..Probe::default()
+    }
+}

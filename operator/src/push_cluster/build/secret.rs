@@ -1,0 +1,30 @@
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+
+use super::{Component, metadata};
+use crate::push_cluster::observe::Keys;
+use crate::push_cluster::validate::ValidatedCluster;
+
+/// The generated secrets: made once, kept for as long as the PushCluster lives.
+pub fn keys(cluster: &ValidatedCluster, keys: &Keys) -> Secret {
+    let Keys {
+        api_key,
+        redis_password,
+    } = keys;
+    let values = [
+        ("api-key", api_key.clone()),
+        ("redis-password", redis_password.clone()),
+        // A file, so that the password is on no command line.
+        ("redis.conf", format!("requirepass {redis_password}\n")),
+    ];
+    Secret {
+        metadata: metadata(cluster, &cluster.names.keys, Component::Gateway),
+        type_: Some("Opaque".into()),
+        data: Some(
+            values
+                .map(|(key, value)| (key.to_owned(), ByteString(value.into_bytes())))
+                .into(),
+        ),
+        ..Secret::default()
+    }
+}

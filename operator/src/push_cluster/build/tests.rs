@@ -1,0 +1,249 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crds::PushCluster;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::PodSpec;
+use serde_json::json;
+
+use super::*;
+use crate::push_cluster::Images;
+use crate::push_cluster::observe::{Live, Observed, StoredKeys};
+use crate::push_cluster::validate::validate;
+
+/// Builds what a spec asks for, through the real validation. Names differ wherever swapping them would hide.
+fn built(spec: &serde_json::Value) -> Objects {
+    let cluster: PushCluster = serde_json::from_value(json!({
+        "apiVersion": "pushcluster.io/v1alpha1", "kind": "PushCluster",
+        "metadata": {"name": "demo", "namespace": "shop", "uid": "u-1"}, "spec": spec,
+    }))
+    .unwrap();
+    let secret = |name: &str, key: &str| {
+        (
+            (name.to_owned(), key.to_owned()),
+            Some(ByteString(vec![b'x'; 32])),
+        )
+    };
+    let observed = Observed {
+        cluster: Arc::new(cluster),
+        live: Live::default(),
+        keys: StoredKeys::default(),
+        referenced: BTreeMap::from([secret("jwt", "hmac"), secret("cache", "pass")]),
+        gateway_pods: vec![],
+        external_redis: None,
+    };
+    let images = Images {
+        gateway: "img/gateway:1".into(),
+        redis: "img/redis:1".into(),
+    };
+    let keys = Keys {
+        api_key: "the-api-key".into(),
+        redis_password: "the-password".into(),
+    };
+    build(&validate(&observed, &images).unwrap(), &keys)
+}
+
+fn gateway_pod(objects: &Objects) -> &PodSpec {
+    objects
+        .deployment
+        .spec
+        .as_ref()
+        .unwrap()
+        .template
+        .spec
+        .as_ref()
+        .unwrap()
+}
+
+fn config(objects: &Objects) -> &str {
+    &objects.config.data.as_ref().unwrap()["gateway.yaml"]
+}
+
+#[test]
+fn every_pod_passes_the_restricted_standard_and_has_no_token() {
+    let objects = built(&json!({}));
+    let redis = objects
+        .redis
+        .as_ref()
+        .unwrap()
+        .stateful_set
+        .spec
+        .as_ref()
+        .unwrap()
+        .template
+        .spec
+        .as_ref()
+        .unwrap();
+    for pod in [gateway_pod(&objects), redis] {
+        let security = pod.security_context.as_ref().unwrap();
+        assert_eq!(security.run_as_non_root, Some(true));
+        assert_eq!(
+            security.seccomp_profile.as_ref().unwrap().type_,
+            "RuntimeDefault"
+        );
+        assert_eq!(pod.automount_service_account_token, Some(false));
+        for container in &pod.containers {
+            let security = container.security_context.as_ref().unwrap();
+            assert_eq!(
+                security.allow_privilege_escalation,
+                Some(false),
+                "{}",
+                container.name
+            );
+            assert_eq!(
+                security.read_only_root_filesystem,
+                Some(true),
+                "{}",
+                container.name
+            );
+            assert_eq!(
+                security.capabilities.as_ref().unwrap().drop,
+                Some(vec!["ALL".into()]),
+                "{}",
+                container.name
+            );
+        }
+    }
+}
+
+#[test]
+fn the_config_is_one_that_the_gateway_takes() {
+    for spec in [
+        json!({}),
+        json!({"gateway": {"auth": {"anonymous": false, "hs256KeySecret": {"name": "jwt", "key": "hmac"}}}}),
+        json!({"gateway": {"limits": {"maxMessageBytes": 67_108_864}}}),
+        json!({"redis": {"mode": "External", "external": {"host": "cache", "username": "push", "passwordSecret": {"name": "cache", "key": "pass"}}}}),
+    ] {
+        let objects = built(&spec);
+        let parsed = gateway_config::parse(config(&objects), &[]);
+        assert!(parsed.is_ok(), "{spec}: {parsed:?}");
+    }
+}
+
+#[test]
+fn a_gateway_with_another_config_is_another_pod_and_else_the_same() {
+    let template = |spec| built(&spec).deployment.spec.unwrap().template;
+    assert_eq!(template(json!({})), template(json!({})));
+    assert_eq!(
+        template(json!({})),
+        template(json!({"replicas": 5})),
+        "scaling restarts nothing"
+    );
+    assert_eq!(
+        template(json!({})),
+        template(json!({"service": {"port": 81}}))
+    );
+    assert_ne!(
+        template(json!({})),
+        template(json!({"gateway": {"limits": {"maxConnections": 5}}}))
+    );
+}
+
+#[test]
+fn secrets_come_from_where_the_manifest_says() {
+    let files = |objects: &Objects| -> Vec<String> {
+        let volumes = gateway_pod(objects).volumes.clone().unwrap();
+        let keys = volumes
+            .into_iter()
+            .find(|volume| volume.name == "keys")
+            .unwrap()
+            .projected
+            .unwrap();
+        let secrets = keys
+            .sources
+            .unwrap()
+            .into_iter()
+            .filter_map(|source| source.secret);
+        secrets
+            .map(|s| {
+                format!(
+                    "{}/{} as {}",
+                    s.name,
+                    s.items.as_ref().unwrap()[0].key,
+                    s.items.as_ref().unwrap()[0].path
+                )
+            })
+            .collect()
+    };
+    assert_eq!(
+        files(&built(&json!({}))),
+        [
+            "demo-keys/api-key as api-key",
+            "demo-keys/redis-password as redis-password"
+        ]
+    );
+    let external = json!({
+        "gateway": {"auth": {"hs256KeySecret": {"name": "jwt", "key": "hmac"}}},
+        "redis": {"mode": "External", "external": {"host": "cache", "passwordSecret": {"name": "cache", "key": "pass"}}},
+    });
+    let objects = built(&external);
+    assert_eq!(
+        files(&objects),
+        [
+            "demo-keys/api-key as api-key",
+            "cache/pass as redis-password",
+            "jwt/hmac as hs256-key"
+        ]
+    );
+    assert!(objects.redis.is_none());
+    for secret in ["the-api-key", "the-password"] {
+        assert!(
+            !config(&objects).contains(secret),
+            "a secret in a ConfigMap"
+        );
+    }
+}
+
+#[test]
+fn the_autoscaler_scales_the_push_cluster_and_is_absent_when_off() {
+    let objects = built(
+        &json!({"autoscaling": {"minReplicas": 3, "maxReplicas": 9, "targetConnectionsPerPod": 700}}),
+    );
+    let spec = objects.autoscaler.unwrap().spec.unwrap();
+    assert_eq!(
+        (
+            spec.scale_target_ref.kind.as_str(),
+            spec.scale_target_ref.name.as_str()
+        ),
+        ("PushCluster", "demo")
+    );
+    assert_eq!((spec.min_replicas, spec.max_replicas), (Some(3), 9));
+    let metric = spec.metrics.unwrap().remove(0).object.unwrap();
+    assert_eq!(metric.metric.name, "websocket_connected_clients");
+    assert_eq!(metric.target.average_value.unwrap().0, "700");
+    assert!(
+        built(&json!({"autoscaling": {"enabled": false}}))
+            .autoscaler
+            .is_none()
+    );
+}
+
+#[test]
+fn services_select_the_pods_that_they_are_for() {
+    let objects = built(&json!({}));
+    let labels = |template: &k8s_openapi::api::core::v1::PodTemplateSpec| {
+        template.metadata.clone().unwrap().labels.unwrap()
+    };
+    let gateway = labels(&objects.deployment.spec.as_ref().unwrap().template);
+    let RedisObjects {
+        stateful_set,
+        service,
+    } = objects.redis.unwrap();
+    let redis = labels(&stateful_set.spec.unwrap().template);
+    let selects = |service: &Service, pod: &BTreeMap<String, String>| {
+        let selector = service.spec.as_ref().unwrap().selector.clone().unwrap();
+        selector
+            .iter()
+            .all(|(key, value)| pod.get(key) == Some(value))
+    };
+    for (service, to_gateway) in [
+        (&objects.service, true),
+        (&objects.nodes_service, true),
+        (&service, false),
+    ] {
+        assert_eq!(
+            (selects(service, &gateway), selects(service, &redis)),
+            (to_gateway, !to_gateway)
+        );
+    }
+}

@@ -1,0 +1,208 @@
+//! Everything that is there: the objects that the operator owns, the Secrets it was pointed to, pods, Redis.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crds::{ExternalRedis, PushCluster, SecretKey};
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::{ByteString, NamespaceResourceScope};
+use kube::api::{Api, ListParams};
+use kube::{Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::build::Names;
+
+/// How long an external Redis has to answer.
+const REDIS_DEADLINE: Duration = Duration::from_secs(3);
+
+#[derive(Debug)]
+pub struct Observed {
+    pub cluster: Arc<PushCluster>,
+    pub live: Live,
+    /// The secrets that the operator generated before, as far as they are there.
+    pub keys: StoredKeys,
+    /// The values of the Secret keys that the manifest names; None where there is no such thing.
+    pub referenced: BTreeMap<(String, String), Option<ByteString>>,
+    pub gateway_pods: Vec<Pod>,
+    /// What an external Redis answered.
+    pub external_redis: Option<Result<(), String>>,
+}
+
+/// The owned objects as they are.
+#[derive(Debug, Default)]
+pub struct Live {
+    pub service_account: Option<ServiceAccount>,
+    pub keys: Option<Secret>,
+    pub config: Option<ConfigMap>,
+    pub redis: Option<StatefulSet>,
+    pub redis_service: Option<Service>,
+    pub deployment: Option<Deployment>,
+    pub service: Option<Service>,
+    pub nodes_service: Option<Service>,
+    pub budget: Option<PodDisruptionBudget>,
+    pub autoscaler: Option<HorizontalPodAutoscaler>,
+}
+
+/// The generated Secret's values.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct StoredKeys {
+    pub api_key: Option<String>,
+    pub redis_password: Option<String>,
+}
+
+/// The same, complete.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keys {
+    pub api_key: String,
+    pub redis_password: String,
+}
+
+impl StoredKeys {
+    fn of(secret: Option<&Secret>) -> Self {
+        let value = |key: &str| {
+            let bytes = secret?.data.as_ref()?.get(key)?;
+            String::from_utf8(bytes.0.clone())
+                .ok()
+                .filter(|text| !text.trim().is_empty())
+        };
+        StoredKeys {
+            api_key: value("api-key"),
+            redis_password: value("redis-password"),
+        }
+    }
+
+    /// What is there is kept for ever: clients and Redis know it.
+    pub fn or_generate(&self, mut generate: impl FnMut() -> String) -> Keys {
+        Keys {
+            api_key: self.api_key.clone().unwrap_or_else(&mut generate),
+            redis_password: self.redis_password.clone().unwrap_or_else(generate),
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("reading {kind} {name} failed")]
+pub struct ObserveError {
+    kind: String,
+    name: String,
+    source: kube::Error,
+}
+
+pub async fn observe(client: &Client, cluster: Arc<PushCluster>) -> Result<Observed, ObserveError> {
+    let reader = Reader {
+        client,
+        namespace: cluster.namespace().unwrap_or_default(),
+    };
+    let names = Names::of(&cluster.name_any());
+    let live = Live {
+        service_account: reader.get(&names.gateway).await?,
+        keys: reader.get(&names.keys).await?,
+        config: reader.get(&names.config).await?,
+        redis: reader.get(&names.redis).await?,
+        redis_service: reader.get(&names.redis).await?,
+        deployment: reader.get(&names.gateway).await?,
+        service: reader.get(&names.service).await?,
+        nodes_service: reader.get(&names.nodes_service).await?,
+        budget: reader.get(&names.gateway).await?,
+        autoscaler: reader.get(&names.service).await?,
+    };
+    let mut referenced = BTreeMap::new();
+    for SecretKey { name, key } in secrets_named(&cluster) {
+        let secret: Option<Secret> = reader.get(name).await?;
+        let value = secret.and_then(|secret| secret.data?.remove(key));
+        referenced.insert((name.clone(), key.clone()), value);
+    }
+    let gateway_pods = reader.gateway_pods(&names.instance).await?;
+    let external_redis = match &cluster.spec.redis.external {
+        Some(external) => Some(ping(external).await),
+        None => None,
+    };
+    let keys = StoredKeys::of(live.keys.as_ref());
+    Ok(Observed {
+        cluster,
+        live,
+        keys,
+        referenced,
+        gateway_pods,
+        external_redis,
+    })
+}
+
+fn secrets_named(cluster: &PushCluster) -> impl Iterator<Item = &SecretKey> {
+    let external = cluster.spec.redis.external.as_ref();
+    let password = external.and_then(|external| external.password_secret.as_ref());
+    cluster
+        .spec
+        .gateway
+        .auth
+        .hs256_key_secret
+        .iter()
+        .chain(password)
+}
+
+struct Reader<'a> {
+    client: &'a Client,
+    namespace: String,
+}
+
+impl Reader<'_> {
+    async fn get<K>(&self, name: &str) -> Result<Option<K>, ObserveError>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + DeserializeOwned
+            + Debug,
+    {
+        let api: Api<K> = Api::namespaced(self.client.clone(), &self.namespace);
+        api.get_opt(name).await.map_err(|source| ObserveError {
+            kind: K::kind(&()).into(),
+            name: name.into(),
+            source,
+        })
+    }
+
+    async fn gateway_pods(&self, instance: &str) -> Result<Vec<Pod>, ObserveError> {
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
+        let labels =
+            format!("app.kubernetes.io/instance={instance},app.kubernetes.io/component=gateway");
+        let listed = api.list(&ListParams::default().labels(&labels)).await;
+        Ok(listed
+            .map_err(|source| ObserveError {
+                kind: "Pods".into(),
+                name: labels,
+                source,
+            })?
+            .items)
+    }
+}
+
+/// Whether a Redis is there at all. It need not let us in: an answer that asks for a password is an answer.
+async fn ping(redis: &ExternalRedis) -> Result<(), String> {
+    let port = u16::try_from(redis.port).map_err(|_| format!("{} is no port", redis.port))?;
+    let address = format!("{}:{port}", redis.host);
+    let talk = async {
+        let mut socket = TcpStream::connect(&address).await?;
+        socket.write_all(b"PING\r\n").await?;
+        let mut answer = [0; 64];
+        let count = socket.read(&mut answer).await?;
+        Ok::<_, std::io::Error>(String::from_utf8_lossy(&answer[..count]).trim().to_owned())
+    };
+    match tokio::time::timeout(REDIS_DEADLINE, talk).await {
+        Err(_) => Err(format!(
+            "Redis {address} did not answer within {} s",
+            REDIS_DEADLINE.as_secs()
+        )),
+        Ok(Err(error)) => Err(format!("Redis {address} is not reachable: {error}")),
+        Ok(Ok(answer)) if answer.starts_with("+PONG") || answer.starts_with("-NOAUTH") => Ok(()),
+        Ok(Ok(answer)) => Err(format!(
+            "{address} does not answer like a Redis: {answer:?}"
+        )),
+    }
+}

@@ -1,0 +1,373 @@
+//! What the operator says: conditions computed from what was observed, never from what was hoped.
+
+use crds::{PushCluster, PushClusterStatus};
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Api, Patch, PatchParams};
+use kube::{Client, ResourceExt};
+use serde_json::json;
+
+use super::apply::{ApplyError, FIELD_MANAGER};
+use super::build::Names;
+use super::observe::Observed;
+use super::validate::{Problem, ValidatedCluster};
+
+/// Longest message of a condition that is ours to choose; the API server's limit is 32 KiB.
+const MAX_MESSAGE: usize = 1_000;
+
+/// A condition without what is the same for all of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Verdict {
+    kind: &'static str,
+    holds: Holds,
+    /// Stable, for programs.
+    reason: &'static str,
+    /// For people; names the field or the object.
+    message: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Holds {
+    Yes,
+    No,
+    Unknown,
+}
+
+impl Verdict {
+    fn new(
+        kind: &'static str,
+        holds: Holds,
+        reason: &'static str,
+        message: impl Into<String>,
+    ) -> Self {
+        let mut message = message.into();
+        if let Some((cut, _)) = message.char_indices().nth(MAX_MESSAGE) {
+            message.truncate(cut);
+        }
+        Verdict {
+            kind,
+            holds,
+            reason,
+            message,
+        }
+    }
+}
+
+pub fn status(
+    observed: &Observed,
+    validated: &Result<ValidatedCluster, Vec<Problem>>,
+    failure: Option<&ApplyError>,
+) -> PushClusterStatus {
+    let deployment = observed.live.deployment.as_ref();
+    let found = deployment
+        .and_then(|deployment| deployment.status.clone())
+        .unwrap_or_default();
+    let config = config_valid(validated, failure);
+    let gateways = gateway_available(observed);
+    let redis = redis_available(observed);
+    let ready = ready(&observed.cluster, [&config, &redis, &gateways]);
+    let verdicts = [
+        ready,
+        gateways,
+        redis,
+        config,
+        autoscaler_active(observed),
+        paused(&observed.cluster),
+    ];
+    let before = observed.cluster.status.clone().unwrap_or_default();
+    let generation = observed.cluster.metadata.generation;
+    let names = Names::of(&observed.cluster.name_any());
+    PushClusterStatus {
+        observed_generation: generation,
+        replicas: found.replicas.unwrap_or(0),
+        ready_replicas: found.ready_replicas.unwrap_or(0),
+        desired_replicas: observed.cluster.spec.replicas,
+        selector: format!(
+            "app.kubernetes.io/name=pushcluster,app.kubernetes.io/instance={},app.kubernetes.io/component=gateway",
+            names.instance
+        ),
+        conditions: verdicts
+            .into_iter()
+            .map(|verdict| condition(verdict, &before.conditions, generation))
+            .collect(),
+    }
+}
+
+/// Whether nothing is left to wait for.
+pub fn is_settled(status: &PushClusterStatus) -> bool {
+    status
+        .conditions
+        .iter()
+        .any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+/// The first thing that is wrong is what a person should read.
+fn ready(cluster: &PushCluster, parts: [&Verdict; 3]) -> Verdict {
+    match parts.into_iter().find(|part| part.holds != Holds::Yes) {
+        Some(part) => Verdict::new("Ready", part.holds, part.reason, part.message.clone()),
+        None if cluster.spec.replicas == 0 => {
+            Verdict::new("Ready", Holds::No, "ScaledToZero", "spec.replicas is 0")
+        }
+        None => Verdict::new(
+            "Ready",
+            Holds::Yes,
+            "Delivering",
+            "every gateway is connected to Redis and takes clients",
+        ),
+    }
+}
+
+fn config_valid(
+    validated: &Result<ValidatedCluster, Vec<Problem>>,
+    failure: Option<&ApplyError>,
+) -> Verdict {
+    const KIND: &str = "ConfigValid";
+    match (validated, failure) {
+        (Err(problems), _) => {
+            let all: Vec<String> = problems
+                .iter()
+                .map(|p| format!("{} {}", p.field, p.message))
+                .collect();
+            Verdict::new(KIND, Holds::No, "InvalidSpec", all.join("; "))
+        }
+        (Ok(_), Some(failure)) => Verdict::new(KIND, Holds::No, "ApplyFailed", chain(failure)),
+        (Ok(_), None) => Verdict::new(KIND, Holds::Yes, "Valid", "the spec is applied"),
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
+}
+
+fn gateway_available(observed: &Observed) -> Verdict {
+    const KIND: &str = "GatewayAvailable";
+    let wanted = observed.cluster.spec.replicas;
+    let Some(deployment) = &observed.live.deployment else {
+        return Verdict::new(
+            KIND,
+            Holds::No,
+            "Creating",
+            "the gateways are being created",
+        );
+    };
+    let name = deployment.name_any();
+    let found = deployment.status.clone().unwrap_or_default();
+    let current = found.observed_generation == deployment.metadata.generation
+        && deployment.spec.as_ref().and_then(|spec| spec.replicas) == Some(wanted);
+    let (updated, ready) = (
+        found.updated_replicas.unwrap_or(0),
+        found.ready_replicas.unwrap_or(0),
+    );
+    let total = found.replicas.unwrap_or(0);
+    if current && updated == wanted && ready == wanted && total == wanted {
+        return Verdict::new(
+            KIND,
+            Holds::Yes,
+            "AllReady",
+            format!("{ready} of {wanted} gateways take clients"),
+        );
+    }
+    let why = observed
+        .gateway_pods
+        .iter()
+        .find_map(pod_trouble)
+        .map_or_else(String::new, |why| format!(": {why}"));
+    let reason = if why.is_empty() && ready >= wanted.min(1) {
+        "RollingOut"
+    } else {
+        "NotReady"
+    };
+    let message = format!(
+        "Deployment {name}: {ready} of {wanted} gateways are ready, {updated} are up to date{why}"
+    );
+    Verdict::new(KIND, Holds::No, reason, message)
+}
+
+/// Why a pod does not start, in the words of its kubelet or scheduler.
+fn pod_trouble(pod: &Pod) -> Option<String> {
+    let status = pod.status.as_ref()?;
+    let waiting = status
+        .container_statuses
+        .iter()
+        .flatten()
+        .find_map(|container| {
+            let waiting = container.state.as_ref()?.waiting.as_ref()?;
+            let reason = waiting
+                .reason
+                .as_deref()
+                .filter(|reason| *reason != "ContainerCreating")?;
+            let last = container
+                .last_state
+                .as_ref()
+                .and_then(|state| state.terminated.as_ref());
+            let exit = last.map_or_else(String::new, |last| {
+                format!(", exit code {}", last.exit_code)
+            });
+            Some(format!(
+                "{reason}{exit} {}",
+                waiting.message.as_deref().unwrap_or_default()
+            ))
+        });
+    let unscheduled = || {
+        let conditions = status.conditions.iter().flatten();
+        let scheduled = conditions
+            .into_iter()
+            .find(|c| c.type_ == "PodScheduled" && c.status == "False")?;
+        Some(format!(
+            "Unschedulable {}",
+            scheduled.message.as_deref().unwrap_or_default()
+        ))
+    };
+    let trouble = waiting.or_else(unscheduled)?;
+    Some(format!("pod {}: {}", pod.name_any(), trouble.trim()))
+}
+
+fn redis_available(observed: &Observed) -> Verdict {
+    const KIND: &str = "RedisAvailable";
+    if let Some(external) = &observed.external_redis {
+        return match external {
+            Ok(()) => Verdict::new(KIND, Holds::Yes, "Answers", "the external Redis answers"),
+            Err(why) => Verdict::new(KIND, Holds::No, "ExternalRedisUnreachable", why.clone()),
+        };
+    }
+    let Some(redis) = &observed.live.redis else {
+        return Verdict::new(KIND, Holds::No, "Creating", "Redis is being created");
+    };
+    let ready = redis
+        .status
+        .as_ref()
+        .and_then(|status| status.ready_replicas)
+        .unwrap_or(0);
+    if ready >= 1 {
+        Verdict::new(KIND, Holds::Yes, "Ready", "Redis answers")
+    } else {
+        Verdict::new(
+            KIND,
+            Holds::No,
+            "NotReady",
+            format!(
+                "Redis StatefulSet {}: 0 of 1 pods are ready",
+                redis.name_any()
+            ),
+        )
+    }
+}
+
+fn autoscaler_active(observed: &Observed) -> Verdict {
+    const KIND: &str = "AutoscalerActive";
+    if !observed.cluster.spec.autoscaling.enabled {
+        return Verdict::new(
+            KIND,
+            Holds::No,
+            "Disabled",
+            "spec.autoscaling.enabled is false",
+        );
+    }
+    let conditions = observed
+        .live
+        .autoscaler
+        .as_ref()
+        .and_then(|hpa| hpa.status.as_ref()?.conditions.clone());
+    match conditions
+        .iter()
+        .flatten()
+        .find(|condition| condition.type_ == "ScalingActive")
+    {
+        Some(active) if active.status == "True" => Verdict::new(
+            KIND,
+            Holds::Yes,
+            "Scaling",
+            "the HorizontalPodAutoscaler follows the connected clients",
+        ),
+        Some(inactive) => {
+            let why = inactive.reason.as_deref().unwrap_or_default();
+            Verdict::new(
+                KIND,
+                Holds::No,
+                "MetricUnavailable",
+                format!("HorizontalPodAutoscaler: {why}"),
+            )
+        }
+        None => Verdict::new(
+            KIND,
+            Holds::Unknown,
+            "Creating",
+            "the HorizontalPodAutoscaler has not looked yet",
+        ),
+    }
+}
+
+fn paused(cluster: &PushCluster) -> Verdict {
+    const KIND: &str = "ReconciliationPaused";
+    if cluster.spec.paused {
+        Verdict::new(
+            KIND,
+            Holds::Yes,
+            "Paused",
+            "spec.paused is true: nothing is changed",
+        )
+    } else {
+        Verdict::new(KIND, Holds::No, "Running", "changes are applied")
+    }
+}
+
+/// Keeps the time of the last transition while the condition stays what it was.
+fn condition(verdict: Verdict, before: &[Condition], generation: Option<i64>) -> Condition {
+    let status = match verdict.holds {
+        Holds::Yes => "True",
+        Holds::No => "False",
+        Holds::Unknown => "Unknown",
+    };
+    let same = before
+        .iter()
+        .find(|condition| condition.type_ == verdict.kind && condition.status == status);
+    Condition {
+        type_: verdict.kind.into(),
+        status: status.into(),
+        reason: verdict.reason.into(),
+        message: verdict.message,
+        observed_generation: generation,
+        last_transition_time: same.map_or_else(
+            || Time(now()),
+            |condition| condition.last_transition_time.clone(),
+        ),
+    }
+}
+
+/// To the second, as Kubernetes stores it: a fraction would differ from what is read back.
+fn now() -> Timestamp {
+    Timestamp::from_second(Timestamp::now().as_second()).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+/// Writes the status, unless it is that already.
+pub async fn write(
+    client: &Client,
+    cluster: &PushCluster,
+    status: PushClusterStatus,
+) -> Result<(), kube::Error> {
+    if cluster.status.as_ref() == Some(&status) {
+        return Ok(());
+    }
+    let api: Api<PushCluster> =
+        Api::namespaced(client.clone(), &cluster.namespace().unwrap_or_default());
+    let patch =
+        json!({"apiVersion": "pushcluster.io/v1alpha1", "kind": "PushCluster", "status": status});
+    let parameters = PatchParams::apply(FIELD_MANAGER).force();
+    match api
+        .patch_status(&cluster.name_any(), &parameters, &Patch::Apply(patch))
+        .await
+    {
+        Ok(_) => Ok(()),
+        // Deleted meanwhile: nobody is left to tell.
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests;

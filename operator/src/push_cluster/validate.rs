@@ -1,0 +1,241 @@
+//! From what was asked for to what can be built: every mistake that the schema cannot see, with its field.
+
+use std::collections::BTreeMap;
+
+use crds::{
+    AutoscalingSpec, ExternalRedis, GatewaySpec, PushCluster, RedisMode, RedisSpec, SecretKey,
+    ServiceSpec,
+};
+use gateway_config as config;
+use k8s_openapi::api::core::v1::ResourceRequirements;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use kube::ResourceExt;
+
+use super::Images;
+use super::build::{FILES, Names};
+use super::observe::Observed;
+
+/// Shortest HS256 key (RFC 7518 section 3.2).
+const MIN_HS256_KEY_BYTES: usize = 32;
+
+/// What can be built, whole: nothing in it is optional that a builder would have to guess.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ValidatedCluster {
+    pub names: Names,
+    pub namespace: String,
+    pub uid: String,
+    pub replicas: i32,
+    pub gateway_image: String,
+    pub gateway_resources: ResourceRequirements,
+    /// What the gateways read.
+    pub config: config::Config,
+    pub hs256_key: Option<SecretKey>,
+    pub redis: ValidatedRedis,
+    pub autoscaling: Option<AutoscalingSpec>,
+    pub drain_deadline_seconds: i64,
+    pub service: ServiceSpec,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum ValidatedRedis {
+    Standalone {
+        image: String,
+        resources: ResourceRequirements,
+    },
+    External {
+        password: Option<SecretKey>,
+    },
+}
+
+/// One mistake.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    pub field: &'static str,
+    /// Completes the sentence that begins with the field.
+    pub message: String,
+}
+
+pub fn validate(observed: &Observed, images: &Images) -> Result<ValidatedCluster, Vec<Problem>> {
+    let cluster = &observed.cluster;
+    let spec = &cluster.spec;
+    let names = Names::of(&cluster.name_any());
+    let namespace = cluster.namespace().unwrap_or_default();
+    let mut problems = Vec::new();
+
+    let hs256_key = spec.gateway.auth.hs256_key_secret.clone();
+    if let Some(secret) = &hs256_key {
+        check_secret(
+            observed,
+            secret,
+            "spec.gateway.auth.hs256KeySecret",
+            MIN_HS256_KEY_BYTES,
+            &mut problems,
+        );
+    }
+    let redis = match (spec.redis.mode, &spec.redis.external) {
+        (RedisMode::Standalone, _) => ValidatedRedis::Standalone {
+            image: spec
+                .redis
+                .image
+                .clone()
+                .unwrap_or_else(|| images.redis.clone()),
+            resources: or_default(&spec.redis.resources, "64Mi", "256Mi"),
+        },
+        (RedisMode::External, Some(external)) => {
+            if let Some(secret) = &external.password_secret {
+                check_secret(
+                    observed,
+                    secret,
+                    "spec.redis.external.passwordSecret",
+                    1,
+                    &mut problems,
+                );
+            }
+            ValidatedRedis::External {
+                password: external.password_secret.clone(),
+            }
+        }
+        (RedisMode::External, None) => {
+            // The schema refuses this; an object from before the rule could still be stored.
+            problems.push(Problem {
+                field: "spec.redis.external",
+                message: "is missing".into(),
+            });
+            ValidatedRedis::External { password: None }
+        }
+    };
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    Ok(ValidatedCluster {
+        config: gateway_config(cluster, &names, &namespace),
+        uid: cluster.uid().unwrap_or_default(),
+        replicas: spec.replicas,
+        gateway_image: spec
+            .gateway
+            .image
+            .clone()
+            .unwrap_or_else(|| images.gateway.clone()),
+        gateway_resources: or_default(&spec.gateway.resources, "128Mi", "512Mi"),
+        hs256_key,
+        redis,
+        autoscaling: spec.autoscaling.enabled.then(|| spec.autoscaling.clone()),
+        drain_deadline_seconds: i64::from(spec.drain.deadline_seconds),
+        service: spec.service.clone(),
+        names,
+        namespace,
+    })
+}
+
+fn check_secret(
+    observed: &Observed,
+    secret: &SecretKey,
+    field: &'static str,
+    min_bytes: usize,
+    problems: &mut Vec<Problem>,
+) {
+    let SecretKey { name, key } = secret;
+    let value = observed
+        .referenced
+        .get(&(name.clone(), key.clone()))
+        .and_then(Option::as_ref);
+    let message = match value {
+        None => format!("names key {key} of Secret {name}, which is not there"),
+        Some(value) if value.0.len() < min_bytes => {
+            format!(
+                "names key {key} of Secret {name}, which has {} bytes: at least {min_bytes} are needed",
+                value.0.len()
+            )
+        }
+        Some(_) => return,
+    };
+    problems.push(Problem { field, message });
+}
+
+fn gateway_config(cluster: &PushCluster, names: &Names, namespace: &str) -> config::Config {
+    let spec = &cluster.spec;
+    let GatewaySpec {
+        auth,
+        limits,
+        log_filter,
+        ..
+    } = &spec.gateway;
+    let mut made = config::Config::default();
+    made.listen.clients = "0.0.0.0:8080".into();
+    made.listen.admin = "0.0.0.0:9090".into();
+    made.listen.page = Some(false);
+    made.auth.anonymous = auth.anonymous;
+    if auth.hs256_key_secret.is_some() {
+        made.auth.hs256_key_file = format!("{FILES}/hs256-key");
+    }
+    made.api.key_file = format!("{FILES}/api-key");
+    made.broker.kind = config::BrokerKind::Redis;
+    made.broker.redis = redis_config(&spec.redis, names, namespace);
+    made.limits.max_connections = unsigned(limits.max_connections);
+    made.limits.max_message_bytes = unsigned(limits.max_message_bytes);
+    made.limits.max_channels_per_connection = unsigned(limits.max_channels_per_connection);
+    // A message of the greatest size must find room twice, else one slow read would end a connection.
+    made.limits.max_outbox_bytes = made
+        .limits
+        .max_outbox_bytes
+        .max(made.limits.max_message_bytes.saturating_mul(2));
+    made.limits.max_request_bytes = made
+        .limits
+        .max_request_bytes
+        .max(made.limits.max_message_bytes.saturating_mul(2));
+    made.drain.deadline_seconds = unsigned(spec.drain.deadline_seconds);
+    made.drain.connections_per_second = unsigned(spec.drain.reconnects_per_second);
+    made.log.filter.clone_from(log_filter);
+    made.log.format = config::LogFormat::Json;
+    made
+}
+
+fn redis_config(redis: &RedisSpec, names: &Names, namespace: &str) -> config::Redis {
+    let mut made = config::Redis {
+        // Several PushClusters may share one Redis.
+        key_prefix: format!("pushcluster:{namespace}/{}:", names.instance),
+        ..config::Redis::default()
+    };
+    match &redis.external {
+        Some(ExternalRedis {
+            host,
+            port,
+            username,
+            password_secret,
+        }) => {
+            made.url = format!("redis://{host}:{port}/0");
+            made.username = username.clone().unwrap_or_default();
+            if password_secret.is_some() {
+                made.password_file = format!("{FILES}/redis-password");
+            }
+        }
+        None => {
+            made.url = format!("redis://{}.{namespace}.svc:6379/0", names.redis);
+            made.password_file = format!("{FILES}/redis-password");
+        }
+    }
+    made
+}
+
+/// The schema allows no negative number.
+fn unsigned(number: i32) -> u32 {
+    u32::try_from(number).unwrap_or(0)
+}
+
+/// What the user gave, or enough for a small cluster with a limit that protects its neighbours.
+fn or_default(given: &ResourceRequirements, request: &str, limit: &str) -> ResourceRequirements {
+    if *given != ResourceRequirements::default() {
+        return given.clone();
+    }
+    let quantity = |text: &str| Quantity(text.into());
+    let requests = [("cpu", quantity("50m")), ("memory", quantity(request))];
+    ResourceRequirements {
+        requests: Some(
+            requests
+                .map(|(name, value)| (name.to_owned(), value))
+                .into(),
+        ),
+        limits: Some(BTreeMap::from([("memory".to_owned(), quantity(limit))])),
+        ..ResourceRequirements::default()
+    }
+}
