@@ -3,8 +3,10 @@
 pub mod auth;
 pub mod broker;
 pub mod engine;
+pub mod hub;
 pub mod message;
 pub mod metrics;
 pub mod name;
 pub mod protocol;
+pub mod router;
 pub mod session;

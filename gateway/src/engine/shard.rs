@@ -200,8 +200,9 @@ impl Shard {
     }
 
     fn take_commands(&mut self, now: Now) {
-        // Cleared first: a command sent from here on wakes us again.
-        self.queues.awake.store(false, Ordering::Release);
+        // Cleared first: a command sent from here on wakes us again. A swap and not a store: a store may become
+        // visible only after the queue was found empty, and the command that came in between would wake nobody.
+        self.queues.awake.swap(false, Ordering::AcqRel);
         self.more_commands = false;
         for _ in 0..COMMANDS_A_ROUND {
             match self.queues.commands.try_recv() {
@@ -279,6 +280,10 @@ impl Shard {
             Interest::READABLE | Interest::WRITABLE,
         ) {
             tracing::warn!(%error, "registering a socket failed: connection dropped");
+            // It was counted when it entered the queue.
+            self.shared
+                .metrics
+                .closed(CloseCode::Internal, Duration::ZERO);
             return;
         }
         self.generation = self.generation.wrapping_add(1);
@@ -305,7 +310,6 @@ impl Shard {
         });
         self.unread.push(key);
         self.by_number.insert(number, key);
-        self.shared.metrics.opened();
         self.welcome(key, now);
         if let Some(draining) = &mut self.draining {
             draining.left.push(key);

@@ -1,0 +1,247 @@
+//! One task that knows which shards want which channel, asks the broker for what somebody wants, and hands
+//! every delivery to the shards that want it, in the order in which the broker gave it.
+//!
+//! It never waits for the broker: calls run beside it and report back, so that one slow subscribe delays no
+//! delivery. It does wait for room in a shard's queue; a shard always makes room, whatever its sockets do.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use tokio::sync::mpsc;
+
+use crate::broker::{Broker, Event, Events};
+use crate::engine::command::{Command, EncodedDelivery, Round, ShardId};
+use crate::engine::{Engine, ShardEnded};
+use crate::message::Delivery;
+use crate::name::{ChannelKind, ChannelName};
+use crate::protocol::native::{ErrorCode, Refusal};
+use channels::{Action, Channels};
+
+mod channels;
+
+/// Wishes of shards that may wait for the hub.
+pub const WISHES_CAPACITY: usize = 4_096;
+/// Deliveries taken from the broker at once.
+const DELIVERIES_A_TURN: usize = 256;
+/// Until a channel that the node itself needs is asked for again.
+const PIN_RETRY: Duration = Duration::from_secs(1);
+
+/// What a shard wants.
+#[derive(Debug)]
+pub enum Wish {
+    Interest {
+        shard: ShardId,
+        channel: ChannelName,
+        round: Round,
+    },
+    Disinterest {
+        shard: ShardId,
+        channel: ChannelName,
+    },
+}
+
+/// Where the hub's commands go: the engine, or a test's list.
+pub trait Shards: Send + Sync + 'static {
+    fn ids(&self) -> Vec<ShardId>;
+
+    /// The shard that a connection's number belongs to.
+    fn of(&self, number: u64) -> ShardId;
+
+    fn send(
+        &self,
+        shard: ShardId,
+        command: Command,
+    ) -> impl Future<Output = Result<(), ShardEnded>> + Send;
+}
+
+impl Shards for Engine {
+    fn ids(&self) -> Vec<ShardId> {
+        self.shards().collect()
+    }
+
+    fn of(&self, number: u64) -> ShardId {
+        self.shard_of(number)
+    }
+
+    async fn send(&self, shard: ShardId, command: Command) -> Result<(), ShardEnded> {
+        Engine::send(self, shard, command).await
+    }
+}
+
+/// What a call at the broker came to.
+enum Done {
+    Subscribed(ChannelName),
+    Failed(ChannelName),
+    Unsubscribed(ChannelName),
+    PinNow(ChannelName),
+}
+
+pub struct Hub<B, S> {
+    broker: Arc<B>,
+    shards: Arc<S>,
+    all: Vec<ShardId>,
+    channels: Channels,
+    calls: FuturesUnordered<BoxFuture<'static, Done>>,
+    actions: Vec<Action>,
+}
+
+impl<B: Broker, S: Shards> Hub<B, S> {
+    /// `node` is this node's name: its inbox, and what goes to everyone, is subscribed for as long as it runs.
+    pub fn new(broker: Arc<B>, shards: Arc<S>, node: &ChannelName) -> Self {
+        let mut hub = Hub {
+            all: shards.ids(),
+            broker,
+            shards,
+            channels: Channels::default(),
+            calls: FuturesUnordered::new(),
+            actions: Vec::new(),
+        };
+        for channel in [
+            &ChannelName::broadcast(),
+            &ChannelName::notifications(),
+            node,
+        ] {
+            hub.channels.pin(channel, &mut hub.actions);
+        }
+        hub
+    }
+
+    /// Ends when every sender of wishes is gone, which is when every shard has ended.
+    pub async fn run(mut self, mut wishes: mpsc::Receiver<Wish>, mut events: Events) {
+        let mut deliveries = Vec::with_capacity(DELIVERIES_A_TURN);
+        let mut broker_lives = true;
+        loop {
+            self.act().await;
+            tokio::select! {
+                wish = wishes.recv() => match wish {
+                    Some(wish) => self.wish(wish),
+                    None => return,
+                },
+                Some(done) = self.calls.next() => self.done(done),
+                count = events.recv_many(&mut deliveries, DELIVERIES_A_TURN), if broker_lives => {
+                    broker_lives = count > 0;
+                    for event in deliveries.drain(..) {
+                        self.event(event).await;
+                    }
+                }
+            }
+        }
+    }
+
+    fn wish(&mut self, wish: Wish) {
+        match wish {
+            Wish::Interest {
+                shard,
+                channel,
+                round,
+            } => {
+                self.channels
+                    .interest(&channel, shard, round, &mut self.actions);
+            }
+            Wish::Disinterest { shard, channel } => {
+                self.channels
+                    .disinterest(&channel, shard, &mut self.actions);
+            }
+        }
+    }
+
+    fn done(&mut self, done: Done) {
+        match done {
+            Done::Subscribed(channel) => self.channels.subscribed(&channel, &mut self.actions),
+            Done::Failed(channel) => self.channels.failed(&channel, &mut self.actions),
+            Done::Unsubscribed(channel) => self.channels.unsubscribed(&channel, &mut self.actions),
+            Done::PinNow(channel) => self.channels.pin(&channel, &mut self.actions),
+        }
+    }
+
+    /// Carries out what the channels decided, in order.
+    async fn act(&mut self) {
+        for action in std::mem::take(&mut self.actions) {
+            match action {
+                Action::Subscribe(channel) => self.subscribe(channel),
+                Action::Unsubscribe(channel) => {
+                    let call = self.broker.unsubscribe(channel.clone());
+                    self.calls.push(Box::pin(async move {
+                        call.await;
+                        Done::Unsubscribed(channel)
+                    }));
+                }
+                Action::Live(shard, channel, round) => {
+                    self.send(shard, Command::Live { channel, round }).await;
+                }
+                Action::Refused(shard, channel, round) => {
+                    let refusal = Refusal {
+                        code: ErrorCode::Unavailable,
+                        message: format!(
+                            "subscribe to {channel} failed: the broker is not reachable; try again later"
+                        ),
+                    };
+                    self.send(
+                        shard,
+                        Command::Refused {
+                            channel,
+                            round,
+                            refusal,
+                        },
+                    )
+                    .await;
+                }
+                Action::PinLater(channel) => self.calls.push(Box::pin(async move {
+                    tokio::time::sleep(PIN_RETRY).await;
+                    Done::PinNow(channel)
+                })),
+            }
+        }
+    }
+
+    fn subscribe(&mut self, channel: ChannelName) {
+        let call = self.broker.subscribe(channel.clone());
+        self.calls.push(Box::pin(async move {
+            match call.await {
+                Ok(()) => Done::Subscribed(channel),
+                Err(error) => {
+                    // The client is told without the cause, which may name hosts.
+                    tracing::warn!(%error, "subscribing at the broker failed");
+                    Done::Failed(channel)
+                }
+            }
+        }));
+    }
+
+    async fn event(&mut self, event: Event) {
+        match event {
+            Event::Delivery(delivery) => self.deliver(delivery).await,
+            Event::Lost => tracing::warn!("broker lost: messages may be missed until it is back"),
+            Event::Restored => tracing::info!("broker restored: every channel is subscribed again"),
+        }
+    }
+
+    async fn deliver(&mut self, delivery: Delivery) {
+        let owner = delivery.message.only.as_ref().and_then(|id| id.number());
+        let shards = match (delivery.channel.kind(), owner) {
+            (ChannelKind::Node(_), Some(number)) => vec![self.shards.of(number)],
+            // An inbox message that is for nobody.
+            (ChannelKind::Node(_), None) => return,
+            (ChannelKind::Broadcast | ChannelKind::Notifications, _) => self.all.clone(),
+            _ => self.channels.live(&delivery.channel).collect(),
+        };
+        let delivery = Arc::new(EncodedDelivery::new(delivery));
+        for shard in shards {
+            self.send(shard, Command::Deliver(delivery.clone())).await;
+        }
+    }
+
+    async fn send(&mut self, shard: ShardId, command: Command) {
+        if let Err(error) = self.shards.send(shard, command).await {
+            // It ends before its events do, so a few commands find nobody during every shutdown.
+            tracing::debug!(%error, "command dropped");
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "hub_tests.rs"]
+mod tests;

@@ -1,0 +1,307 @@
+use std::sync::Mutex;
+
+use serde_json::value::to_raw_value;
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::broker::{Health, PublishError, SubscribeError};
+use crate::message::{ConnectionId, Message, MessageKind};
+
+/// Longest wait for something that must happen.
+const SOON: Duration = Duration::from_secs(5);
+
+/// A broker whose every call waits until the test answers it.
+struct Scripted {
+    calls: mpsc::UnboundedSender<Call>,
+}
+
+struct Call {
+    what: String,
+    answer: oneshot::Sender<bool>,
+}
+
+impl Scripted {
+    fn call(&self, what: String) -> impl Future<Output = bool> + Send + 'static {
+        let (answer, answered) = oneshot::channel();
+        let sent = self.calls.send(Call { what, answer });
+        async move { sent.is_ok() && answered.await.unwrap_or(false) }
+    }
+}
+
+impl Broker for Scripted {
+    #[expect(clippy::manual_async_fn, reason = "the trait promises 'static")]
+    fn publish(
+        &self,
+        _: ChannelName,
+        _: Message,
+    ) -> impl Future<Output = Result<(), PublishError>> + Send + 'static {
+        async { unreachable!("the hub never publishes") }
+    }
+
+    fn subscribe(
+        &self,
+        channel: ChannelName,
+    ) -> impl Future<Output = Result<(), SubscribeError>> + Send + 'static {
+        let call = self.call(format!("subscribe {channel}"));
+        async move {
+            let cause = "as scripted".into();
+            if call.await {
+                Ok(())
+            } else {
+                Err(SubscribeError { channel, cause })
+            }
+        }
+    }
+
+    fn unsubscribe(&self, channel: ChannelName) -> impl Future<Output = ()> + Send + 'static {
+        let call = self.call(format!("unsubscribe {channel}"));
+        async move {
+            call.await;
+        }
+    }
+
+    fn health(&self) -> Health {
+        Health::Delivering
+    }
+}
+
+/// Three shards that write down what they are told.
+#[derive(Default)]
+struct Recorder(Mutex<Vec<String>>);
+
+impl Shards for Recorder {
+    fn ids(&self) -> Vec<ShardId> {
+        (0..3).map(ShardId).collect()
+    }
+
+    fn of(&self, number: u64) -> ShardId {
+        ShardId(u16::try_from(number % 3).unwrap())
+    }
+
+    async fn send(&self, shard: ShardId, command: Command) -> Result<(), ShardEnded> {
+        let told = match command {
+            Command::Live { channel, round } => format!("live {channel} {round}"),
+            Command::Refused {
+                channel,
+                round,
+                refusal,
+            } => {
+                format!("refused {channel} {round} {:?}", refusal.code)
+            }
+            Command::Deliver(d) => {
+                format!("deliver {} {}", d.delivery.channel, d.delivery.message.data)
+            }
+            other => panic!("{other:?}"),
+        };
+        self.0.lock().unwrap().push(format!("{}: {told}", shard.0));
+        Ok(())
+    }
+}
+
+struct Stage {
+    wishes: mpsc::Sender<Wish>,
+    events: mpsc::Sender<Event>,
+    calls: mpsc::UnboundedReceiver<Call>,
+    shards: Arc<Recorder>,
+    hub: tokio::task::JoinHandle<()>,
+}
+
+impl Stage {
+    /// A hub whose own channels are live.
+    async fn new() -> Stage {
+        let (calls, call_receiver) = mpsc::unbounded_channel();
+        let (wishes, wish_receiver) = mpsc::channel(16);
+        let (events, event_receiver) = mpsc::channel(16);
+        let shards = Arc::new(Recorder::default());
+        let node = ChannelName::node("gw-0").unwrap();
+        let hub = Hub::new(Arc::new(Scripted { calls }), shards.clone(), &node);
+        let hub = tokio::spawn(hub.run(wish_receiver, event_receiver));
+        let mut stage = Stage {
+            wishes,
+            events,
+            calls: call_receiver,
+            shards,
+            hub,
+        };
+        for channel in ["broadcast", "system:notifications", "node:gw-0"] {
+            stage.answer(&format!("subscribe {channel}"), true).await;
+        }
+        stage
+    }
+
+    async fn call(&mut self, expected: &str) -> Call {
+        let call = tokio::time::timeout(SOON, self.calls.recv())
+            .await
+            .expect(expected)
+            .unwrap();
+        assert_eq!(call.what, expected);
+        call
+    }
+
+    async fn answer(&mut self, expected: &str, yes: bool) {
+        let call = self.call(expected).await;
+        call.answer.send(yes).unwrap();
+    }
+
+    async fn interest(&self, shard: u16, round: Round) {
+        let wish = Wish::Interest {
+            shard: ShardId(shard),
+            channel: news(),
+            round,
+        };
+        self.wishes.send(wish).await.unwrap();
+    }
+
+    async fn disinterest(&self, shard: u16) {
+        let wish = Wish::Disinterest {
+            shard: ShardId(shard),
+            channel: news(),
+        };
+        self.wishes.send(wish).await.unwrap();
+    }
+
+    async fn delivery(&self, channel: &str, data: &str, only: Option<ConnectionId>) {
+        let delivery = Delivery {
+            channel: ChannelName::parse(channel).unwrap(),
+            message: Message {
+                kind: MessageKind::Chat,
+                data: to_raw_value(data).unwrap().into(),
+                from: None,
+                timestamp: 0,
+                except: None,
+                only,
+            },
+            position: None,
+        };
+        self.events.send(Event::Delivery(delivery)).await.unwrap();
+    }
+
+    /// What the shards were told since the last time, once the last of it is `last`.
+    async fn told(&self, last: &str) -> Vec<String> {
+        let done = || {
+            self.shards
+                .0
+                .lock()
+                .unwrap()
+                .last()
+                .is_some_and(|told| told == last)
+        };
+        let waited = tokio::time::timeout(SOON, async {
+            while !done() {
+                tokio::task::yield_now().await;
+            }
+        });
+        let in_time = waited.await.is_ok();
+        let told = std::mem::take(&mut *self.shards.0.lock().unwrap());
+        assert!(in_time, "no {last:?} in {told:?}");
+        told
+    }
+}
+
+fn news() -> ChannelName {
+    ChannelName::parse("news").unwrap()
+}
+
+#[tokio::test]
+async fn a_delivery_goes_to_the_shards_that_want_it_after_they_were_told() {
+    let mut stage = Stage::new().await;
+    stage.interest(0, 1).await;
+    let subscribe = stage.call("subscribe news").await;
+    // Not live yet: whoever subscribes has no right to what was published before the acknowledgement.
+    stage.delivery("news", "early", None).await;
+    stage.delivery("broadcast", "all", None).await;
+    let all = [
+        r#"0: deliver broadcast "all""#,
+        r#"1: deliver broadcast "all""#,
+        r#"2: deliver broadcast "all""#,
+    ];
+    assert_eq!(stage.told(all[2]).await, all);
+    subscribe.answer.send(true).unwrap();
+    assert_eq!(stage.told("0: live news 1").await, ["0: live news 1"]);
+    stage.interest(2, 9).await;
+    assert_eq!(stage.told("2: live news 9").await, ["2: live news 9"]);
+    stage.delivery("news", "a", None).await;
+    stage.delivery("news", "b", None).await;
+    let expected = [
+        r#"0: deliver news "a""#,
+        r#"2: deliver news "a""#,
+        r#"0: deliver news "b""#,
+        r#"2: deliver news "b""#,
+    ];
+    assert_eq!(stage.told(expected[3]).await, expected);
+}
+
+#[tokio::test]
+async fn a_late_last_leave_does_not_deafen_a_first_come() {
+    let mut stage = Stage::new().await;
+    stage.interest(0, 1).await;
+    stage.answer("subscribe news", true).await;
+    stage.told("0: live news 1").await;
+    stage.disinterest(0).await;
+    let unsubscribe = stage.call("unsubscribe news").await;
+    stage.interest(1, 1).await;
+    // The hub goes on with other things, and still does not call while a call is under way.
+    stage
+        .delivery("node:gw-0", "hello", Some(ConnectionId::new("gw-0", 4)))
+        .await;
+    let inbox = r#"1: deliver node:gw-0 "hello""#;
+    assert_eq!(
+        stage.told(inbox).await,
+        [inbox],
+        "only the shard that holds the connection"
+    );
+    assert!(
+        stage.calls.try_recv().is_err(),
+        "two calls for one channel at once"
+    );
+    unsubscribe.answer.send(true).unwrap();
+    stage.answer("subscribe news", true).await;
+    assert_eq!(stage.told("1: live news 1").await, ["1: live news 1"]);
+    stage.delivery("news", "heard", None).await;
+    stage.told(r#"1: deliver news "heard""#).await;
+}
+
+#[tokio::test]
+async fn a_refused_subscribe_is_told_and_tried_anew() {
+    let mut stage = Stage::new().await;
+    stage.interest(0, 1).await;
+    stage.answer("subscribe news", false).await;
+    let refused = "0: refused news 1 Unavailable";
+    assert_eq!(stage.told(refused).await, [refused]);
+    stage.interest(0, 2).await;
+    stage.answer("subscribe news", true).await;
+    assert_eq!(stage.told("0: live news 2").await, ["0: live news 2"]);
+}
+
+#[tokio::test]
+async fn what_the_node_needs_is_asked_for_until_it_comes() {
+    let (calls, receiver) = mpsc::unbounded_channel();
+    let (wishes, wish_receiver) = mpsc::channel(16);
+    let (events, event_receiver) = mpsc::channel(16);
+    let shards = Arc::new(Recorder::default());
+    let node = ChannelName::node("gw-0").unwrap();
+    let hub = Hub::new(Arc::new(Scripted { calls }), shards.clone(), &node);
+    let hub = tokio::spawn(hub.run(wish_receiver, event_receiver));
+    let mut stage = Stage {
+        wishes,
+        events,
+        calls: receiver,
+        shards,
+        hub,
+    };
+    stage.answer("subscribe broadcast", false).await;
+    stage.answer("subscribe system:notifications", true).await;
+    stage.answer("subscribe node:gw-0", true).await;
+    stage.answer("subscribe broadcast", true).await;
+}
+
+#[tokio::test]
+async fn the_hub_ends_with_the_last_shard_also_when_the_broker_went_first() {
+    let stage = Stage::new().await;
+    drop(stage.events);
+    drop(stage.wishes);
+    tokio::time::timeout(SOON, stage.hub)
+        .await
+        .expect("the hub ends")
+        .unwrap();
+}

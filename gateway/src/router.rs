@@ -1,0 +1,318 @@
+//! What sessions and the HTTP API want, to the hub and the broker: the only room that calls a broker.
+//!
+//! For each shard one task takes its events in order, so that what one client publishes keeps its order: the broker
+//! gives a message its place when `publish` is called, and the calls are made one after the other.
+
+use std::io;
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use crate::auth::Identity;
+use crate::broker::{Broker, Events, PublishError};
+use crate::engine::command::{Command, ConnectionKey, Event, NewConnection, ShardId};
+use crate::engine::{Engine, Settings, ShardEnded};
+use crate::hub::{Hub, WISHES_CAPACITY, Wish};
+use crate::message::Message;
+use crate::metrics::Metrics;
+use crate::name::ChannelName;
+use crate::protocol::close::CloseCode;
+use crate::protocol::native::{ErrorCode, Refusal, Reply, RequestId, encode_refusal, encode_reply};
+use crate::session::Rules;
+
+/// Publishes of one shard's clients that the broker has not answered. At the cap the shard's events wait, and then
+/// its sockets: clients feel a slow broker as a slow gateway, and nothing grows.
+const PUBLISHES_UNDER_WAY: usize = 1_024;
+
+/// Kept free at the end of a drain, for the last close handshakes.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// The node's way in. Cloning shares it.
+pub struct Router<B> {
+    node: Arc<Node<B>>,
+}
+
+struct Node<B> {
+    broker: Arc<B>,
+    engine: Arc<Engine>,
+    metrics: Arc<Metrics>,
+    next_number: AtomicU64,
+    /// How many shards have closed their last connection since the drain began.
+    drained: watch::Sender<usize>,
+    /// Closed when the last task has ended.
+    running: watch::Sender<()>,
+}
+
+/// Why a node does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("start of the shard threads failed")]
+    Engine(#[source] io::Error),
+    #[error("start refused: the node name {0:?} {1}")]
+    NodeName(String, #[source] crate::name::NameError),
+}
+
+/// Why a socket was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum AdoptError {
+    #[error("adoption of a socket failed: {0}")]
+    Socket(#[from] io::Error),
+    #[error(transparent)]
+    Ended(#[from] ShardEnded),
+}
+
+impl<B: Broker> Router<B> {
+    /// Starts the shards' threads and the tasks beside them. Needs a tokio runtime.
+    pub fn start(
+        broker: Arc<B>,
+        events: Events,
+        settings: Settings,
+        rules: &Arc<Rules>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, StartError> {
+        let inbox = ChannelName::node(&rules.node)
+            .map_err(|error| StartError::NodeName(rules.node.to_string(), error))?;
+        let (engine, receivers) =
+            Engine::start(settings, rules, &metrics).map_err(StartError::Engine)?;
+        let engine = Arc::new(engine);
+        let (wishes, wish_receiver) = mpsc::channel(WISHES_CAPACITY);
+        let node = Arc::new(Node {
+            broker: broker.clone(),
+            engine: engine.clone(),
+            metrics,
+            next_number: AtomicU64::new(first_number(unix_time())),
+            drained: watch::Sender::new(0),
+            running: watch::Sender::new(()),
+        });
+        let running = node.running.subscribe();
+        let hub = Hub::new(broker, engine, &inbox);
+        tokio::spawn(async move {
+            hub.run(wish_receiver, events).await;
+            drop(running);
+        });
+        for events in receivers {
+            let shard = ShardTask {
+                node: node.clone(),
+                wishes: wishes.clone(),
+            };
+            let running = node.running.subscribe();
+            tokio::spawn(async move {
+                shard.run(events).await;
+                drop(running);
+            });
+        }
+        Ok(Router { node })
+    }
+
+    /// Publishes for somebody who is not a client of this node. The message takes its place in the channel's order
+    /// when this is called, not when the future is first polled.
+    pub fn publish(
+        &self,
+        channel: ChannelName,
+        message: Message,
+    ) -> impl Future<Output = Result<(), PublishError>> + Send + 'static {
+        self.node.broker.publish(channel, message)
+    }
+
+    /// Takes a socket whose handshake is done; `leftover` are bytes the client sent after it.
+    pub async fn adopt(
+        &self,
+        socket: TcpStream,
+        leftover: Bytes,
+        identity: Option<Identity>,
+    ) -> Result<(), AdoptError> {
+        socket.set_nonblocking(true)?;
+        // A delivery is one write; waiting for more to send with it would only delay it.
+        socket.set_nodelay(true)?;
+        let node = &self.node;
+        let number = node.next_number.fetch_add(1, Ordering::Relaxed);
+        let shard = node.engine.shard_of(number);
+        let connection = NewConnection {
+            socket,
+            leftover,
+            number,
+            identity,
+        };
+        // Counted before it waits in the queue: a cap that is compared with `connections` sees it at once.
+        node.metrics.opened();
+        if let Err(error) = node.engine.send(shard, Command::Adopt(connection)).await {
+            node.metrics.closed(CloseCode::GoingAway, Duration::ZERO);
+            return Err(error.into());
+        }
+        Ok(())
+    }
+
+    /// Sockets that this node holds, those on their way to a shard included.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.node.metrics.connected()
+    }
+
+    pub fn broker(&self) -> &B {
+        &self.node.broker
+    }
+
+    /// Tells every client to come back and closes it, so many a second or faster if that does not fit before the
+    /// deadline, and then ends the shards. Returns when all has ended, soon after the deadline at the latest.
+    pub async fn drain(&self, connections_per_second: u32, deadline: Duration) {
+        let end = Instant::now() + deadline;
+        let node = &self.node;
+        let shards: Vec<_> = node.engine.shards().collect();
+        let pace = pace(
+            connections_per_second,
+            self.connections(),
+            deadline,
+            shards.len(),
+        );
+        let mut drained = node.drained.subscribe();
+        for shard in &shards {
+            self.tell(*shard, Command::Drain { every: pace }).await;
+        }
+        let all = drained.wait_for(|count| *count >= shards.len());
+        if tokio::time::timeout_at(end, all).await.is_err() {
+            tracing::warn!(left = self.connections(), "drain: the deadline came first");
+        }
+        self.stop().await;
+    }
+
+    /// Ends the shards now: what is still open is closed with 1001.
+    pub async fn stop(&self) {
+        for shard in self.node.engine.shards() {
+            self.tell(shard, Command::Stop).await;
+        }
+        self.stopped().await;
+    }
+
+    /// Waits until every shard and task has ended.
+    pub async fn stopped(&self) {
+        self.node.running.closed().await;
+    }
+
+    async fn tell(&self, shard: ShardId, command: Command) {
+        if let Err(error) = self.node.engine.send(shard, command).await {
+            // It has been stopped before: what was to be reached is reached.
+            tracing::debug!(%error, "command dropped");
+        }
+    }
+}
+
+impl<B> Clone for Router<B> {
+    fn clone(&self) -> Self {
+        Router {
+            node: self.node.clone(),
+        }
+    }
+}
+
+/// Time between two closes on one shard.
+fn pace(
+    connections_per_second: u32,
+    connections: u64,
+    deadline: Duration,
+    shards: usize,
+) -> Duration {
+    let asked = Duration::from_secs(1) / connections_per_second.max(1);
+    let available = deadline.saturating_sub(GOODBYE);
+    let connections = u32::try_from(connections.max(1)).unwrap_or(u32::MAX);
+    let shards = u32::try_from(shards).unwrap_or(u32::MAX);
+    asked.min(available / connections).saturating_mul(shards)
+}
+
+/// Numbers go up from the time of the start, so that a node that comes back under its old name does not give an old
+/// connection's id to somebody else, who would then get its private messages.
+fn first_number(since: Duration) -> u64 {
+    // Twenty bits: a million connections in the millisecond of a restart.
+    u64::try_from(since.as_millis()).unwrap_or(0) << 20
+}
+
+fn unix_time() -> Duration {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+}
+
+/// Whom the answer to a publish goes to.
+struct Asker {
+    key: ConnectionKey,
+    id: Option<RequestId>,
+}
+
+/// Carries out one shard's events.
+struct ShardTask<B> {
+    node: Arc<Node<B>>,
+    wishes: mpsc::Sender<Wish>,
+}
+
+impl<B: Broker> ShardTask<B> {
+    /// Ends when the shard has.
+    async fn run(self, mut events: mpsc::Receiver<Event>) {
+        let mut publishes = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                Some((shard, asker, result)) = publishes.next() => {
+                    self.answer(shard, &asker, result).await;
+                }
+                event = events.recv(), if publishes.len() < PUBLISHES_UNDER_WAY => match event {
+                    None => return,
+                    Some(Event::Interest { shard, channel, round }) => {
+                        self.wish(Wish::Interest { shard, channel, round }).await;
+                    }
+                    Some(Event::Disinterest { shard, channel }) => {
+                        self.wish(Wish::Disinterest { shard, channel }).await;
+                    }
+                    Some(Event::Drained { .. }) => self.node.drained.send_modify(|count| *count += 1),
+                    Some(Event::Publish { shard, key, channel, message, id }) => {
+                        let call = self.node.broker.publish(channel, message);
+                        publishes.push(async move { (shard, Asker { key, id }, call.await) });
+                    }
+                }
+            }
+        }
+    }
+
+    async fn wish(&self, wish: Wish) {
+        if self.wishes.send(wish).await.is_err() {
+            tracing::error!("the hub has ended before the shards");
+        }
+    }
+
+    /// An error is always told; that all went well, only to who gave the request an `id`.
+    async fn answer(&self, shard: ShardId, asker: &Asker, result: Result<(), PublishError>) {
+        let id = asker.id.as_ref();
+        let frame = match result {
+            Ok(()) if id.is_none() => return,
+            Ok(()) => encode_reply(&Reply::Published, id),
+            Err(error) => {
+                let code = match error {
+                    PublishError::Unavailable { .. } => ErrorCode::Unavailable,
+                    PublishError::Unanswered { .. } => ErrorCode::Unanswered,
+                };
+                encode_refusal(
+                    &Refusal {
+                        code,
+                        message: error.to_string(),
+                    },
+                    id,
+                )
+            }
+        };
+        let reply = Command::Reply {
+            key: asker.key,
+            frame,
+        };
+        if let Err(error) = self.node.engine.send(shard, reply).await {
+            tracing::debug!(%error, "answer dropped");
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "router_tests.rs"]
+mod tests;
