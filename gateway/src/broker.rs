@@ -6,10 +6,14 @@
 
 use std::future::Future;
 
+use futures::future::Either;
 use tokio::sync::mpsc;
 
 use crate::message::{Delivery, Message};
 use crate::name::ChannelName;
+
+pub mod memory;
+pub mod redis;
 
 /// What a broker promises:
 ///
@@ -80,4 +84,48 @@ pub enum PublishError {
 pub struct SubscribeError {
     pub channel: ChannelName,
     pub cause: String,
+}
+
+/// The broker that the configuration chose.
+#[derive(Clone)]
+pub enum Chosen {
+    Memory(memory::Memory),
+    Redis(redis::Redis),
+}
+
+impl Broker for Chosen {
+    fn publish(
+        &self,
+        channel: ChannelName,
+        message: Message,
+    ) -> impl Future<Output = Result<(), PublishError>> + Send + 'static {
+        match self {
+            Chosen::Memory(broker) => Either::Left(broker.publish(channel, message)),
+            Chosen::Redis(broker) => Either::Right(broker.publish(channel, message)),
+        }
+    }
+
+    fn subscribe(
+        &self,
+        channel: ChannelName,
+    ) -> impl Future<Output = Result<(), SubscribeError>> + Send + 'static {
+        match self {
+            Chosen::Memory(broker) => Either::Left(broker.subscribe(channel)),
+            Chosen::Redis(broker) => Either::Right(broker.subscribe(channel)),
+        }
+    }
+
+    fn unsubscribe(&self, channel: ChannelName) -> impl Future<Output = ()> + Send + 'static {
+        match self {
+            Chosen::Memory(broker) => Either::Left(broker.unsubscribe(channel)),
+            Chosen::Redis(broker) => Either::Right(broker.unsubscribe(channel)),
+        }
+    }
+
+    fn health(&self) -> Health {
+        match self {
+            Chosen::Memory(broker) => broker.health(),
+            Chosen::Redis(broker) => broker.health(),
+        }
+    }
 }
