@@ -116,6 +116,13 @@ impl Engine {
         ShardId(u16::try_from(shard).expect("the number of shards is a u16"))
     }
 
+    /// A shard whose thread has ended while the engine lives, if there is one.
+    pub fn ended(&self) -> Option<ShardId> {
+        self.shards()
+            .zip(&self.shards)
+            .find_map(|(id, handle)| handle.commands.is_closed().then_some(id))
+    }
+
     /// Waits for room in the shard's queue.
     pub async fn send(&self, shard: ShardId, command: Command) -> Result<(), ShardEnded> {
         let handle = &self.shards[usize::from(shard.0)];

@@ -1,9 +1,14 @@
 //! The WebSocket push gateway. ARCHITECTURE.md at the root of the repository draws how these rooms relate.
 
+pub mod app;
 pub mod auth;
 pub mod broker;
+pub mod config;
 pub mod engine;
+pub mod health;
+pub mod http;
 pub mod hub;
+pub mod limits;
 pub mod message;
 pub mod metrics;
 pub mod name;

@@ -159,6 +159,12 @@ impl<B: Broker> Router<B> {
         &self.node.broker
     }
 
+    /// A shard whose thread has ended before it was told to, if there is one.
+    #[must_use]
+    pub fn ended_shard(&self) -> Option<ShardId> {
+        self.node.engine.ended()
+    }
+
     /// Tells every client to come back and closes it, so many a second or faster if that does not fit before the
     /// deadline, and then ends the shards. Returns when all has ended, soon after the deadline at the latest.
     pub async fn drain(&self, connections_per_second: u32, deadline: Duration) {

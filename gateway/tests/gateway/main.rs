@@ -10,5 +10,15 @@
 )]
 
 mod broker;
+mod client;
+mod command_line;
+mod drain;
+mod handshake;
+mod http_api;
+mod limits;
+mod messages;
+mod program;
 mod redis_server;
+mod two_nodes;
 mod wait;
+mod watching;

@@ -1,0 +1,312 @@
+//! The one composition root: settings in, a gateway that serves and ends politely out.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use daemon::admin::{self, Admin};
+use daemon::signals::Shutdown;
+use gateway_config::{Config, Limits};
+use prometheus::Registry;
+use tokio::net::{TcpListener, TcpSocket};
+
+use crate::broker::memory::Memory;
+use crate::broker::redis::{Counters, Redis};
+use crate::broker::{Chosen, Events, PublishError};
+use crate::config::{ApiAccess, Settings};
+use crate::engine;
+use crate::health;
+use crate::http::accept::Acceptor;
+use crate::http::{self, Front, Handshaken};
+use crate::limits::Cap;
+use crate::message::Message;
+use crate::metrics::Metrics;
+use crate::name::ChannelName;
+use crate::router::{self, Router};
+use crate::session::Rules;
+
+/// Connections that wait to be accepted. A storm of reconnects after a failover must not see refusals.
+const BACKLOG: u32 = 4_096;
+
+/// Why a gateway does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("{key}: listen on {address}: {cause}")]
+    Listen {
+        key: &'static str,
+        address: SocketAddr,
+        cause: io::Error,
+    },
+    #[error("register metrics")]
+    Metrics(#[from] prometheus::Error),
+    #[error(transparent)]
+    Router(#[from] router::StartError),
+}
+
+/// A gateway that has its sockets and has not begun to serve.
+pub struct App {
+    acceptor: Acceptor,
+    admin_listener: TcpListener,
+    admin: Admin,
+    router: Router<Chosen>,
+    draining: Arc<AtomicBool>,
+    shutdown: Shutdown,
+    config: Config,
+}
+
+impl App {
+    /// Binds both addresses and starts the node behind them. A broker that is not there yet is no error:
+    /// the gateway is not ready until it is.
+    pub async fn build(settings: Settings, shutdown: Shutdown) -> Result<App, StartError> {
+        let Settings {
+            config,
+            clients,
+            admin,
+            verifier,
+            api,
+            redis,
+            node,
+            page,
+            shards,
+        } = settings;
+        let listener = bind("listen.clients", clients)?;
+        let admin_listener = bind("listen.admin", admin)?;
+        let registry = Registry::new();
+        let metrics = Arc::new(Metrics::register(&registry)?);
+        let (broker, events) = start_broker(redis, &registry)?;
+        let limits = &config.limits;
+        let rules = Arc::new(Rules {
+            verifier,
+            node,
+            max_channels: limits.max_channels_per_connection as usize,
+            auth_deadline_ms: u64::from(limits.handshake_timeout_seconds) * 1_000,
+            ping_seconds: config.heartbeat.ping_seconds,
+        });
+        let router = Router::start(
+            Arc::new(broker),
+            events,
+            engine_settings(&config, shards),
+            &rules,
+            metrics,
+        )?;
+        let draining = Arc::new(AtomicBool::new(false));
+        announce(
+            &config,
+            &rules.node,
+            [&listener, &admin_listener],
+            page,
+            &api,
+        );
+
+        let admin = Admin {
+            live: health::live(router.clone()),
+            ready: health::ready(router.clone(), limits.max_connections, draining.clone()),
+            metrics: registry,
+        };
+        let front = Front {
+            node: Behind(router.clone()),
+            rules,
+            access: api,
+            connections: Cap::new(limits.max_connections),
+            draining: draining.clone(),
+            allowed_origins: config.listen.allowed_origins.clone(),
+            max_message: limits.max_message_bytes as usize,
+            max_request: limits.max_request_bytes as usize,
+            patience: head_timeout(limits),
+            page,
+        };
+        let acceptor = acceptor(listener, front, limits, shutdown.clone());
+        Ok(App {
+            acceptor,
+            admin_listener,
+            admin,
+            router,
+            draining,
+            shutdown,
+            config,
+        })
+    }
+
+    /// Serves until the shutdown begins, then sends everybody away and returns: at the drain's deadline
+    /// at the latest.
+    pub async fn run(self) {
+        let App {
+            acceptor,
+            admin_listener,
+            admin,
+            router,
+            draining,
+            shutdown,
+            config,
+        } = self;
+        let ended = Shutdown::default();
+        let admin = tokio::spawn(admin::serve(
+            admin_listener,
+            admin::router(admin),
+            ended.clone(),
+        ));
+        let accepting = tokio::spawn(acceptor.run());
+        let why = shutdown.begun().await;
+        // First not ready, so that nobody new is sent here while the others leave.
+        draining.store(true, Ordering::Relaxed);
+        let drain = &config.drain;
+        tracing::info!(connections = router.connections(), "draining: {why}");
+        let deadline = Duration::from_secs(drain.deadline_seconds.into());
+        let (requests, ()) = tokio::join!(
+            tokio::time::timeout(deadline, accepting),
+            router.drain(drain.connections_per_second, deadline),
+        );
+        if requests.is_err() {
+            tracing::warn!("HTTP requests were still under way at the deadline");
+        }
+        ended.begin("drained");
+        match admin.await {
+            Ok(Ok(())) => tracing::info!("ended"),
+            Ok(Err(e)) => tracing::warn!("admin port: {e}"),
+            Err(e) => tracing::error!("admin port ended badly: {e}"),
+        }
+    }
+}
+
+fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    let open = || {
+        let socket = if address.is_ipv4() {
+            TcpSocket::new_v4()
+        } else {
+            TcpSocket::new_v6()
+        }?;
+        // A restart must not wait for the connections of the process before.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    open().map_err(|cause| StartError::Listen {
+        key,
+        address,
+        cause,
+    })
+}
+
+fn start_broker(
+    redis: Option<crate::broker::redis::Settings>,
+    registry: &Registry,
+) -> Result<(Chosen, Events), prometheus::Error> {
+    Ok(match redis {
+        None => {
+            let (broker, events) = Memory::start();
+            (Chosen::Memory(broker), events)
+        }
+        Some(settings) => {
+            let (broker, events) = Redis::start(settings, Counters::register(registry)?);
+            (Chosen::Redis(broker), events)
+        }
+    })
+}
+
+fn acceptor(
+    listener: TcpListener,
+    front: Front<Behind>,
+    limits: &Limits,
+    shutdown: Shutdown,
+) -> Acceptor {
+    Acceptor {
+        listener,
+        routes: http::routes(front),
+        handshakes: Cap::new(limits.max_handshakes),
+        head_timeout: head_timeout(limits),
+        shutdown,
+    }
+}
+
+fn engine_settings(config: &Config, shards: u16) -> engine::Settings {
+    engine::Settings {
+        shards,
+        max_message_bytes: config.limits.max_message_bytes,
+        max_outbox_bytes: config.limits.max_outbox_bytes as usize,
+        ping_ms: u64::from(config.heartbeat.ping_seconds) * 1_000,
+        idle_ms: u64::from(config.heartbeat.idle_seconds) * 1_000,
+    }
+}
+
+fn head_timeout(limits: &Limits) -> Duration {
+    Duration::from_secs(limits.handshake_timeout_seconds.into())
+}
+
+/// What a person who has just started it wants to know.
+fn announce(
+    config: &Config,
+    node: &str,
+    [clients, admin]: [&TcpListener; 2],
+    page: bool,
+    api: &ApiAccess,
+) {
+    let shown = |listener: &TcpListener| {
+        listener
+            .local_addr()
+            .map_or_else(|e| e.to_string(), |address| address.to_string())
+    };
+    let (clients, admin) = (shown(clients), shown(admin));
+    tracing::info!(
+        version = daemon::version(),
+        node,
+        clients,
+        admin,
+        broker = broker_in_words(config),
+        "serving"
+    );
+    if page {
+        tracing::info!("page       http://{clients}/");
+    }
+    tracing::info!("WebSocket  ws://{clients}/ws");
+    match api {
+        ApiAccess::Keys(_) => {
+            tracing::info!("API        http://{clients}/api/publish (with a key)");
+        }
+        ApiAccess::Loopback => {
+            tracing::info!("API        http://{clients}/api/publish (this machine)");
+        }
+        ApiAccess::Off => tracing::warn!("API        off: set api.keyFile to publish over HTTP"),
+    }
+    tracing::info!("metrics    http://{admin}/metrics, also /ready and /live");
+}
+
+fn broker_in_words(config: &Config) -> String {
+    match config.broker.kind {
+        gateway_config::BrokerKind::Memory => "memory: this process alone".to_owned(),
+        gateway_config::BrokerKind::Redis => config.broker.redis.url.clone(),
+    }
+}
+
+/// The node as HTTP sees it.
+#[derive(Clone)]
+struct Behind(Router<Chosen>);
+
+impl http::Node for Behind {
+    fn publish(
+        &self,
+        channel: ChannelName,
+        message: Message,
+    ) -> impl Future<Output = Result<(), PublishError>> + Send + 'static {
+        self.0.publish(channel, message)
+    }
+
+    fn adopt(&self, connection: Handshaken) -> impl Future<Output = ()> + Send + 'static {
+        let router = self.0.clone();
+        async move {
+            let Handshaken {
+                socket,
+                leftover,
+                identity,
+            } = connection;
+            if let Err(e) = router.adopt(socket, leftover, identity).await {
+                tracing::debug!("connection dropped: {e}");
+            }
+        }
+    }
+
+    fn connections(&self) -> u64 {
+        self.0.connections()
+    }
+}

@@ -1,0 +1,77 @@
+//! When this node wants new clients, and when it is beyond help.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use daemon::admin::Gates;
+
+use crate::broker::{Broker, Health};
+use crate::router::Router;
+
+/// Percent of `limits.maxConnections` at which the node asks for no more clients: those that are on
+/// their way, and those that a neighbour loses, still find room.
+const FULL_PERCENT: u64 = 80;
+
+/// `/ready`.
+pub fn ready<B: Broker>(
+    router: Router<B>,
+    max_connections: u32,
+    draining: Arc<AtomicBool>,
+) -> Gates {
+    let counted = router.clone();
+    Gates::default()
+        .with("broker", move || match router.broker().health() {
+            Health::Delivering => Ok(()),
+            Health::NotDelivering(why) => Err(why),
+        })
+        .with("connections", move || {
+            below_full(counted.connections(), max_connections)
+        })
+        .with("drain", move || {
+            if draining.load(Ordering::Relaxed) {
+                return Err("this gateway is ending".to_owned());
+            }
+            Ok(())
+        })
+}
+
+/// `/live`.
+pub fn live<B: Broker>(router: Router<B>) -> Gates {
+    Gates::default().with("shards", move || match router.ended_shard() {
+        None => Ok(()),
+        // Its connections hang for ever; only a restart gets them moved.
+        Some(shard) => Err(format!("shard {} has ended", shard.0)),
+    })
+}
+
+fn below_full(connections: u64, cap: u32) -> Result<(), String> {
+    if connections * 100 < u64::from(cap) * FULL_PERCENT {
+        return Ok(());
+    }
+    Err(format!(
+        "{connections} of {cap} (limits.maxConnections): {FULL_PERCENT} % or more"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn full_begins_at_80_percent() {
+        for (connections, cap, good) in [
+            (0, 1, true),
+            (0, 10, true),
+            (7, 10, true),
+            (8, 10, false),
+            (10, 10, false),
+            (1, 1, false),
+        ] {
+            assert_eq!(
+                below_full(connections, cap).is_ok(),
+                good,
+                "{connections} of {cap}"
+            );
+        }
+    }
+}

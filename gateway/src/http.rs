@@ -1,0 +1,177 @@
+//! HTTP: the handshake that turns a connection into a WebSocket, the API, the page. What is behind it
+//! is a [`Node`], so that this room can be tested without the others.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use axum::Router;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get, post};
+use bytes::Bytes;
+use serde::Serialize;
+
+use crate::auth::Identity;
+use crate::broker::PublishError;
+use crate::config::ApiAccess;
+use crate::limits::Cap;
+use crate::message::Message;
+use crate::name::ChannelName;
+use crate::session::Rules;
+
+pub mod accept;
+pub mod api;
+pub mod page;
+pub mod upgrade;
+
+/// The gateway behind HTTP.
+pub trait Node: Clone + Send + Sync + 'static {
+    /// To every subscriber of the channel, on all nodes.
+    fn publish(
+        &self,
+        channel: ChannelName,
+        message: Message,
+    ) -> impl Future<Output = Result<(), PublishError>> + Send + 'static;
+
+    /// Takes over a socket whose handshake is done, and counts it before the future ends.
+    fn adopt(&self, connection: Handshaken) -> impl Future<Output = ()> + Send + 'static;
+
+    /// Sockets that were taken over and are still open.
+    fn connections(&self) -> u64;
+}
+
+/// What a handshake leaves behind.
+#[derive(Debug)]
+pub struct Handshaken {
+    pub socket: std::net::TcpStream,
+    /// Bytes that the client sent after its request.
+    pub leftover: Bytes,
+    pub identity: Option<Identity>,
+}
+
+/// What the routes share.
+pub struct Front<N> {
+    pub node: N,
+    pub rules: Arc<Rules>,
+    pub access: ApiAccess,
+    /// `limits.maxConnections`; a permit is a handshake under way.
+    pub connections: Cap,
+    pub draining: Arc<std::sync::atomic::AtomicBool>,
+    pub allowed_origins: Vec<String>,
+    /// In bytes.
+    pub max_message: usize,
+    /// In bytes.
+    pub max_request: usize,
+    /// For the body of a request.
+    pub patience: Duration,
+    pub page: bool,
+}
+
+/// Everything that the client port answers.
+pub fn routes<N: Node>(front: Front<N>) -> Router {
+    let mut router = Router::new()
+        .route("/ws", any(upgrade::handle::<N>))
+        .route("/api/publish", post(api::publish::<N>))
+        .route("/api/broadcast", post(api::broadcast::<N>));
+    if front.page {
+        router = router.route("/", get(page::page));
+    }
+    router
+        .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "not_found", "no such path") })
+        .method_not_allowed_fallback(|| async {
+            Problem::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "bad_method",
+                "wrong method for this path",
+            )
+        })
+        .with_state(Arc::new(front))
+}
+
+/// The body of every refusal: `{"error":{"code","message","field"?}}`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    pub status: StatusCode,
+    /// Stable, for programs.
+    pub code: &'static str,
+    /// For people: begins with what failed.
+    pub message: String,
+    /// The member of the body that is wrong.
+    pub field: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    error: Inner<'a>,
+}
+
+#[derive(Serialize)]
+struct Inner<'a> {
+    code: &'a str,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<&'a str>,
+}
+
+impl Problem {
+    pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Problem {
+        Problem {
+            status,
+            code,
+            message: message.into(),
+            field: None,
+        }
+    }
+
+    pub fn field(name: &str, message: impl Into<String>) -> Problem {
+        let field = Some(name.to_owned());
+        let message = message.into();
+        Problem {
+            status: StatusCode::UNPROCESSABLE_ENTITY,
+            code: "bad_field",
+            message,
+            field,
+        }
+    }
+}
+
+/// What a client that was refused for now waits, in seconds.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let error = Inner {
+            code: self.code,
+            message: &self.message,
+            field: self.field.as_deref(),
+        };
+        let mut response = (self.status, axum::Json(Body { error })).into_response();
+        let headers = response.headers_mut();
+        match self.status {
+            StatusCode::SERVICE_UNAVAILABLE => {
+                headers.insert(header::RETRY_AFTER, RETRY_AFTER);
+            }
+            StatusCode::UNAUTHORIZED => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            _ => {}
+        }
+        response
+    }
+}
+
+/// The token of `Authorization: Bearer` (RFC 6750 section 2.1).
+fn bearer(headers: &axum::http::HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// Since the Unix epoch.
+fn now() -> Duration {
+    // Before 1970 nothing here works; 0 makes every token "not yet", which is the safe side.
+    SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default()
+}

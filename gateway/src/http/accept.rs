@@ -1,0 +1,105 @@
+//! Accepts TCP connections and speaks HTTP/1 on them, until the handshake takes them away.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use daemon::signals::Shutdown;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+use crate::limits::Cap;
+
+/// Largest request head, in bytes: a token of 8 KiB and the headers of a proxy fit.
+const MAX_HEAD_BYTES: usize = 32 << 10;
+
+/// Written without reading the request: a machine that is full must spend nothing on one more.
+const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\n\
+    content-length: 0\r\n\r\n";
+
+/// How connections are accepted.
+pub struct Acceptor {
+    pub listener: TcpListener,
+    pub routes: Router,
+    /// Connections that speak HTTP at once.
+    pub handshakes: Cap,
+    /// From the accept to the end of the request head, and between two requests.
+    pub head_timeout: Duration,
+    pub shutdown: Shutdown,
+}
+
+impl Acceptor {
+    /// Until the shutdown begins and the requests that were under way then are answered.
+    pub async fn run(self) {
+        let mut server = http1::Builder::new();
+        server
+            .timer(TokioTimer::new())
+            // Without it a client that sends its head a byte a minute holds a place for ever.
+            .header_read_timeout(self.head_timeout)
+            .max_buf_size(MAX_HEAD_BYTES);
+        let server = Arc::new(server);
+        let mut serving = JoinSet::new();
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                // Only to forget it.
+                Some(_) = serving.join_next() => continue,
+                _ = self.shutdown.begun() => break,
+            };
+            let socket = match accepted {
+                Ok((socket, _)) => socket,
+                Err(e) => {
+                    // Out of file descriptors, mostly: the listener is fine, and waiting lets some close.
+                    tracing::warn!("accept a connection: {e}");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            let Some(place) = self.handshakes.take() else {
+                tokio::spawn(refuse(socket));
+                continue;
+            };
+            let (server, routes) = (server.clone(), self.routes.clone());
+            let shutdown = self.shutdown.clone();
+            serving.spawn(async move {
+                serve(&server, socket, routes, &shutdown).await;
+                drop(place);
+            });
+        }
+        drop(self.listener);
+        while serving.join_next().await.is_some() {}
+    }
+}
+
+async fn serve(server: &http1::Builder, socket: TcpStream, routes: Router, shutdown: &Shutdown) {
+    // Small messages must not wait for the acknowledgement of earlier ones.
+    let _ = socket.set_nodelay(true);
+    let service = TowerToHyperService::new(routes);
+    let connection = server
+        .serve_connection(TokioIo::new(socket), service)
+        .with_upgrades();
+    tokio::pin!(connection);
+    let ended = tokio::select! {
+        ended = &mut connection => ended,
+        _ = shutdown.begun() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(e) = ended {
+        tracing::debug!("HTTP connection ended: {e}");
+    }
+}
+
+async fn refuse(mut socket: TcpStream) {
+    // A client that does not even read this is not waited for.
+    let _ = tokio::time::timeout(Duration::from_secs(1), async {
+        let _ = socket.write_all(FULL).await;
+        let _ = socket.shutdown().await;
+    })
+    .await;
+}

@@ -1,0 +1,407 @@
+//! `/ws`: the opening handshake (RFC 6455 section 4.2), and the socket taken back out of HTTP.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::body::Body;
+use axum::extract::{Query, Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
+use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use sha1::{Digest, Sha1};
+use tokio::net::TcpStream;
+
+use super::{Front, Handshaken, Node, Problem, bearer, now};
+use crate::auth::Identity;
+use crate::limits::Permit;
+use crate::protocol::native::SUBPROTOCOL;
+
+/// RFC 6455 section 1.3.
+const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
+/// What the answer 101 needs.
+#[derive(Debug, PartialEq, Eq)]
+struct Offer {
+    accept: String,
+    /// Whether the client asked for [`SUBPROTOCOL`] by name.
+    subprotocol: bool,
+}
+
+#[derive(Deserialize)]
+struct Parameters {
+    token: Option<String>,
+}
+
+/// The route.
+pub async fn handle<N: Node>(State(front): State<Arc<Front<N>>>, request: Request) -> Response {
+    let (mut parts, _) = request.into_parts();
+    match admit(&front, &mut parts) {
+        Ok((offer, identity, permit, upgrade)) => {
+            tokio::spawn(hand_over(front, upgrade, identity, permit));
+            switch(&offer)
+        }
+        Err(problem) => refuse(problem),
+    }
+}
+
+type Admitted = (Offer, Option<Identity>, Permit, OnUpgrade);
+
+fn admit<N: Node>(front: &Front<N>, parts: &mut Parts) -> Result<Admitted, Problem> {
+    let offer = read_offer(&parts.method, &parts.headers)?;
+    check_origin(&parts.headers, &front.allowed_origins)?;
+    if front.draining.load(Ordering::Relaxed) {
+        return Err(unavailable("this gateway is ending; another one takes you"));
+    }
+    let identity = match token(parts)? {
+        Some(token) => Some(
+            front
+                .rules
+                .verifier
+                .verify(&token, now().as_secs())
+                .map_err(|e| {
+                    Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", e.to_string())
+                })?,
+        ),
+        // May still say who it is, in its first message.
+        None => None,
+    };
+    let permit = front
+        .connections
+        .take_beside(|| front.node.connections())
+        .ok_or_else(|| unavailable("this gateway has all the connections it may have"))?;
+    let upgrade = parts.extensions.remove::<OnUpgrade>().ok_or_else(|| {
+        Problem::new(
+            StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+            "bad_handshake",
+            "not HTTP/1.1",
+        )
+    })?;
+    Ok((offer, identity, permit, upgrade))
+}
+
+fn unavailable(message: &str) -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
+}
+
+/// Reads the client's side of the handshake (RFC 6455 section 4.2.1).
+fn read_offer(method: &Method, headers: &HeaderMap) -> Result<Offer, Problem> {
+    let bad = |message: &str| Problem::new(StatusCode::BAD_REQUEST, "bad_handshake", message);
+    if *method != Method::GET {
+        let message = "a WebSocket handshake is a GET";
+        return Err(Problem::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "bad_method",
+            message,
+        ));
+    }
+    if !has_token(headers, header::UPGRADE, "websocket")
+        || !has_token(headers, header::CONNECTION, "upgrade")
+    {
+        let message =
+            "this path speaks WebSocket: send `Connection: Upgrade` and `Upgrade: websocket`";
+        return Err(Problem::new(
+            StatusCode::UPGRADE_REQUIRED,
+            "upgrade_required",
+            message,
+        ));
+    }
+    if headers
+        .get(header::SEC_WEBSOCKET_VERSION)
+        .is_none_or(|version| version != "13")
+    {
+        let message = "the only WebSocket version here is 13";
+        return Err(Problem::new(
+            StatusCode::UPGRADE_REQUIRED,
+            "bad_version",
+            message,
+        ));
+    }
+    let mut keys = headers.get_all(header::SEC_WEBSOCKET_KEY).iter();
+    let key = match (keys.next(), keys.next()) {
+        (Some(key), None) => key.as_bytes(),
+        _ => return Err(bad("there must be one Sec-WebSocket-Key")),
+    };
+    if STANDARD.decode(key).map_or(0, |nonce| nonce.len()) != 16 {
+        return Err(bad("Sec-WebSocket-Key must be 16 bytes in base64"));
+    }
+    let offered = tokens(headers, header::SEC_WEBSOCKET_PROTOCOL).count();
+    // Exactly as written: subprotocols are case-sensitive.
+    let subprotocol = tokens(headers, header::SEC_WEBSOCKET_PROTOCOL).any(|t| t == SUBPROTOCOL);
+    if offered > 0 && !subprotocol {
+        // An answer without one would make a browser fail the connection without saying why.
+        return Err(bad(&format!("the only subprotocol here is {SUBPROTOCOL}")));
+    }
+    let accept = STANDARD.encode(Sha1::new().chain_update(key).chain_update(GUID).finalize());
+    Ok(Offer {
+        accept,
+        subprotocol,
+    })
+}
+
+/// The elements of a comma-separated header that may be there more than once (RFC 9110 section 5.6.1).
+fn tokens(headers: &HeaderMap, name: header::HeaderName) -> impl Iterator<Item = &str> {
+    headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .filter(|token| !token.is_empty())
+}
+
+fn has_token(headers: &HeaderMap, name: header::HeaderName, wanted: &str) -> bool {
+    tokens(headers, name).any(|token| token.eq_ignore_ascii_case(wanted))
+}
+
+/// `listen.allowedOrigins`. A client without `Origin` is no browser, and nobody's cookies are at stake.
+fn check_origin(headers: &HeaderMap, allowed: &[String]) -> Result<(), Problem> {
+    let Some(origin) = headers.get(header::ORIGIN) else {
+        return Ok(());
+    };
+    if allowed.is_empty() || allowed.iter().any(|known| origin == known.as_str()) {
+        return Ok(());
+    }
+    let message = "this Origin is not in listen.allowedOrigins";
+    Err(Problem::new(StatusCode::FORBIDDEN, "bad_origin", message))
+}
+
+/// From the header, or from `?token=` for browsers, which cannot set one.
+fn token(parts: &Parts) -> Result<Option<String>, Problem> {
+    if let Some(token) = bearer(&parts.headers) {
+        return Ok(Some(token.to_owned()));
+    }
+    let bad = |_| {
+        Problem::new(
+            StatusCode::BAD_REQUEST,
+            "bad_handshake",
+            "the query cannot be read",
+        )
+    };
+    let Query(Parameters { token }) = Query::try_from_uri(&parts.uri).map_err(bad)?;
+    Ok(token.filter(|token| !token.is_empty()))
+}
+
+fn switch(offer: &Offer) -> Response {
+    let mut response = Response::builder()
+        .status(StatusCode::SWITCHING_PROTOCOLS)
+        .header(header::CONNECTION, "Upgrade")
+        .header(header::UPGRADE, "websocket")
+        .header(header::SEC_WEBSOCKET_ACCEPT, &offer.accept);
+    if offer.subprotocol {
+        response = response.header(header::SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL);
+    }
+    response
+        .body(Body::empty())
+        .expect("base64 and constants are valid header values")
+}
+
+fn refuse(problem: Problem) -> Response {
+    let upgrade_required = problem.status == StatusCode::UPGRADE_REQUIRED;
+    let mut response = problem.into_response();
+    let headers = response.headers_mut();
+    if upgrade_required {
+        // RFC 9110 section 15.5.22 and RFC 6455 section 4.4 want both.
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(
+            header::SEC_WEBSOCKET_VERSION,
+            HeaderValue::from_static("13"),
+        );
+    }
+    response
+}
+
+/// Waits until the 101 is written, and takes the socket out of hyper.
+async fn hand_over<N: Node>(
+    front: Arc<Front<N>>,
+    upgrade: OnUpgrade,
+    identity: Option<Identity>,
+    permit: Permit,
+) {
+    let upgraded = match upgrade.await {
+        Ok(upgraded) => upgraded,
+        Err(e) => return tracing::debug!("handshake ended before its answer: {e}"),
+    };
+    let parts = upgraded
+        .downcast::<TokioIo<TcpStream>>()
+        .unwrap_or_else(|_| {
+            unreachable!("`accept` serves TCP sockets in TokioIo and nothing else")
+        });
+    match parts.io.into_inner().into_std() {
+        Ok(socket) => {
+            let leftover = parts.read_buf;
+            front
+                .node
+                .adopt(Handshaken {
+                    socket,
+                    leftover,
+                    identity,
+                })
+                .await;
+        }
+        Err(e) => tracing::debug!("take a socket out of the runtime: {e}"),
+    }
+    // Only now: until it is counted as a connection, it counts as a handshake.
+    drop(permit);
+}
+
+#[cfg(test)]
+#[expect(clippy::too_many_lines, reason = "tables")]
+mod tests {
+    use super::*;
+
+    /// RFC 6455 section 1.3's own key.
+    const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+
+    fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            let name = header::HeaderName::from_bytes(name.as_bytes()).unwrap();
+            headers.append(name, value.parse().unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn offers() {
+        let base = [
+            ("connection", "keep-alive, Upgrade"),
+            ("upgrade", "WebSocket"),
+            ("sec-websocket-version", "13"),
+            ("sec-websocket-key", KEY),
+        ];
+        let with = |name: &'static str, value: &'static str| {
+            let kept = base.into_iter().filter(|(known, _)| *known != name);
+            kept.chain((!value.is_empty()).then_some((name, value)))
+                .collect::<Vec<_>>()
+        };
+        let twice = [base.to_vec(), vec![("sec-websocket-key", KEY)]].concat();
+        for (what, given, expected) in [
+            ("as browsers send it", base.to_vec(), Ok(false)),
+            (
+                "ours",
+                with("sec-websocket-protocol", "x, pushcluster.v1"),
+                Ok(true),
+            ),
+            (
+                "unknown",
+                with("sec-websocket-protocol", "mqtt"),
+                Err((400, "bad_handshake")),
+            ),
+            (
+                "other case",
+                with("sec-websocket-protocol", "PushCluster.v1"),
+                Err((400, "bad_handshake")),
+            ),
+            (
+                "no upgrade",
+                with("upgrade", ""),
+                Err((426, "upgrade_required")),
+            ),
+            (
+                "h2c",
+                with("upgrade", "h2c"),
+                Err((426, "upgrade_required")),
+            ),
+            (
+                "no connection",
+                with("connection", "close"),
+                Err((426, "upgrade_required")),
+            ),
+            (
+                "version 8",
+                with("sec-websocket-version", "8"),
+                Err((426, "bad_version")),
+            ),
+            (
+                "no version",
+                with("sec-websocket-version", ""),
+                Err((426, "bad_version")),
+            ),
+            (
+                "no key",
+                with("sec-websocket-key", ""),
+                Err((400, "bad_handshake")),
+            ),
+            (
+                "short key",
+                with("sec-websocket-key", "c2hvcnQ="),
+                Err((400, "bad_handshake")),
+            ),
+            (
+                "key that is no base64",
+                with("sec-websocket-key", "!!"),
+                Err((400, "bad_handshake")),
+            ),
+            ("two keys", twice, Err((400, "bad_handshake"))),
+        ] {
+            let found = read_offer(&Method::GET, &headers(&given));
+            if let Ok(offer) = &found {
+                assert_eq!(
+                    offer.accept, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=",
+                    "RFC 6455 section 1.3"
+                );
+            }
+            let found = found
+                .map(|offer| offer.subprotocol)
+                .map_err(|p| (p.status.as_u16(), p.code));
+            assert_eq!(found, expected, "{what}");
+        }
+        let post = read_offer(&Method::POST, &headers(&base)).unwrap_err();
+        assert_eq!(post.status, StatusCode::METHOD_NOT_ALLOWED);
+    }
+
+    #[test]
+    fn origins() {
+        let allowed = ["https://a.example".to_owned()];
+        for (origin, list, good) in [
+            (None, &allowed[..], true),
+            (Some("https://a.example"), &allowed[..], true),
+            (Some("https://b.example"), &allowed[..], false),
+            (Some("http://a.example"), &allowed[..], false),
+            (Some("https://a.example.evil"), &allowed[..], false),
+            (Some("null"), &allowed[..], false),
+            (Some("https://b.example"), &[], true),
+        ] {
+            let given: Vec<_> = origin
+                .map(|origin| ("origin", origin))
+                .into_iter()
+                .collect();
+            assert_eq!(
+                check_origin(&headers(&given), list).is_ok(),
+                good,
+                "{origin:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn tokens_in_header_and_query() {
+        for (uri, authorization, expected) in [
+            ("/ws", "", Ok(None)),
+            ("/ws?token=", "", Ok(None)),
+            ("/ws?token=a.b.c&x=1", "", Ok(Some("a.b.c"))),
+            ("/ws?token=a%2Eb", "", Ok(Some("a.b"))),
+            ("/ws?token=query", "Bearer header", Ok(Some("header"))),
+            ("/ws", "bearer  header", Ok(Some("header"))),
+            ("/ws?token=query", "Basic x", Ok(Some("query"))),
+            ("/ws?token=a&token=b", "", Err(400)),
+        ] {
+            let mut request = axum::http::Request::builder().uri(uri);
+            if !authorization.is_empty() {
+                request = request.header("authorization", authorization);
+            }
+            let (parts, ()) = request.body(()).unwrap().into_parts();
+            let found = token(&parts).map_err(|p| p.status.as_u16());
+            assert_eq!(
+                found.as_ref().map(Option::as_deref),
+                expected.as_ref().map(|o| *o),
+                "{uri}"
+            );
+        }
+    }
+}
