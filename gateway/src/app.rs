@@ -299,8 +299,9 @@ impl http::Node for Behind {
                 socket,
                 leftover,
                 identity,
+                place,
             } = connection;
-            if let Err(e) = router.adopt(socket, leftover, identity).await {
+            if let Err(e) = router.adopt(socket, leftover, identity, place).await {
                 tracing::debug!("connection dropped: {e}");
             }
         }

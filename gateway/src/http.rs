@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::auth::Identity;
 use crate::broker::PublishError;
 use crate::config::ApiAccess;
-use crate::limits::Cap;
+use crate::limits::{Cap, Permit};
 use crate::message::Message;
 use crate::name::ChannelName;
 use crate::session::Rules;
@@ -34,7 +34,7 @@ pub trait Node: Clone + Send + Sync + 'static {
         message: Message,
     ) -> impl Future<Output = Result<(), PublishError>> + Send + 'static;
 
-    /// Takes over a socket whose handshake is done, and counts it before the future ends.
+    /// Takes over a socket whose handshake is done.
     fn adopt(&self, connection: Handshaken) -> impl Future<Output = ()> + Send + 'static;
 
     /// Sockets that were taken over and are still open.
@@ -48,6 +48,9 @@ pub struct Handshaken {
     /// Bytes that the client sent after its request.
     pub leftover: Bytes,
     pub identity: Option<Identity>,
+    /// Its place among the handshakes, to be given back once it is counted as a connection: until then
+    /// it is seen here, so the cap is never exceeded.
+    pub place: Permit,
 }
 
 /// What the routes share.

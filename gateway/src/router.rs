@@ -20,6 +20,7 @@ use crate::broker::{Broker, Events, PublishError};
 use crate::engine::command::{Command, ConnectionKey, Event, NewConnection, ShardId};
 use crate::engine::{Engine, Settings, ShardEnded};
 use crate::hub::{Hub, WISHES_CAPACITY, Wish};
+use crate::limits::Permit;
 use crate::message::Message;
 use crate::metrics::Metrics;
 use crate::name::ChannelName;
@@ -121,12 +122,14 @@ impl<B: Broker> Router<B> {
         self.node.broker.publish(channel, message)
     }
 
-    /// Takes a socket whose handshake is done; `leftover` are bytes the client sent after it.
+    /// Takes a socket whose handshake is done; `leftover` are bytes the client sent after it. `place` is given back
+    /// as soon as the connection is counted here.
     pub async fn adopt(
         &self,
         socket: TcpStream,
         leftover: Bytes,
         identity: Option<Identity>,
+        place: Permit,
     ) -> Result<(), AdoptError> {
         socket.set_nonblocking(true)?;
         // A delivery is one write; waiting for more to send with it would only delay it.
@@ -142,6 +145,7 @@ impl<B: Broker> Router<B> {
         };
         // Counted before it waits in the queue: a cap that is compared with `connections` sees it at once.
         node.metrics.opened();
+        drop(place);
         if let Err(error) = node.engine.send(shard, Command::Adopt(connection)).await {
             node.metrics.closed(CloseCode::GoingAway, Duration::ZERO);
             return Err(error.into());

@@ -40,8 +40,8 @@ struct Parameters {
 pub async fn handle<N: Node>(State(front): State<Arc<Front<N>>>, request: Request) -> Response {
     let (mut parts, _) = request.into_parts();
     match admit(&front, &mut parts) {
-        Ok((offer, identity, permit, upgrade)) => {
-            tokio::spawn(hand_over(front, upgrade, identity, permit));
+        Ok((offer, identity, place, upgrade)) => {
+            tokio::spawn(hand_over(front, upgrade, identity, place));
             switch(&offer)
         }
         Err(problem) => refuse(problem),
@@ -69,7 +69,7 @@ fn admit<N: Node>(front: &Front<N>, parts: &mut Parts) -> Result<Admitted, Probl
         // May still say who it is, in its first message.
         None => None,
     };
-    let permit = front
+    let place = front
         .connections
         .take_beside(|| front.node.connections())
         .ok_or_else(|| unavailable("this gateway has all the connections it may have"))?;
@@ -80,7 +80,7 @@ fn admit<N: Node>(front: &Front<N>, parts: &mut Parts) -> Result<Admitted, Probl
             "not HTTP/1.1",
         )
     })?;
-    Ok((offer, identity, permit, upgrade))
+    Ok((offer, identity, place, upgrade))
 }
 
 fn unavailable(message: &str) -> Problem {
@@ -220,7 +220,7 @@ async fn hand_over<N: Node>(
     front: Arc<Front<N>>,
     upgrade: OnUpgrade,
     identity: Option<Identity>,
-    permit: Permit,
+    place: Permit,
 ) {
     let upgraded = match upgrade.await {
         Ok(upgraded) => upgraded,
@@ -240,13 +240,12 @@ async fn hand_over<N: Node>(
                     socket,
                     leftover,
                     identity,
+                    place,
                 })
                 .await;
         }
         Err(e) => tracing::debug!("take a socket out of the runtime: {e}"),
     }
-    // Only now: until it is counted as a connection, it counts as a handshake.
-    drop(permit);
 }
 
 #[cfg(test)]

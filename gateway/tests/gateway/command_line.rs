@@ -73,7 +73,7 @@ fn a_bad_configuration_exits_with_2_before_anything_is_bound() {
         ),
         (
             set("log.filter=gateway=loud"),
-            "log.filter: the log filter \"gateway=loud\" cannot be read: invalid filter directive\n",
+            "log.filter: the log filter \"gateway=loud\" cannot be read: error parsing level filter: expected one of \"off\", \"error\", \"warn\", \"info\", \"debug\", \"trace\", or a number 0-5\n",
         ),
         (
             set("api.keyFile=/nowhere"),
