@@ -74,7 +74,7 @@ bench: ## list the benches
 
 .PHONY: generate
 generate: ## write the files that come from code (the CRD in the chart)
-	cargo run -q -p operator -- crd > charts/pushcluster-operator/templates/crds/pushclusters.yaml
+	cargo run -q -p operator -- crds > charts/pushcluster-operator/templates/crds/pushclusters.yaml
 
 .PHONY: binaries
 binaries: ## the gateway and the operator as static programs

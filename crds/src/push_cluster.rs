@@ -20,6 +20,8 @@ use crate::PushClusterStatus;
     status = "PushClusterStatus",
     derive = "PartialEq",
     derive = "Default",
+    // Uninstalling the operator must not delete every PushCluster, and with them every gateway.
+    annotation("helm.sh/resource-policy", "keep"),
     doc = "A fleet of WebSocket push gateways and the Redis behind them. `spec: {}` is a working one.",
     scale(
         spec_replicas_path = ".spec.replicas",
