@@ -143,8 +143,9 @@ async fn a_slow_head_does_not_hold_its_place() {
     assert!(answer.head.contains("retry-after: 1"), "{}", answer.head);
     // Drips a byte now and then, as an attacker does: the clock is for the whole head.
     within("the slow one is closed", async {
+        let mut pace = tokio::time::interval(Duration::from_millis(100));
         while slow.write_all(b"x").await.is_ok() {
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            pace.tick().await;
         }
     })
     .await;

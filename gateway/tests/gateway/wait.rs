@@ -20,12 +20,13 @@ pub async fn until<T, F: Future<Output = Result<T, String>>>(
     mut ask: impl FnMut() -> F,
 ) -> T {
     let end = tokio::time::Instant::now() + PATIENCE;
+    let mut pace = tokio::time::interval(Duration::from_millis(20));
     loop {
+        pace.tick().await;
         match ask().await {
             Ok(value) => return value,
             Err(last) if tokio::time::Instant::now() > end => panic!("{what}: {last}"),
-            // The pause between two questions, not the wait itself.
-            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            Err(_) => {}
         }
     }
 }

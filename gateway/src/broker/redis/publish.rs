@@ -40,6 +40,8 @@ struct Item {
     payload: Bytes,
     answer: oneshot::Sender<Outcome>,
     deadline: Instant,
+    /// With less time left than this leaves, sending would only turn a clear refusal into an uncertain one.
+    send_by: Instant,
 }
 
 /// The way in. When the last clone is dropped the task ends.
@@ -90,7 +92,8 @@ impl Publisher {
         payload: Bytes,
     ) -> impl Future<Output = Outcome> + Send + 'static {
         let (answer, answered) = oneshot::channel();
-        let deadline = Instant::now() + self.timeout;
+        let now = Instant::now();
+        let (deadline, send_by) = (now + self.timeout, now + self.timeout.mul_f32(0.9));
         let queued = !self.pulse.is_down()
             && self
                 .queue
@@ -99,6 +102,7 @@ impl Publisher {
                     payload,
                     answer,
                     deadline,
+                    send_by,
                 })
                 .is_ok();
         if !queued {
@@ -192,7 +196,7 @@ async fn send(client: &Client, batch: &mut Vec<Item>, counters: &Counters) {
     // promised an answer by now, and a late message is worse than a refused one.
     let stale = batch
         .iter()
-        .take_while(|item| !connected || item.deadline <= now)
+        .take_while(|item| !connected || item.send_by <= now)
         .count();
     for item in batch.drain(..stale) {
         answer(item, Outcome::Unavailable, counters);
