@@ -14,8 +14,8 @@ pub const MIN_HS256_KEY_BYTES: usize = 32;
 /// Longest token that is looked at, in bytes.
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
 
-/// A clock of another machine may be this far from ours.
-const LEEWAY_SECONDS: u64 = 5;
+/// A clock of another machine may be this far from ours: a token counts so much earlier and longer than it says.
+pub const LEEWAY_SECONDS: u64 = 5;
 
 /// Who may connect.
 pub struct Verifier {

@@ -16,6 +16,7 @@ use crate::broker::{Broker, Event, Events};
 use crate::engine::command::{Command, EncodedDelivery, Round, ShardId};
 use crate::engine::{Engine, ShardEnded};
 use crate::message::Delivery;
+use crate::metrics::Metrics;
 use crate::name::{ChannelKind, ChannelName};
 use crate::protocol::native::{ErrorCode, Refusal};
 use channels::{Action, Channels};
@@ -82,6 +83,7 @@ enum Done {
 pub struct Hub<B, S> {
     broker: Arc<B>,
     shards: Arc<S>,
+    metrics: Arc<Metrics>,
     all: Vec<ShardId>,
     channels: Channels,
     calls: FuturesUnordered<BoxFuture<'static, Done>>,
@@ -90,11 +92,12 @@ pub struct Hub<B, S> {
 
 impl<B: Broker, S: Shards> Hub<B, S> {
     /// `node` is this node's name: its inbox, and what goes to everyone, is subscribed for as long as it runs.
-    pub fn new(broker: Arc<B>, shards: Arc<S>, node: &ChannelName) -> Self {
+    pub fn new(broker: Arc<B>, shards: Arc<S>, metrics: Arc<Metrics>, node: &ChannelName) -> Self {
         let mut hub = Hub {
             all: shards.ids(),
             broker,
             shards,
+            metrics,
             channels: Channels::default(),
             calls: FuturesUnordered::new(),
             actions: Vec::new(),
@@ -151,7 +154,10 @@ impl<B: Broker, S: Shards> Hub<B, S> {
     fn done(&mut self, done: Done) {
         match done {
             Done::Subscribed(channel) => self.channels.subscribed(&channel, &mut self.actions),
-            Done::Failed(channel) => self.channels.failed(&channel, &mut self.actions),
+            Done::Failed(channel) => {
+                self.metrics.subscribe_failed();
+                self.channels.failed(&channel, &mut self.actions);
+            }
             Done::Unsubscribed(channel) => self.channels.unsubscribed(&channel, &mut self.actions),
             Done::PinNow(channel) => self.channels.pin(&channel, &mut self.actions),
         }

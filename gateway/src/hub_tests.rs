@@ -114,7 +114,12 @@ impl Stage {
         let (events, event_receiver) = mpsc::channel(16);
         let shards = Arc::new(Recorder::default());
         let node = ChannelName::node("gw-0").unwrap();
-        let hub = Hub::new(Arc::new(Scripted { calls }), shards.clone(), &node);
+        let hub = Hub::new(
+            Arc::new(Scripted { calls }),
+            shards.clone(),
+            metrics(),
+            &node,
+        );
         let hub = tokio::spawn(hub.run(wish_receiver, event_receiver));
         let mut stage = Stage {
             wishes,
@@ -196,6 +201,10 @@ impl Stage {
         assert!(in_time, "no {last:?} in {told:?}");
         told
     }
+}
+
+fn metrics() -> Arc<Metrics> {
+    Arc::new(Metrics::register(&prometheus::Registry::new()).unwrap())
 }
 
 fn news() -> ChannelName {
@@ -280,7 +289,12 @@ async fn what_the_node_needs_is_asked_for_until_it_comes() {
     let (events, event_receiver) = mpsc::channel(16);
     let shards = Arc::new(Recorder::default());
     let node = ChannelName::node("gw-0").unwrap();
-    let hub = Hub::new(Arc::new(Scripted { calls }), shards.clone(), &node);
+    let hub = Hub::new(
+        Arc::new(Scripted { calls }),
+        shards.clone(),
+        metrics(),
+        &node,
+    );
     let hub = tokio::spawn(hub.run(wish_receiver, event_receiver));
     let mut stage = Stage {
         wishes,

@@ -1,65 +1,79 @@
-//! What the gateway counts. Names and buckets are a contract with dashboards and the autoscaler.
+//! What the gateway counts. Names and buckets are a contract with dashboards and the autoscaler; every label value
+//! comes from a closed enum, so that no client can make a new series.
 //!
-//! Every label value comes from a closed enum, so that no client can make a new series.
+//! A shard counts in [`ShardMetrics`], numbers of its own, and adds them to the shared ones once a round: an atomic
+//! increment for each message would be a cache line that all cores fight for.
 
 use std::time::Duration;
 
+use prometheus::core::Collector;
+use prometheus::local::{LocalHistogram, LocalIntCounter};
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
 use crate::message::MessageKind;
 use crate::protocol::close::{CloseCode, TABLE};
 use crate::protocol::native::TYPES;
 
+/// Seconds.
+const DURATION_BUCKETS: [f64; 9] = [1., 5., 15., 30., 60., 300., 600., 1800., 3600.];
+/// Seconds.
+const LATENCY_BUCKETS: [f64; 7] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.];
+
+/// The shared numbers.
 pub struct Metrics {
     connected: IntGauge,
     received: Vec<IntCounter>,
     sent: Vec<IntCounter>,
+    replied: IntCounter,
     closed: Vec<IntCounter>,
+    evictions: IntCounter,
     duration: Histogram,
     latency: Histogram,
+    publish_failures: [IntCounter; 2],
+    subscribe_failures: IntCounter,
+}
+
+/// Why a publish failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PublishFailure {
+    Unavailable,
+    Unanswered,
 }
 
 impl Metrics {
-    /// Registers all of it; an error means that a name is taken, which is a mistake in the program.
+    /// Registers all of it, every series at 0 from the start: `rate` does not see the event with which one appears.
+    /// An error means that a name is taken, which is a mistake in the program.
     pub fn register(registry: &Registry) -> prometheus::Result<Self> {
-        let connected = IntGauge::new(
-            "websocket_connected_clients",
-            "Clients connected to this node.",
-        )?;
-        let received = counters(
+        let counter = |name: &str, help: &str| register(registry, IntCounter::new(name, help)?);
+        let received = family(
+            registry,
             "websocket_messages_received_total",
-            "Messages from clients, by type.",
+            "Messages from clients; `invalid` could not be understood.",
             "type",
         )?;
-        let sent = counters(
+        let sent = family(
+            registry,
             "websocket_messages_sent_total",
-            "Messages handed to clients' outboxes, by type.",
+            "Messages to clients, once for each client; `reply` answers a request.",
             "type",
         )?;
-        let closed = counters(
+        let closed = family(
+            registry,
             "pushcluster_connections_closed_total",
             "Connections that ended, by cause.",
             "code",
         )?;
-        let duration = histogram(
-            "websocket_connection_duration_seconds",
-            "How long connections lasted.",
-            &[1.0, 5.0, 15.0, 30.0, 60.0, 300.0, 600.0, 1800.0, 3600.0],
+        let failed = family(
+            registry,
+            "pushcluster_publish_failures_total",
+            "Messages of clients that the broker did not accept, or not in time.",
+            "cause",
         )?;
-        let latency = histogram(
-            "websocket_message_latency_seconds",
-            "From a node's acceptance of a message to its subscribers' outboxes, once for each shard.",
-            &[0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0],
-        )?;
-        registry.register(Box::new(connected.clone()))?;
-        for family in [&received, &sent, &closed] {
-            registry.register(Box::new(family.clone()))?;
-        }
-        for family in [&duration, &latency] {
-            registry.register(Box::new(family.clone()))?;
-        }
         Ok(Metrics {
-            connected,
+            connected: register(
+                registry,
+                IntGauge::new("websocket_connected_clients", "Clients on this node.")?,
+            )?,
             received: TYPES
                 .iter()
                 .map(|kind| received.with_label_values(&[kind]))
@@ -68,48 +82,262 @@ impl Metrics {
                 .iter()
                 .map(|kind| sent.with_label_values(&[kind.label()]))
                 .collect(),
+            replied: sent.with_label_values(&["reply"]),
             closed: TABLE
                 .iter()
                 .map(|row| closed.with_label_values(&[row.label]))
                 .collect(),
-            duration,
-            latency,
+            evictions: counter(
+                "pushcluster_outbox_evictions_total",
+                "Clients closed because more waited for them than their outbox holds.",
+            )?,
+            duration: histogram(
+                registry,
+                "websocket_connection_duration_seconds",
+                "How long connections lasted.",
+                &DURATION_BUCKETS,
+            )?,
+            latency: histogram(
+                registry,
+                "websocket_message_latency_seconds",
+                "From a node's acceptance of a message to its write to sockets, once for each shard.",
+                &LATENCY_BUCKETS,
+            )?,
+            publish_failures: ["unavailable", "unanswered"]
+                .map(|cause| failed.with_label_values(&[cause])),
+            subscribe_failures: counter(
+                "pushcluster_subscribe_failures_total",
+                "Channels that the broker could not subscribe.",
+            )?,
         })
     }
 
+    /// Sockets held, those on their way to a shard included. Closes appear at the end of their shard's round.
     pub fn connected(&self) -> u64 {
         u64::try_from(self.connected.get()).unwrap_or(0)
     }
 
+    /// A socket was accepted; the shard that gets it counts its end.
     pub fn opened(&self) {
         self.connected.inc();
     }
 
+    /// A socket that no shard took.
     pub fn closed(&self, code: CloseCode, lived: Duration) {
         self.connected.dec();
         self.closed[code as usize].inc();
         self.duration.observe(lived.as_secs_f64());
     }
 
-    /// `kind`: an index into [`TYPES`].
-    pub fn received(&self, kind: usize) {
-        self.received[kind].inc();
+    pub fn publish_failed(&self, cause: PublishFailure) {
+        self.publish_failures[cause as usize].inc();
     }
 
-    /// One message to `count` clients.
-    pub fn sent(&self, kind: MessageKind, count: u64, latency_ms: u64) {
-        self.sent[kind as usize].inc_by(count);
-        if count > 0 {
-            self.latency
-                .observe(Duration::from_millis(latency_ms).as_secs_f64());
+    pub fn subscribe_failed(&self) {
+        self.subscribe_failures.inc();
+    }
+
+    /// A shard's own numbers.
+    pub fn shard(&self) -> ShardMetrics {
+        let locals = |counters: &[IntCounter]| counters.iter().map(IntCounter::local).collect();
+        ShardMetrics {
+            connected: self.connected.clone(),
+            ended: 0,
+            received: locals(&self.received),
+            sent: locals(&self.sent),
+            replied: self.replied.local(),
+            closed: locals(&self.closed),
+            evictions: self.evictions.local(),
+            duration: self.duration.local(),
+            latency: self.latency.local(),
+            accepted_ms: Vec::new(),
+            touched: false,
         }
     }
 }
 
-fn counters(name: &str, help: &str, label: &str) -> prometheus::Result<IntCounterVec> {
-    IntCounterVec::new(Opts::new(name, help), &[label])
+/// One shard's numbers since its last [`ShardMetrics::flush`]. Belongs to the shard's thread.
+pub struct ShardMetrics {
+    connected: IntGauge,
+    ended: i64,
+    received: Vec<LocalIntCounter>,
+    sent: Vec<LocalIntCounter>,
+    replied: LocalIntCounter,
+    closed: Vec<LocalIntCounter>,
+    evictions: LocalIntCounter,
+    duration: LocalHistogram,
+    latency: LocalHistogram,
+    /// When this round's deliveries were accepted; at most as many as a round takes commands.
+    accepted_ms: Vec<u64>,
+    /// An idle shard's flush is one comparison.
+    touched: bool,
 }
 
-fn histogram(name: &str, help: &str, buckets: &[f64]) -> prometheus::Result<Histogram> {
-    Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))
+impl ShardMetrics {
+    pub fn closed(&mut self, code: CloseCode, lived_ms: u64) {
+        self.ended += 1;
+        self.closed[code as usize].inc();
+        self.duration
+            .observe(Duration::from_millis(lived_ms).as_secs_f64());
+        if code == CloseCode::Slow {
+            self.evictions.inc();
+        }
+        self.touched = true;
+    }
+
+    /// `kind`: an index into [`TYPES`].
+    pub fn received(&mut self, kind: usize) {
+        self.received[kind].inc();
+        self.touched = true;
+    }
+
+    pub fn replied(&mut self) {
+        self.replied.inc();
+        self.touched = true;
+    }
+
+    /// A delivery entered the outboxes of `clients`; `accepted_ms` since the Unix epoch.
+    pub fn delivered(&mut self, kind: MessageKind, clients: u64, accepted_ms: u64) {
+        if clients == 0 {
+            return;
+        }
+        self.sent[kind as usize].inc_by(clients);
+        self.accepted_ms.push(accepted_ms);
+        self.touched = true;
+    }
+
+    /// Whether deliveries of this round have not been [`ShardMetrics::written`].
+    pub fn has_deliveries(&self) -> bool {
+        !self.accepted_ms.is_empty()
+    }
+
+    /// The round's deliveries were written at `now_ms` since the Unix epoch. The clock of the node that accepted a
+    /// message may be ahead of ours: that counts as no time, not as a century.
+    pub fn written(&mut self, now_ms: u64) {
+        for accepted_ms in self.accepted_ms.drain(..) {
+            let latency = Duration::from_millis(now_ms.saturating_sub(accepted_ms));
+            self.latency.observe(latency.as_secs_f64());
+        }
+    }
+
+    /// Adds everything to the shared numbers.
+    pub fn flush(&mut self) {
+        if !std::mem::take(&mut self.touched) {
+            return;
+        }
+        self.connected.sub(std::mem::take(&mut self.ended));
+        for counter in self.received.iter().chain(&self.sent).chain(&self.closed) {
+            counter.flush();
+        }
+        self.replied.flush();
+        self.evictions.flush();
+        self.duration.flush();
+        self.latency.flush();
+    }
+}
+
+/// A shard that ends must not leave its connections counted for ever.
+impl Drop for ShardMetrics {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+fn family(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    label: &str,
+) -> prometheus::Result<IntCounterVec> {
+    register(
+        registry,
+        IntCounterVec::new(Opts::new(name, help), &[label])?,
+    )
+}
+
+fn histogram(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    buckets: &[f64],
+) -> prometheus::Result<Histogram> {
+    let options = HistogramOpts::new(name, help).buckets(buckets.into());
+    register(registry, Histogram::with_opts(options)?)
+}
+
+fn register<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    collector: C,
+) -> prometheus::Result<C> {
+    registry.register(Box::new(collector.clone()))?;
+    Ok(collector)
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus::TextEncoder;
+
+    use super::*;
+
+    fn lines(registry: &Registry) -> Vec<String> {
+        let text = TextEncoder::new()
+            .encode_to_string(&registry.gather())
+            .unwrap();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_shard_s_numbers_appear_when_it_flushes() {
+        let registry = Registry::new();
+        let metrics = Metrics::register(&registry).unwrap();
+        let mut shard = metrics.shard();
+        metrics.opened();
+        metrics.opened();
+        shard.closed(CloseCode::Slow, 4_999);
+        shard.received(0);
+        shard.replied();
+        shard.delivered(MessageKind::Room, 1000, 1_000);
+        // By a clock that is ahead of ours.
+        shard.delivered(MessageKind::Chat, 1, 5_000);
+        shard.delivered(MessageKind::Chat, 0, 0);
+        shard.written(1_007);
+        assert_eq!(metrics.connected(), 2, "nothing before the flush");
+        shard.flush();
+        shard.flush();
+        let lines = lines(&registry);
+        for line in [
+            "websocket_connected_clients 1",
+            "websocket_messages_received_total{type=\"ping\"} 1",
+            "websocket_messages_received_total{type=\"invalid\"} 0",
+            "websocket_messages_sent_total{type=\"room\"} 1000",
+            "websocket_messages_sent_total{type=\"chat\"} 1",
+            "websocket_messages_sent_total{type=\"reply\"} 1",
+            "pushcluster_connections_closed_total{code=\"slow\"} 1",
+            "pushcluster_connections_closed_total{code=\"drain\"} 0",
+            "pushcluster_outbox_evictions_total 1",
+            "pushcluster_publish_failures_total{cause=\"unavailable\"} 0",
+            "websocket_connection_duration_seconds_bucket{le=\"1\"} 0",
+            "websocket_connection_duration_seconds_bucket{le=\"5\"} 1",
+            "websocket_connection_duration_seconds_bucket{le=\"3600\"} 1",
+            "websocket_message_latency_seconds_bucket{le=\"0.001\"} 1",
+            "websocket_message_latency_seconds_bucket{le=\"0.005\"} 1",
+            "websocket_message_latency_seconds_bucket{le=\"0.01\"} 2",
+            "websocket_message_latency_seconds_bucket{le=\"1\"} 2",
+        ] {
+            assert!(
+                lines.iter().any(|l| l == line),
+                "{line} is missing in\n{lines:#?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_shard_that_ends_leaves_its_numbers() {
+        let metrics = Metrics::register(&Registry::new()).unwrap();
+        let mut shard = metrics.shard();
+        metrics.opened();
+        shard.closed(CloseCode::Normal, 1);
+        drop(shard);
+        assert_eq!(metrics.connected(), 0);
+    }
 }

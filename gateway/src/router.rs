@@ -22,7 +22,7 @@ use crate::engine::{Engine, Settings, ShardEnded};
 use crate::hub::{Hub, WISHES_CAPACITY, Wish};
 use crate::limits::Permit;
 use crate::message::Message;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, PublishFailure};
 use crate::name::ChannelName;
 use crate::protocol::close::CloseCode;
 use crate::protocol::native::{ErrorCode, Refusal, Reply, RequestId, encode_refusal, encode_reply};
@@ -87,13 +87,13 @@ impl<B: Broker> Router<B> {
         let node = Arc::new(Node {
             broker: broker.clone(),
             engine: engine.clone(),
-            metrics,
+            metrics: metrics.clone(),
             next_number: AtomicU64::new(first_number(unix_time())),
             drained: watch::Sender::new(0),
             running: watch::Sender::new(()),
         });
         let running = node.running.subscribe();
-        let hub = Hub::new(broker, engine, &inbox);
+        let hub = Hub::new(broker, engine, metrics, &inbox);
         tokio::spawn(async move {
             hub.run(wish_receiver, events).await;
             drop(running);
@@ -300,10 +300,15 @@ impl<B: Broker> ShardTask<B> {
             Ok(()) if id.is_none() => return,
             Ok(()) => encode_reply(&Reply::Published, id),
             Err(error) => {
-                let code = match error {
-                    PublishError::Unavailable { .. } => ErrorCode::Unavailable,
-                    PublishError::Unanswered { .. } => ErrorCode::Unanswered,
+                let (code, cause) = match error {
+                    PublishError::Unavailable { .. } => {
+                        (ErrorCode::Unavailable, PublishFailure::Unavailable)
+                    }
+                    PublishError::Unanswered { .. } => {
+                        (ErrorCode::Unanswered, PublishFailure::Unanswered)
+                    }
                 };
+                self.node.metrics.publish_failed(cause);
                 encode_refusal(
                     &Refusal {
                         code,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
-use crate::auth::{Identity, Verifier};
+use crate::auth::{Identity, LEEWAY_SECONDS, Verifier};
 use crate::message::{ConnectionId, Message, MessageKind, Sender};
 use crate::name::ChannelName;
 use crate::protocol::close::CloseCode;
@@ -74,6 +74,11 @@ pub enum Effect {
         id: Option<RequestId>,
     },
     Subscribe {
+        channel: ChannelName,
+        ack: Ack,
+    },
+    /// It has asked for this channel before.
+    Again {
         channel: ChannelName,
         ack: Ack,
     },
@@ -201,18 +206,24 @@ impl Session {
     /// What time alone brings about.
     pub fn tick(&self, cx: Context<'_>) -> Option<CloseCode> {
         let expired = self
-            .expires
-            .is_some_and(|expires| expires <= cx.now.unix_seconds());
+            .token_ends()
+            .is_some_and(|end| end <= cx.now.unix_seconds());
         let unknown = !self.may_receive(cx.rules);
         let late = unknown && cx.now.monotonic_ms >= self.opened_ms + cx.rules.auth_deadline_ms;
         (expired || late).then_some(CloseCode::Unauthorized)
     }
 
+    /// As the verifier sees it: what it accepts must not be closed at the next tick.
+    fn token_ends(&self) -> Option<u64> {
+        self.expires
+            .map(|expires| expires.saturating_add(LEEWAY_SECONDS))
+    }
+
     /// Milliseconds from now until `tick` can have something new to say.
     pub fn next_tick_ms(&self, cx: Context<'_>) -> Option<u64> {
         let expiry = self
-            .expires
-            .map(|expires| expires.saturating_mul(1000).saturating_sub(cx.now.unix_ms));
+            .token_ends()
+            .map(|end| end.saturating_mul(1000).saturating_sub(cx.now.unix_ms));
         let auth = (!self.may_receive(cx.rules)).then(|| {
             (self.opened_ms + cx.rules.auth_deadline_ms).saturating_sub(cx.now.monotonic_ms)
         });
@@ -281,20 +292,21 @@ impl Session {
         if !channel.may_subscribe(self.user.as_deref()) {
             return Err(denied(&format!("subscribe to {channel}: it is not yours")));
         }
-        // Asking twice is answered twice and costs one place.
-        if !self.channels.contains(&channel) {
-            let own = usize::from(self.user.is_some());
-            if self.channels.len() >= rules.max_channels + own {
-                return Err(Refusal {
-                    code: ErrorCode::TooManyChannels,
-                    message: format!(
-                        "subscribe to {channel} refused: {} channels are the limit",
-                        rules.max_channels
-                    ),
-                });
-            }
-            self.channels.push(channel.clone());
+        if self.channels.contains(&channel) {
+            effects.push(Effect::Again { channel, ack });
+            return Ok(());
         }
+        let own = usize::from(self.user.is_some());
+        if self.channels.len() >= rules.max_channels + own {
+            return Err(Refusal {
+                code: ErrorCode::TooManyChannels,
+                message: format!(
+                    "subscribe to {channel} refused: {} channels are the limit",
+                    rules.max_channels
+                ),
+            });
+        }
+        self.channels.push(channel.clone());
         effects.push(Effect::Subscribe { channel, ack });
         Ok(())
     }

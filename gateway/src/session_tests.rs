@@ -53,6 +53,7 @@ fn show(effect: &Effect) -> String {
                 Ack::Silent => "silent",
             }
         ),
+        Effect::Again { channel, .. } => format!("again {channel}"),
         Effect::Unsubscribe { channel } => format!("unsubscribe {channel}"),
         Effect::Unsubscribed { channel, .. } => format!("unsubscribed {channel}"),
         Effect::Left { room, .. } => format!("left {room}"),
@@ -122,7 +123,7 @@ fn a_session_is_a_script_of_requests_and_effects() {
         ),
         (
             r#"{"type":"subscribe","channel":"news"}"#,
-            vec!["subscribe news subscribed"],
+            vec!["again news"],
         ),
         (
             r#"{"type":"subscribe","channel":"more"}"#,
@@ -212,12 +213,12 @@ fn nobody_in_particular_may_only_say_who_he_is() {
         })),
         None
     );
-    assert_eq!(session.next_tick_ms(at(NOW)), Some(500_000));
-    assert_eq!(
-        session.tick(at(Now {
-            unix_ms: 1_500_000,
-            ..NOW
-        })),
-        Some(CloseCode::Unauthorized)
-    );
+    assert_eq!(session.next_tick_ms(at(NOW)), Some(505_000));
+    for (unix_ms, expected) in [
+        (1_504_999, None),
+        (1_505_000, Some(CloseCode::Unauthorized)),
+    ] {
+        let now = Now { unix_ms, ..NOW };
+        assert_eq!(session.tick(at(now)), expected, "{unix_ms}");
+    }
 }

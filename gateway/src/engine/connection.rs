@@ -36,6 +36,9 @@ pub struct Closing {
     pub deadline_ms: u64,
     /// The peer has said goodbye: what is left is to write our answer.
     pub peer_is_done: bool,
+    /// The peer broke the protocol: nothing it sends can be understood any more. It is read and thrown away, because
+    /// closing a socket with unread bytes resets it, and the reset overtakes our close frame.
+    pub deaf: bool,
 }
 
 impl Connection {

@@ -20,13 +20,13 @@ use super::command::{Command, ConnectionKey, Event, NewConnection, ShardId};
 use super::connection::{CLOSE_DEADLINE_MS, Closing, Connection};
 use super::heartbeat::{Heartbeat, Verdict};
 use super::outbox::{Flushed, Outbox};
-use super::subscriptions::{Asked, Subscriptions};
+use super::subscriptions::{Asked, Left, Subscriptions};
 use super::timers::Wheel;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, ShardMetrics};
 use crate::name::ChannelName;
 use crate::protocol::close::CloseCode;
 use crate::protocol::frame::{self, Decoder, Frame, Next, Opcode};
-use crate::protocol::native::{self, Refusal, Reply};
+use crate::protocol::native::{self, ErrorCode, Refusal, Reply};
 use crate::session::{Ack, Context, Effect, Now, Rules, Session};
 
 mod close;
@@ -60,6 +60,7 @@ pub struct Shard {
     poll: Poll,
     queues: Queues,
     shared: Shared,
+    metrics: ShardMetrics,
     started: Instant,
     connections: Slab<Connection>,
     generation: u32,
@@ -89,7 +90,8 @@ struct Draining {
 enum Act {
     Session(Effect),
     Pong(Bytes),
-    Close(CloseCode),
+    /// The client did what cannot be answered.
+    Fail(CloseCode),
     PeerClosed(Option<u16>),
 }
 
@@ -99,6 +101,7 @@ impl Shard {
             id,
             poll,
             queues,
+            metrics: shared.metrics.shard(),
             shared,
             started: Instant::now(),
             connections: Slab::new(),
@@ -144,6 +147,10 @@ impl Shard {
             self.drain(now);
             self.send_backlog();
             self.flush(now);
+            if self.metrics.has_deliveries() {
+                self.metrics.written(self.now().unix_ms);
+            }
+            self.metrics.flush();
         }
         self.close_all();
     }
@@ -281,9 +288,7 @@ impl Shard {
         ) {
             tracing::warn!(%error, "registering a socket failed: connection dropped");
             // It was counted when it entered the queue.
-            self.shared
-                .metrics
-                .closed(CloseCode::Internal, Duration::ZERO);
+            self.metrics.closed(CloseCode::Internal, 0);
             return;
         }
         self.generation = self.generation.wrapping_add(1);
@@ -340,7 +345,8 @@ impl Shard {
         }
     }
 
-    /// Enters the connection's next deadline into the wheel; an older entry becomes void.
+    /// Enters the connection's next deadline into the wheel. An entry that comes up no later stays instead, so that
+    /// a client that makes its deadlines move (by an `auth` in every message) does not fill the wheel.
     fn schedule(&mut self, key: ConnectionKey, now: Now) {
         let intervals = self.shared.settings.intervals();
         let rules = self.shared.rules.clone();
@@ -348,6 +354,10 @@ impl Shard {
             return;
         };
         let due = connection.due_ms(intervals, Context { rules: &rules, now });
+        let entered = connection.timer;
+        if self.wheel.is_pending(entered) && entered <= self.wheel.tick_of(due) {
+            return;
+        }
         let tick = self.wheel.insert(due, key);
         if let Some(connection) = self.connection(key) {
             connection.timer = tick;
@@ -361,7 +371,10 @@ impl Shard {
             return;
         };
         if let Some(closing) = connection.closing {
-            return self.end(key, closing.code, now);
+            if now.monotonic_ms >= closing.deadline_ms {
+                return self.end(key, closing.code, now);
+            }
+            return self.schedule(key, now);
         }
         if let Some(code) = connection.session.tick(Context { rules: &rules, now }) {
             return self.begin_close(key, code, now);

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use indexmap::IndexSet;
+use indexmap::{IndexMap, IndexSet};
 
 use super::command::{ConnectionKey, Round};
 use crate::name::ChannelName;
@@ -17,13 +17,23 @@ pub struct Subscriptions {
 struct Channel {
     /// Dense, so that a fan-out walks memory; removal does not search.
     members: IndexSet<ConnectionKey>,
-    /// Some while the node does not yet receive the channel. Bounded by the shard's connections and their requests.
+    /// Some while the node does not yet receive the channel.
     waiting: Option<Waiting>,
 }
 
 struct Waiting {
     round: Round,
-    waiters: Vec<(ConnectionKey, Ack)>,
+    /// One place a connection: a client that asks again and again while the broker is slow takes no more.
+    waiters: IndexMap<ConnectionKey, Ack>,
+}
+
+/// What leaving a channel came to.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Left {
+    /// It was the last connection here: tell the hub.
+    pub last: bool,
+    /// It still waited: this acknowledgement will never come.
+    pub unanswered: Option<Ack>,
 }
 
 /// What asking for a channel came to.
@@ -51,14 +61,14 @@ impl Subscriptions {
                 waiting: Some(waiting),
                 ..
             }) => {
-                waiting.waiters.push((key, ack));
+                waiting.waiters.insert(key, ack);
                 Asked::Waits
             }
             None => {
                 self.round = self.round.wrapping_add(1);
                 let waiting = Waiting {
                     round: self.round,
-                    waiters: vec![(key, ack)],
+                    waiters: IndexMap::from([(key, ack)]),
                 };
                 let entry = Channel {
                     members: IndexSet::new(),
@@ -70,21 +80,28 @@ impl Subscriptions {
         }
     }
 
-    /// Returns whether the channel has lost its last connection here: tell the hub.
-    pub fn unsubscribe(&mut self, channel: &ChannelName, key: ConnectionKey) -> bool {
+    /// Whether deliveries of the channel reach this shard.
+    pub fn is_live(&self, channel: &ChannelName) -> bool {
+        self.channels
+            .get(channel)
+            .is_some_and(|entry| entry.waiting.is_none())
+    }
+
+    pub fn unsubscribe(&mut self, channel: &ChannelName, key: ConnectionKey) -> Left {
         let Some(entry) = self.channels.get_mut(channel) else {
-            return false;
+            return Left::default();
         };
         entry.members.swap_remove(&key);
-        if let Some(waiting) = &mut entry.waiting {
-            waiting.waiters.retain(|(waiter, _)| *waiter != key);
-        }
-        let empty =
+        let unanswered = entry
+            .waiting
+            .as_mut()
+            .and_then(|waiting| waiting.waiters.swap_remove(&key));
+        let last =
             entry.members.is_empty() && entry.waiting.as_ref().is_none_or(|w| w.waiters.is_empty());
-        if empty {
+        if last {
             self.channels.remove(channel);
         }
-        empty
+        Left { last, unanswered }
     }
 
     /// The node receives the channel: everybody who waited is subscribed, and returned to be told.
@@ -96,10 +113,8 @@ impl Subscriptions {
         let Some(waiting) = entry.waiting.take_if(|waiting| waiting.round == round) else {
             return Vec::new();
         };
-        entry
-            .members
-            .extend(waiting.waiters.iter().map(|(key, _)| *key));
-        waiting.waiters
+        entry.members.extend(waiting.waiters.keys().copied());
+        waiting.waiters.into_iter().collect()
     }
 
     /// The node cannot receive the channel: everybody who waited is returned, and forgotten.
@@ -112,7 +127,7 @@ impl Subscriptions {
                 .channels
                 .remove(channel)
                 .and_then(|c| c.waiting)
-                .map_or_else(Vec::new, |w| w.waiters),
+                .map_or_else(Vec::new, |w| w.waiters.into_iter().collect()),
             _ => Vec::new(),
         }
     }
@@ -173,10 +188,17 @@ mod tests {
             subscriptions.members(&name()).collect::<Vec<_>>(),
             [key(1), key(2), key(3)]
         );
-        assert!(!subscriptions.unsubscribe(&name(), key(2)));
-        assert!(!subscriptions.unsubscribe(&name(), key(2)), "twice is once");
-        assert!(!subscriptions.unsubscribe(&name(), key(1)));
-        assert!(subscriptions.unsubscribe(&name(), key(3)));
+        for (slot, last) in [(2, false), (2, false), (1, false), (3, true)] {
+            let left = subscriptions.unsubscribe(&name(), key(slot));
+            assert_eq!(
+                left,
+                Left {
+                    last,
+                    unanswered: None
+                },
+                "{slot}"
+            );
+        }
         assert_eq!(subscriptions.len(), 0);
     }
 
@@ -186,8 +208,14 @@ mod tests {
         let Asked::First(early) = subscriptions.subscribe(&name(), key(1), Ack::Silent) else {
             panic!("first")
         };
-        assert!(
-            subscriptions.unsubscribe(&name(), key(1)),
+        let left = subscriptions.unsubscribe(&name(), key(1));
+        let unanswered = Some(Ack::Silent);
+        assert_eq!(
+            left,
+            Left {
+                last: true,
+                unanswered
+            },
             "the only waiter left"
         );
         let Asked::First(late) = subscriptions.subscribe(&name(), key(2), Ack::Silent) else {

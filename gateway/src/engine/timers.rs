@@ -24,9 +24,19 @@ impl Wheel {
 
     /// Returns the tick at which the entry will come up: at `due_ms` or up to a tick later.
     pub fn insert(&mut self, due_ms: u64, key: ConnectionKey) -> u64 {
-        let tick = due_ms.div_ceil(TICK_MS).max(self.tick + 1);
+        let tick = self.tick_of(due_ms);
         self.slot(tick).push((tick, key));
         tick
+    }
+
+    /// Where `insert` would put a deadline.
+    pub fn tick_of(&self, due_ms: u64) -> u64 {
+        due_ms.div_ceil(TICK_MS).max(self.tick + 1)
+    }
+
+    /// Whether an entry of this tick is still to come up.
+    pub fn is_pending(&self, tick: u64) -> bool {
+        tick > self.tick
     }
 
     /// Moves what is due at `now_ms` to `due`, with the tick that `insert` returned.

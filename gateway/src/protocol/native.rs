@@ -75,6 +75,10 @@ pub enum ErrorCode {
     Denied,
     Unauthorized,
     TooManyChannels,
+    /// The same was asked before and has not been answered yet.
+    InProgress,
+    /// Withdrawn by a later request before it was answered.
+    Cancelled,
     NotInRoom,
     /// The broker cannot take it now; trying again later is safe.
     Unavailable,
@@ -145,12 +149,16 @@ pub struct Decoded<'a> {
 const INVALID: usize = TYPES.len() - 1;
 
 pub fn decode(text: &str) -> Decoded<'_> {
-    let members: Members<'_> = match serde_json::from_str(text) {
+    let members: Members<'_> = match object(text) {
         Ok(members) => members,
         Err(error) => {
+            let message = match error {
+                Some(error) => format!("message is not a JSON object: {error}"),
+                None => "message is not a JSON object".into(),
+            };
             let refusal = Refusal {
                 code: ErrorCode::BadJson,
-                message: format!("message is not a JSON object: {error}"),
+                message,
             };
             return Decoded {
                 kind: INVALID,
@@ -188,6 +196,15 @@ pub fn decode(text: &str) -> Decoded<'_> {
         id,
         request: members.request(&kind),
     }
+}
+
+/// serde would also take an array, member by position: a second notation that nobody meant to promise.
+fn object(text: &str) -> Result<Members<'_>, Option<serde_json::Error>> {
+    let begin = text.trim_ascii_start();
+    if !begin.is_empty() && !begin.starts_with('{') {
+        return Err(None);
+    }
+    serde_json::from_str(text).map_err(Some)
 }
 
 impl<'a> Members<'a> {

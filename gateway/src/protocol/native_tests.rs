@@ -66,7 +66,15 @@ fn requests_are_understood_or_refused_by_name() {
         ),
         (
             "[]",
-            r#"{"type":"error","code":"bad_json","message":"message is not a JSON object: invalid length 0, expected struct Members with 8 elements at line 1 column 2"}"#,
+            r#"{"type":"error","code":"bad_json","message":"message is not a JSON object"}"#,
+        ),
+        (
+            r#"["ping",null,null,null,null,null,null,null]"#,
+            r#"{"type":"error","code":"bad_json","message":"message is not a JSON object"}"#,
+        ),
+        (
+            "7",
+            r#"{"type":"error","code":"bad_json","message":"message is not a JSON object"}"#,
         ),
         (
             r#"{"type":"ping","type":"auth"}"#,

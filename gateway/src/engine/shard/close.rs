@@ -12,6 +12,7 @@ impl Shard {
             return;
         }
         let pushed = connection.outbox.push(frame, cap);
+        self.metrics.replied();
         self.mark_dirty(key);
         if pushed.is_err() {
             self.begin_close(key, CloseCode::Slow, now);
@@ -28,18 +29,31 @@ impl Shard {
     }
 
     pub(super) fn flush(&mut self, now: Now) {
-        for key in std::mem::take(&mut self.dirty) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for key in dirty.drain(..) {
             let Some(connection) = self.connection(key) else {
                 continue;
             };
             connection.dirty = false;
-            let done = connection.closing.filter(|closing| closing.peer_is_done);
-            match (connection.outbox.flush(&mut connection.socket), done) {
+            let closing = connection.closing;
+            match (connection.outbox.flush(&mut connection.socket), closing) {
                 (Err(_), _) => self.lost(key, now),
-                (Ok(Flushed::All), Some(closing)) => self.end(key, closing.code, now),
+                (Ok(Flushed::All), Some(closing)) if closing.peer_is_done => {
+                    self.end(key, closing.code, now);
+                }
+                (Ok(Flushed::All), Some(closing)) if closing.deaf => {
+                    // Section 7.1.7: there is no answer to wait for. The peer sees the end and closes.
+                    if let Err(error) = connection.socket.shutdown(std::net::Shutdown::Write) {
+                        tracing::debug!(%error, "shutting a socket down failed");
+                        self.lost(key, now);
+                    }
+                }
                 (Ok(_), _) => {}
             }
         }
+        // The list keeps its memory for the next round.
+        dirty.append(&mut self.dirty);
+        self.dirty = dirty;
     }
 
     /// Sends the close frame; the peer has a while to answer.
@@ -48,7 +62,16 @@ impl Shard {
             code,
             deadline_ms,
             peer_is_done: false,
+            deaf: false,
         });
+    }
+
+    /// The peer broke the protocol: the decoder has lost its place.
+    pub(super) fn fail(&mut self, key: ConnectionKey, code: CloseCode, now: Now) {
+        self.begin_close(key, code, now);
+        if let Some(closing) = self.connection(key).and_then(|c| c.closing.as_mut()) {
+            closing.deaf = true;
+        }
     }
 
     pub(super) fn peer_closed(&mut self, key: ConnectionKey, code: Option<u16>, now: Now) {
@@ -68,6 +91,7 @@ impl Shard {
                 code: CloseCode::Normal,
                 deadline_ms,
                 peer_is_done: true,
+                deaf: false,
             },
         );
     }
@@ -104,11 +128,10 @@ impl Shard {
             self.unsubscribe(&channel, key);
         }
         self.by_number.remove(&connection.session.number());
-        let lived = Duration::from_millis(
-            now.monotonic_ms
-                .saturating_sub(connection.session.opened_ms()),
-        );
-        self.shared.metrics.closed(code, lived);
+        let lived_ms = now
+            .monotonic_ms
+            .saturating_sub(connection.session.opened_ms());
+        self.metrics.closed(code, lived_ms);
         self.report_drained();
     }
 }

@@ -73,10 +73,8 @@ impl Shard {
         }
         for delivery in together {
             let message = &delivery.delivery.message;
-            let latency_ms = now.unix_ms.saturating_sub(message.timestamp);
-            self.shared
-                .metrics
-                .sent(message.kind, pushed.sent, latency_ms);
+            self.metrics
+                .delivered(message.kind, pushed.sent, message.timestamp);
         }
         for key in pushed.slow {
             self.begin_close(key, CloseCode::Slow, now);

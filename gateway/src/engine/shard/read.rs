@@ -55,10 +55,13 @@ impl Shard {
     }
 
     pub(super) fn take_bytes(&mut self, key: ConnectionKey, bytes: &mut [u8], now: Now) {
-        let rules = self.shared.rules.clone();
-        let metrics = self.shared.metrics.clone();
-        let max = self.shared.settings.max_message_bytes;
-        let Some(connection) = self.connection(key) else {
+        let Shard {
+            connections,
+            shared,
+            metrics,
+            ..
+        } = self;
+        let Some(connection) = live(connections, key) else {
             return;
         };
         let Connection {
@@ -69,9 +72,16 @@ impl Shard {
             ..
         } = connection;
         heartbeat.heard();
+        if closing.is_some_and(|closing| closing.deaf) {
+            return;
+        }
+        let cx = Context {
+            rules: &shared.rules,
+            now,
+        };
         let mut acts = Vec::new();
         let mut effects = Vec::new();
-        let cx = Context { rules: &rules, now };
+        let max = shared.settings.max_message_bytes;
         let result = decoder.feed(bytes, max, &mut |frame| {
             match frame {
                 Frame::Close(code) => {
@@ -93,7 +103,11 @@ impl Shard {
                     }
                     acts.extend(effects.drain(..).map(Act::Session));
                 }
-                Frame::Binary(_) => acts.push(Act::Close(CloseCode::NotText)),
+                Frame::Binary(_) => {
+                    // What follows a refusal must not be carried out.
+                    acts.push(Act::Fail(CloseCode::NotText));
+                    return Next::Stop;
+                }
                 Frame::Ping(payload) => acts.push(Act::Pong(frame::frame(Opcode::Pong, payload))),
                 Frame::Pong(_) => {}
             }
@@ -103,7 +117,7 @@ impl Shard {
             self.act(key, act, now);
         }
         if let Err(code) = result {
-            self.begin_close(key, code, now);
+            self.fail(key, code, now);
         }
     }
 
@@ -111,7 +125,7 @@ impl Shard {
         match act {
             Act::Session(effect) => self.effect(key, effect, now),
             Act::Pong(frame) => self.reply(key, frame, now),
-            Act::Close(code) => self.begin_close(key, code, now),
+            Act::Fail(code) => self.fail(key, code, now),
             Act::PeerClosed(code) => self.peer_closed(key, code, now),
         }
     }
@@ -142,7 +156,8 @@ impl Shard {
                     }),
                 }
             }
-            Effect::Unsubscribe { channel } => self.unsubscribe(&channel, key),
+            Effect::Again { channel, ack } => self.subscribe_again(key, &channel, &ack, now),
+            Effect::Unsubscribe { channel } => self.leave(key, &channel, now),
             Effect::Unsubscribed { channel, id } => {
                 let reply = Reply::Unsubscribed {
                     channel: channel.as_str(),
@@ -197,13 +212,37 @@ impl Shard {
         }
     }
 
-    pub(super) fn unsubscribe(&mut self, channel: &ChannelName, key: ConnectionKey) {
-        if self.subscriptions.unsubscribe(channel, key) {
+    fn subscribe_again(&mut self, key: ConnectionKey, channel: &ChannelName, ack: &Ack, now: Now) {
+        if self.subscriptions.is_live(channel) {
+            return self.acknowledge(key, channel, ack, now);
+        }
+        let refusal = Refusal {
+            code: ErrorCode::InProgress,
+            message: format!("subscribe to {channel} refused: it is under way already"),
+        };
+        self.refuse(key, &refusal, ack.id(), now);
+    }
+
+    fn leave(&mut self, key: ConnectionKey, channel: &ChannelName, now: Now) {
+        if let Some(ack) = self.unsubscribe(channel, key) {
+            let refusal = Refusal {
+                code: ErrorCode::Cancelled,
+                message: format!("subscribe to {channel} cancelled: you left it meanwhile"),
+            };
+            self.refuse(key, &refusal, ack.id(), now);
+        }
+    }
+
+    /// Returns the acknowledgement that will never come, if one was waited for.
+    pub(super) fn unsubscribe(&mut self, channel: &ChannelName, key: ConnectionKey) -> Option<Ack> {
+        let Left { last, unanswered } = self.subscriptions.unsubscribe(channel, key);
+        if last {
             self.tell(Event::Disinterest {
                 shard: self.id,
                 channel: channel.clone(),
             });
         }
+        unanswered.filter(|ack| *ack != Ack::Silent)
     }
 
     pub(super) fn tell(&mut self, event: Event) {
