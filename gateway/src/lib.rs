@@ -15,3 +15,6 @@ pub mod name;
 pub mod protocol;
 pub mod router;
 pub mod session;
+
+#[cfg(test)]
+mod purity;

@@ -12,6 +12,10 @@ use super::close::{CloseCode, allowed_on_the_wire};
 
 /// Longest header of a client frame: 2 bytes, 8 of length, 4 of mask.
 const MAX_HEADER: usize = 14;
+/// The reserved bits of the first byte, and those that a negotiated extension gives a meaning: none yet;
+/// permessage-deflate will be RSV1, 0x40 (RFC 7692 section 6).
+const RESERVED: u8 = 0x70;
+const NEGOTIATED: u8 = 0;
 /// Longest payload of a control frame (section 5.5).
 const MAX_CONTROL: u64 = 125;
 
@@ -270,8 +274,7 @@ impl Header {
         let [first, second, ..] = *bytes else {
             return Ok(None);
         };
-        if first & 0x70 != 0 {
-            // A reserved bit, and no extension was negotiated that gives it a meaning.
+        if first & RESERVED & !NEGOTIATED != 0 {
             return Err(CloseCode::Protocol);
         }
         let fin = first & 0x80 != 0;

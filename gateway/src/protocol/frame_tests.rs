@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 
 /// An owned copy of what `visit` saw.
@@ -304,4 +306,57 @@ fn server_frames_use_the_shortest_length() {
         &close(CloseCode::Overloaded)[..],
         b"\x88\x13\x03\xe9Server overloaded"
     );
+}
+
+/// Frames as clients send them, good and bad, and plain noise.
+fn streams() -> impl Strategy<Value = Vec<u8>> {
+    let first = prop_oneof![
+        4 => prop::sample::select(vec![0x81u8, 0x01, 0x00, 0x80, 0x82, 0x02, 0x89, 0x8a, 0x88]),
+        1 => any::<u8>(),
+    ];
+    let payload = prop_oneof![
+        3 => "[a-zé🎉]{0,40}".prop_map(String::into_bytes),
+        1 => prop::collection::vec(any::<u8>(), 0..300),
+    ];
+    let frame = (first, payload).prop_map(|(first, payload)| client(first, &payload));
+    let noise = prop::collection::vec(any::<u8>(), 0..30);
+    let piece = prop_oneof![9 => frame, 1 => noise];
+    prop::collection::vec(piece, 0..8).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    /// Neither what a client sends nor how the network cuts it makes the decoder panic, see other frames, or end
+    /// with another code.
+    #[test]
+    fn the_network_may_cut_anything_anywhere(
+        stream in streams(),
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..12),
+    ) {
+        let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(stream.len() + 1)).collect();
+        cuts.extend([0, stream.len()]);
+        cuts.sort_unstable();
+        let pieces: Vec<&[u8]> = cuts.windows(2).map(|cut| &stream[cut[0]..cut[1]]).collect();
+        let seen = decode(&pieces, 500);
+        prop_assert_eq!(seen, decode(&[&stream], 500));
+    }
+
+    /// What fits is decoded as it was sent, in one frame or in many.
+    #[test]
+    fn a_message_arrives_however_it_is_fragmented(text in ".{0,200}", size in 1usize..50) {
+        let mut stream = Vec::new();
+        let chunks: Vec<&[u8]> = text.as_bytes().chunks(size).collect();
+        for (number, chunk) in chunks.iter().enumerate() {
+            let fin = if number + 1 == chunks.len() { 0x80 } else { 0 };
+            let opcode = u8::from(number == 0);
+            stream.extend(client(fin | opcode, chunk));
+            // A control frame between any two fragments (section 5.4).
+            if fin == 0 {
+                stream.extend(client(0x89, b""));
+            }
+        }
+        let texts: Vec<Seen> =
+            decode(&[&stream], 1_000).into_iter().filter(|seen| *seen != Seen::Ping(vec![])).collect();
+        let expected = if chunks.is_empty() { vec![] } else { vec![Seen::Text(text)] };
+        prop_assert_eq!(texts, expected);
+    }
 }
