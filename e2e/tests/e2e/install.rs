@@ -106,7 +106,9 @@ async fn a_manifest_becomes_a_ready_push_cluster() {
                 .volumes
                 .iter()
                 .flatten()
-                .any(|volume| volume.projected.is_some());
+                .filter_map(|volume| volume.projected.as_ref()?.sources.as_ref())
+                .flatten()
+                .any(|source| source.service_account_token.is_some());
             ensure!(!token, "pod {} has a service account token", name_of(&pod));
         }
 
