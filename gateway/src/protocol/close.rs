@@ -146,6 +146,28 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_documentation_has_this_table() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/native-protocol.md");
+        let documented = std::fs::read_to_string(path).unwrap();
+        let sent = TABLE.iter().filter(|row| row.cause != CloseCode::Abnormal);
+        let table: String = sent
+            .map(|row| {
+                let reconnect = match row.reconnect {
+                    Reconnect::Yes => "at once",
+                    Reconnect::Backoff => "with backoff",
+                    Reconnect::AfterAuth => "with a new token",
+                    Reconnect::No => "no",
+                };
+                format!("| {} | {} | {reconnect} |\n", row.code, row.reason)
+            })
+            .collect();
+        assert!(
+            documented.ends_with(&table),
+            "docs/native-protocol.md must end with:\n{table}"
+        );
+    }
+
+    #[test]
     fn every_code_is_its_own_index() {
         for (index, row) in TABLE.iter().enumerate() {
             assert_eq!(row.cause as usize, index, "{:?}", row.cause);
