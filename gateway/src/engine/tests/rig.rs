@@ -1,0 +1,281 @@
+//! An engine on its own, a client on a real socket, and what a test says and hears.
+
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures::executor::block_on;
+use prometheus::Registry;
+use serde_json::Value;
+use serde_json::value::to_raw_value;
+use socket2::{Domain, SockRef, Socket, Type};
+
+use crate::auth::Verifier;
+use crate::engine::command::{EncodedDelivery, NewConnection, Round};
+use crate::engine::*;
+use crate::message::{Delivery, Message, MessageKind};
+use crate::name::ChannelName;
+
+/// Longest wait for something that must happen.
+pub(super) const SOON: Duration = Duration::from_secs(10);
+
+pub(super) const SETTINGS: Settings = Settings {
+    shards: 1,
+    max_message_bytes: 1_000,
+    max_outbox_bytes: 64 * 1024,
+    ping_ms: 600_000,
+    idle_ms: 600_000,
+};
+
+pub(super) struct Node {
+    pub(super) engine: Engine,
+    pub(super) events: mpsc::Receiver<Event>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) registry: Registry,
+    pub(super) listener: TcpListener,
+    pub(super) next_number: u64,
+}
+
+impl Node {
+    pub(super) fn new(settings: Settings) -> Node {
+        Node::with_rules(settings, true)
+    }
+
+    pub(super) fn with_rules(settings: Settings, anonymous: bool) -> Node {
+        let registry = Registry::new();
+        let metrics = Arc::new(Metrics::register(&registry).unwrap());
+        let rules = Arc::new(Rules {
+            verifier: Verifier::hs256(None, anonymous).unwrap(),
+            node: "gw-0".into(),
+            max_channels: 4,
+            auth_deadline_ms: 300,
+            ping_seconds: 30,
+        });
+        let (engine, mut receivers) = Engine::start(settings, &rules, &metrics).unwrap();
+        let events = receivers.remove(0);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Node {
+            engine,
+            events,
+            metrics,
+            registry,
+            listener,
+            next_number: 1,
+        }
+    }
+
+    pub(super) fn send(&self, command: Command) {
+        block_on(self.engine.send(ShardId(0), command)).unwrap();
+    }
+
+    /// A client that has read its welcome.
+    pub(super) fn client(&mut self) -> Client {
+        let mut client = self.client_after(b"");
+        assert_eq!(client.text()["type"], "welcome");
+        client
+    }
+
+    /// A client of which the handshake has already read some bytes.
+    pub(super) fn client_after(&mut self, leftover: &'static [u8]) -> Client {
+        // Small buffers, so that what a client does not read soon waits in its outbox and not in the kernel.
+        let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        client.set_recv_buffer_size(16 * 1024).unwrap();
+        client
+            .connect(&self.listener.local_addr().unwrap().into())
+            .unwrap();
+        let client = TcpStream::from(client);
+        client.set_read_timeout(Some(SOON)).unwrap();
+        client.set_nodelay(true).unwrap();
+        let (socket, _) = self.listener.accept().unwrap();
+        SockRef::from(&socket)
+            .set_send_buffer_size(16 * 1024)
+            .unwrap();
+        socket.set_nonblocking(true).unwrap();
+        self.metrics.opened();
+        self.send(Command::Adopt(NewConnection {
+            socket,
+            leftover: Bytes::from_static(leftover),
+            number: self.next_number,
+            identity: None,
+        }));
+        self.next_number += 1;
+        Client { socket: client }
+    }
+
+    pub(super) fn event(&mut self) -> Event {
+        let deadline = Instant::now() + SOON;
+        loop {
+            match self.events.try_recv() {
+                Ok(event) => return event,
+                Err(error) => assert!(Instant::now() < deadline, "no event: {error}"),
+            }
+            thread::yield_now();
+        }
+    }
+
+    pub(super) fn interest(&mut self) -> Round {
+        match self.event() {
+            Event::Interest { round, .. } => round,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(super) fn live(&mut self) {
+        let round = self.interest();
+        self.send(Command::Live {
+            channel: news(),
+            round,
+        });
+    }
+
+    pub(super) fn deliver(&self, delivery: Delivery) {
+        self.send(Command::Deliver(Arc::new(EncodedDelivery::new(delivery))));
+    }
+
+    /// Messages from clients, of all types.
+    pub(super) fn received(&self) -> f64 {
+        let families = self.registry.gather();
+        let family = families
+            .iter()
+            .find(|f| f.name() == "websocket_messages_received_total");
+        family
+            .unwrap()
+            .get_metric()
+            .iter()
+            .map(|m| m.get_counter().get_value())
+            .sum()
+    }
+
+    /// Waits until so many connections are left.
+    pub(super) fn wait_for(&self, connections: u64) {
+        let deadline = Instant::now() + SOON;
+        while self.metrics.connected() != connections {
+            assert!(
+                Instant::now() < deadline,
+                "{} connections",
+                self.metrics.connected()
+            );
+            thread::yield_now();
+        }
+    }
+}
+
+pub(super) fn news() -> ChannelName {
+    ChannelName::parse("news").unwrap()
+}
+
+pub(super) fn delivery(channel: ChannelName, data: &str) -> Delivery {
+    let message = Message {
+        kind: MessageKind::of(&channel),
+        data: to_raw_value(data).unwrap().into(),
+        from: None,
+        timestamp: 1,
+        except: None,
+        only: None,
+    };
+    Delivery {
+        channel,
+        message,
+        position: None,
+    }
+}
+
+pub(super) struct Client {
+    pub(super) socket: TcpStream,
+}
+
+#[derive(Debug, PartialEq)]
+pub(super) enum Heard {
+    Text(Value),
+    Ping,
+    Pong(Vec<u8>),
+    Close(u16, String),
+    End,
+}
+
+impl Client {
+    pub(super) fn frame(&mut self, first: u8, payload: &[u8]) {
+        self.socket.write_all(&masked(first, payload)).unwrap();
+    }
+
+    pub(super) fn say(&mut self, text: &str) {
+        self.frame(0x81, text.as_bytes());
+    }
+
+    pub(super) fn subscribe(&mut self) {
+        self.say(r#"{"type":"subscribe","channel":"news"}"#);
+    }
+
+    /// The next frame; the end of the connection is an answer too.
+    pub(super) fn hear(&mut self) -> Heard {
+        let mut head = [0; 2];
+        match self.socket.read_exact(&mut head) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => panic!("nothing heard"),
+            Err(_) => return Heard::End,
+        }
+        let len = match head[1] {
+            126 => {
+                let mut len = [0; 2];
+                self.socket.read_exact(&mut len).unwrap();
+                usize::from(u16::from_be_bytes(len))
+            }
+            short => usize::from(short),
+        };
+        let mut payload = vec![0; len];
+        self.socket.read_exact(&mut payload).unwrap();
+        match head[0] {
+            0x81 => Heard::Text(serde_json::from_slice(&payload).unwrap()),
+            0x89 => Heard::Ping,
+            0x8a => Heard::Pong(payload),
+            0x88 => {
+                let code = u16::from_be_bytes([payload[0], payload[1]]);
+                Heard::Close(code, String::from_utf8(payload[2..].to_vec()).unwrap())
+            }
+            other => panic!("first byte {other:x}"),
+        }
+    }
+
+    pub(super) fn text(&mut self) -> Value {
+        match self.hear() {
+            Heard::Text(value) => value,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Reads on until the close frame, and answers it.
+    pub(super) fn closed(&mut self) -> u16 {
+        loop {
+            match self.hear() {
+                Heard::Close(code, _) => {
+                    // It may have ended by then.
+                    let _ = self.socket.write_all(&masked(0x88, &code.to_be_bytes()));
+                    return code;
+                }
+                Heard::End => panic!("ended without a close frame"),
+                _ => {}
+            }
+        }
+    }
+}
+
+pub(super) fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mask = [1, 2, 3, 4];
+    let mut frame = vec![first];
+    match u8::try_from(payload.len()) {
+        Ok(len @ 0..=125) => frame.push(0x80 | len),
+        _ => {
+            frame.push(0x80 | 126);
+            frame.extend_from_slice(&u16::try_from(payload.len()).unwrap().to_be_bytes());
+        }
+    }
+    frame.extend_from_slice(&mask);
+    frame.extend(
+        payload
+            .iter()
+            .zip(mask.iter().cycle())
+            .map(|(byte, mask)| byte ^ mask),
+    );
+    frame
+}
