@@ -30,8 +30,8 @@ up: ## a Kubernetes on this machine (or CONTEXT=name), the operator, a PushClust
 	@CLUSTER=$(or $(NAME),dev) CONTEXT=$(CONTEXT) e2e/cluster/make-up.sh
 
 .PHONY: down
-down: ## remove everything that `make up` made, and nothing else
-	@e2e/cluster/down.sh $(or $(NAME),dev)
+down: ## remove everything that `make up` made (CONTEXT=name: from that cluster), and nothing else
+	@CLUSTER=$(or $(NAME),dev) CONTEXT=$(CONTEXT) e2e/cluster/make-down.sh
 
 .PHONY: test
 test: tools lint unit chart e2e ## everything that a change must pass; what CI runs
