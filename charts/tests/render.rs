@@ -13,7 +13,8 @@ pub(crate) const NAMESPACE: &str = "chosen-namespace";
 pub(crate) const RELEASE: &str = "chosen-release";
 
 fn chart() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/pushcluster-operator")
+    Path::new(&std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets it for tests"))
+        .join("../charts/pushcluster-operator")
 }
 
 /// `helm` from the environment variable HELM (`make chart` sets it), else from PATH.

@@ -49,12 +49,13 @@ pub fn reference() -> String {
 mod tests {
     #[test]
     fn the_committed_reference_is_made_from_the_types() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/gateway-config.md");
+        let folder = std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets it for tests");
+        let path = format!("{folder}/../docs/gateway-config.md");
         let made = super::reference();
         if std::env::var_os("UPDATE_DOCS").is_some() {
-            std::fs::write(path, &made).unwrap();
+            std::fs::write(&path, &made).unwrap();
         }
-        let committed = std::fs::read_to_string(path).unwrap_or_default();
+        let committed = std::fs::read_to_string(&path).unwrap_or_default();
         assert!(
             committed == made,
             "{path} is stale: UPDATE_DOCS=1 cargo test -p gateway-config"

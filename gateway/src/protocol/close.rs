@@ -147,7 +147,8 @@ mod tests {
 
     #[test]
     fn the_documentation_has_this_table() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/native-protocol.md");
+        let folder = std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets it for tests");
+        let path = format!("{folder}/../docs/native-protocol.md");
         let documented = std::fs::read_to_string(path).unwrap();
         let sent = TABLE.iter().filter(|row| row.cause != CloseCode::Abnormal);
         let table: String = sent
