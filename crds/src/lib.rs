@@ -4,9 +4,11 @@
 //! so that the API server fills in the one and refuses a breach of the other with a message that names the field.
 
 mod push_cluster;
+mod reference;
 mod status;
 
 pub use push_cluster::*;
+pub use reference::reference;
 pub use status::*;
 
 use kube::CustomResourceExt;
@@ -93,14 +95,21 @@ mod tests {
     }
 
     #[test]
-    fn a_name_leaves_room_for_the_names_made_from_it() {
-        let mut cluster = cluster(&json!({}));
-        cluster.metadata.name = Some("x".repeat(46));
-        let said = refusal(validate_cel(&cluster));
-        assert!(
-            said.contains("metadata.name is longer than 45 characters"),
-            "{said}"
-        );
+    fn a_name_makes_good_names_of_services_and_labels() {
+        let (longest, too_long) = ("x".repeat(45), "x".repeat(46));
+        for (name, expected) in [
+            ("demo", "accepted"),
+            ("d3-mo", "accepted"),
+            (&longest, "accepted"),
+            (&too_long, "metadata.name is longer than 45 characters"),
+            ("3demo", "metadata.name cannot name a Service"),
+            ("my.demo", "metadata.name cannot name a Service"),
+        ] {
+            let mut cluster = cluster(&json!({}));
+            cluster.metadata.name = Some(name.into());
+            let said = refusal(validate_cel(&cluster));
+            assert!(said.contains(expected), "{name}: {said}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use kube::CustomResource;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use crate::PushClusterStatus;
@@ -60,7 +60,10 @@ use crate::PushClusterStatus;
         json_path = r#".status.conditions[?(@.type=="Ready")].message"#,
         description = "Why it is not ready."
     ),
-    // 10 for "-gateways" and its kin, and 63 for a label's value.
+    // Its Services have its name in theirs, and a Service's name is stricter than an object's (RFC 1035).
+    validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')")
+        .message("metadata.name cannot name a Service: begin with a letter, and use only a-z, 0-9 and -"),
+    // The longest label is made by a StatefulSet: "-redis", "-" and a hash of ten, of 63 characters in all.
     validation = Rule::new("size(self.metadata.name) <= 45")
         .message("metadata.name is longer than 45 characters: names of its pods and Services would not fit")
 )]
@@ -69,10 +72,15 @@ pub struct PushClusterSpec {
     /// Gateways. While autoscaling is on this is its starting point, and it is what `kubectl scale` sets.
     #[schemars(range(min = 0, max = 1000))]
     pub replicas: i32,
+    /// The gateway pods.
     pub gateway: GatewaySpec,
+    /// The Redis that carries messages between gateways.
     pub redis: RedisSpec,
+    /// A HorizontalPodAutoscaler on the number of connected clients.
     pub autoscaling: AutoscalingSpec,
+    /// How clients are moved when a gateway ends.
     pub drain: DrainSpec,
+    /// The Service that clients connect to.
     pub service: ServiceSpec,
     /// While true the operator looks but changes nothing; the status says so.
     pub paused: bool,
@@ -87,8 +95,12 @@ pub struct GatewaySpec {
     #[schemars(length(min = 1, max = 500))]
     pub image: Option<String>,
     /// CPU and memory of a gateway. A socket takes about 10 KiB of kernel memory besides the gateway's own.
+    /// Default: requests of 50m and 128Mi, a limit of 512Mi of memory.
+    #[schemars(schema_with = "resources")]
     pub resources: ResourceRequirements,
+    /// Who may connect.
     pub auth: AuthSpec,
+    /// Caps for each gateway pod.
     pub limits: LimitsSpec,
     /// What a gateway logs: a level, or a filter as in `info,gateway::broker=debug`.
     #[schemars(length(min = 1, max = 200))]
@@ -145,12 +157,14 @@ pub struct LimitsSpec {
     {"rule": "self.mode == oldSelf.mode", "message": "spec.redis.mode cannot be changed: make a second PushCluster with the mode you want and move clients to it"},
 ]))]
 pub struct RedisSpec {
+    /// Who runs it: `Standalone` is one pod made by the operator, `External` is one that you have.
     pub mode: RedisMode,
     /// The image of mode Standalone; it has redis-server and redis-cli on its PATH. Default: the one that came with the operator.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 500))]
     pub image: Option<String>,
-    /// CPU and memory of mode Standalone.
+    /// CPU and memory of mode Standalone. Default: requests of 50m and 64Mi, a limit of 256Mi of memory.
+    #[schemars(schema_with = "resources")]
     pub resources: ResourceRequirements,
     /// The Redis of mode External.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -173,11 +187,13 @@ pub struct ExternalRedis {
     /// Name or address, as the gateway pods see it.
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[A-Za-z0-9.:_-]+$"))]
     pub host: String,
+    /// Its TCP port.
     #[serde(default = "redis_port")]
     #[schemars(range(min = 1, max = 65_535))]
     pub port: i32,
     /// The ACL user. Default: `default`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
     pub username: Option<String>,
     /// The password. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -188,9 +204,10 @@ pub struct ExternalRedis {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("x-kubernetes-validations" = [
-    {"rule": "self.minReplicas <= self.maxReplicas", "message": "spec.autoscaling.minReplicas is greater than spec.autoscaling.maxReplicas"},
+    {"rule": "self.minReplicas <= self.maxReplicas", "message": "spec.autoscaling.minReplicas is greater than spec.autoscaling.maxReplicas: lower the one or raise the other"},
 ]))]
 pub struct AutoscalingSpec {
+    /// Whether there is one. If not, there are `spec.replicas` gateways.
     pub enabled: bool,
     /// Never fewer gateways.
     #[schemars(range(min = 1, max = 1000))]
@@ -219,8 +236,10 @@ pub struct DrainSpec {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ServiceSpec {
+    /// How it is reached: `ClusterIP` from inside, `NodePort` on every node, `LoadBalancer` through your cloud's.
     #[serde(rename = "type")]
     pub type_: ServiceType,
+    /// Its TCP port for WebSocket clients and the HTTP API.
     #[schemars(range(min = 1, max = 65_535))]
     pub port: i32,
     /// Annotations for the cloud's load balancer.
@@ -238,6 +257,30 @@ pub enum ServiceType {
 fn redis_port() -> i32 {
     6379
 }
+
+/// Requests and limits, and not the rest of `ResourceRequirements`: a claim would need a pod that has it. The pattern
+/// is the API server's own for quantities; without it `memory: lots` would be found when the first half is applied.
+fn resources(_: &mut SchemaGenerator) -> Schema {
+    let quantities = |description: &str| {
+        serde_json::json!({
+            "description": description,
+            "type": "object",
+            "additionalProperties": {
+                "x-kubernetes-int-or-string": true,
+                "pattern": QUANTITY,
+            },
+        })
+    };
+    json_schema!({
+        "type": "object",
+        "properties": {
+            "requests": quantities("What a pod is promised, such as `cpu: 500m` and `memory: 256Mi`."),
+            "limits": quantities("What a pod may take at most. Beyond its `memory` it is killed."),
+        },
+    })
+}
+
+const QUANTITY: &str = r"^(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))))?$";
 
 impl Default for PushClusterSpec {
     fn default() -> Self {
