@@ -8,7 +8,7 @@ use crate::auth::{Identity, LEEWAY_SECONDS, Verifier};
 use crate::message::{ConnectionId, Message, MessageKind, Sender};
 use crate::name::ChannelName;
 use crate::protocol::close::CloseCode;
-use crate::protocol::native::{ErrorCode, Recipient, Refusal, Reply, Request, RequestId};
+use crate::protocol::native::{ErrorCode, Recipient, Refusal, Request, RequestId};
 
 /// What all sessions of a gateway share.
 pub struct Rules {
@@ -60,8 +60,13 @@ pub struct Session {
 pub enum Ack {
     Subscribed(Option<RequestId>),
     Joined(Option<RequestId>),
-    /// The gateway itself subscribed the user's own channel.
-    Silent,
+    /// The user's own channel, with the handshake: who is welcome can be reached.
+    Welcome,
+    /// The user's own channel, with the first `auth`.
+    Authenticated {
+        identity: Identity,
+        id: Option<RequestId>,
+    },
 }
 
 /// What is to be done. In order.
@@ -69,6 +74,9 @@ pub enum Ack {
 pub enum Effect {
     /// Encode and send.
     Pong(Option<RequestId>),
+    /// The connection has begun: nothing has been said on it before.
+    Welcome,
+    /// A token for the user who is known already.
     Authenticated {
         identity: Identity,
         id: Option<RequestId>,
@@ -154,9 +162,12 @@ impl Session {
         self.channels.retain(|c| c != channel);
     }
 
-    /// The effects of the handshake.
-    pub fn open(&mut self, effects: &mut Vec<Effect>) {
-        self.subscribe_own(effects);
+    /// The effect of the handshake.
+    pub fn open(&mut self) -> Effect {
+        match self.user.clone() {
+            Some(user) => self.subscribe_own(&user, Ack::Welcome),
+            None => Effect::Welcome,
+        }
     }
 
     /// Carries out a request.
@@ -257,29 +268,22 @@ impl Session {
         }
         let known = self.user.replace(identity.user.clone()).is_some();
         self.expires = identity.expires;
-        effects.push(Effect::Authenticated {
-            identity,
-            id: id.clone(),
+        let id = id.clone();
+        effects.push(if known {
+            Effect::Authenticated { identity, id }
+        } else {
+            let user = identity.user.clone();
+            self.subscribe_own(&user, Ack::Authenticated { identity, id })
         });
-        if !known {
-            self.subscribe_own(effects);
-        }
         Ok(())
     }
 
-    fn subscribe_own(&mut self, effects: &mut Vec<Effect>) {
-        let Some(channel) = self
-            .user
-            .as_ref()
-            .and_then(|user| ChannelName::user(user).ok())
-        else {
-            return;
-        };
+    /// Private messages arrive on the user's own channel: the client is told who it is when that is live, so that
+    /// nothing sent to it from then on is lost.
+    fn subscribe_own(&mut self, user: &str, ack: Ack) -> Effect {
+        let channel = ChannelName::user(user).expect("the verifier accepts no other user");
         self.channels.push(channel.clone());
-        effects.push(Effect::Subscribe {
-            channel,
-            ack: Ack::Silent,
-        });
+        Effect::Subscribe { channel, ack }
     }
 
     fn subscribe(
@@ -423,39 +427,16 @@ fn denied(what: &str) -> Refusal {
 }
 
 impl Ack {
-    /// What the client is told once deliveries of the channel follow.
-    pub fn reply<'a>(
-        &self,
-        channel: &'a ChannelName,
-        now: Now,
-    ) -> Option<(Reply<'a>, Option<&RequestId>)> {
-        let name = channel.as_str();
-        match self {
-            Ack::Subscribed(id) => Some((
-                Reply::Subscribed {
-                    channel: name,
-                    timestamp: now.unix_ms,
-                },
-                id.as_ref(),
-            )),
-            Ack::Joined(id) => {
-                let room = name.strip_prefix("room:").unwrap_or(name);
-                Some((
-                    Reply::Joined {
-                        room,
-                        timestamp: now.unix_ms,
-                    },
-                    id.as_ref(),
-                ))
-            }
-            Ack::Silent => None,
-        }
+    /// Whether it stands for the user's own channel, without which a connection must not live: private messages
+    /// would be lost and nobody told.
+    pub fn is_own(&self) -> bool {
+        matches!(self, Ack::Welcome | Ack::Authenticated { .. })
     }
 
     pub fn id(&self) -> Option<&RequestId> {
         match self {
-            Ack::Subscribed(id) | Ack::Joined(id) => id.as_ref(),
-            Ack::Silent => None,
+            Ack::Subscribed(id) | Ack::Joined(id) | Ack::Authenticated { id, .. } => id.as_ref(),
+            Ack::Welcome => None,
         }
     }
 }

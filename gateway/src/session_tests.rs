@@ -41,6 +41,7 @@ fn act(session: &mut Session, rules: &Rules, text: &str) -> Vec<String> {
 fn show(effect: &Effect) -> String {
     match effect {
         Effect::Pong(_) => "pong".into(),
+        Effect::Welcome => "welcome".into(),
         Effect::Authenticated { identity, .. } => format!(
             "authenticated {} until {:?}",
             identity.user, identity.expires
@@ -50,7 +51,8 @@ fn show(effect: &Effect) -> String {
             match ack {
                 Ack::Subscribed(_) => "subscribed",
                 Ack::Joined(_) => "joined",
-                Ack::Silent => "silent",
+                Ack::Welcome => "welcome",
+                Ack::Authenticated { .. } => "authenticated",
             }
         ),
         Effect::Again { channel, .. } => format!("again {channel}"),
@@ -83,13 +85,7 @@ fn a_session_is_a_script_of_requests_and_effects() {
             r#"{"type":"subscribe","channel":"user:ann"}"#,
             vec!["refuse Denied: denied: subscribe to user:ann: it is not yours"],
         ),
-        (
-            &auth,
-            vec![
-                "authenticated ann until Some(2000)",
-                "subscribe user:ann silent",
-            ],
-        ),
+        (&auth, vec!["subscribe user:ann authenticated"]),
         (&refresh, vec!["authenticated ann until Some(3000)"]),
         (
             &other,

@@ -1,5 +1,6 @@
 //! One socket and all that belongs to it. Hundreds of thousands of these are idle: the struct is kept small.
 
+use bytes::Bytes;
 use mio::net::TcpStream;
 
 use super::heartbeat::{Heartbeat, Intervals};
@@ -25,6 +26,9 @@ pub struct Connection {
     pub dirty: bool,
     /// In the list of those to read.
     pub unread: bool,
+    /// Until the welcome: the bytes that came with the handshake, often none. Nothing is read meanwhile, so the
+    /// kernel's buffer bounds what a client can say before it is heard.
+    pub early: Option<Bytes>,
     /// The peer will send nothing more; only then must a socket be read to its very end.
     pub read_closed: bool,
 }
@@ -42,6 +46,11 @@ pub struct Closing {
 }
 
 impl Connection {
+    /// Whether its socket is read: it has been welcomed, or closes.
+    pub fn is_heard(&self) -> bool {
+        self.early.is_none()
+    }
+
     /// When time alone can next bring something about.
     pub fn due_ms(&self, intervals: Intervals, cx: Context<'_>) -> u64 {
         let now = cx.now.monotonic_ms;

@@ -200,7 +200,10 @@ impl Shard {
             connection.dirty = true;
             self.dirty.push(key);
         }
-        if (event.is_readable() || connection.read_closed) && !connection.unread {
+        if (event.is_readable() || connection.read_closed)
+            && connection.is_heard()
+            && !connection.unread
+        {
             connection.unread = true;
             self.unread.push(key);
         }
@@ -247,7 +250,9 @@ impl Shard {
                     if let Some(connection) = self.connection(key) {
                         connection.session.forget(&channel);
                     }
-                    if ack != Ack::Silent {
+                    if ack.is_own() {
+                        self.begin_close(key, CloseCode::TryAgainLater, now);
+                    } else {
                         self.reply(key, native::encode_refusal(&refusal, ack.id()), now);
                     }
                 }
@@ -309,40 +314,35 @@ impl Shard {
             timer: 0,
             closing: None,
             dirty: false,
-            // Registering reports what is there already; but an edge may have passed before.
-            unread: true,
+            unread: false,
+            early: Some(leftover),
             read_closed: false,
         });
-        self.unread.push(key);
         self.by_number.insert(number, key);
-        self.welcome(key, now);
         if let Some(draining) = &mut self.draining {
             draining.left.push(key);
         }
-        if !leftover.is_empty() {
-            let mut leftover = leftover.to_vec();
-            self.take_bytes(key, &mut leftover, now);
+        let open = self.connection(key).map(|c| c.session.open());
+        if let Some(open) = open {
+            self.effect(key, open, now);
         }
         self.schedule(key, now);
     }
 
+    /// The first thing said on a connection; what the client has said is heard after it.
     fn welcome(&mut self, key: ConnectionKey, now: Now) {
         let rules = self.shared.rules.clone();
         let Some(connection) = self.connection(key) else {
             return;
         };
         let id = connection.session.id(&rules);
-        let mut effects = Vec::new();
-        connection.session.open(&mut effects);
         let welcome = Reply::Welcome {
             connection: &id,
             node: &rules.node,
             ping_seconds: rules.ping_seconds,
         };
         self.reply(key, native::encode_reply(&welcome, None), now);
-        for effect in effects {
-            self.act(key, Act::Session(effect), now);
-        }
+        self.listen(key, now);
     }
 
     /// Enters the connection's next deadline into the wheel. An entry that comes up no later stays instead, so that

@@ -163,7 +163,7 @@ mod tests {
     #[test]
     fn the_first_asks_the_others_wait_and_all_are_told_together() {
         let mut subscriptions = Subscriptions::default();
-        let Asked::First(round) = subscriptions.subscribe(&name(), key(1), Ack::Silent) else {
+        let Asked::First(round) = subscriptions.subscribe(&name(), key(1), Ack::Welcome) else {
             panic!("first")
         };
         assert_eq!(
@@ -177,12 +177,12 @@ mod tests {
         );
         assert_eq!(
             subscriptions.live(&name(), round),
-            [(key(1), Ack::Silent), (key(2), Ack::Subscribed(None))]
+            [(key(1), Ack::Welcome), (key(2), Ack::Subscribed(None))]
         );
         assert_eq!(subscriptions.live(&name(), round), [], "told once");
         assert_eq!(
-            subscriptions.subscribe(&name(), key(3), Ack::Silent),
-            Asked::Live(Ack::Silent)
+            subscriptions.subscribe(&name(), key(3), Ack::Welcome),
+            Asked::Live(Ack::Welcome)
         );
         assert_eq!(
             subscriptions.members(&name()).collect::<Vec<_>>(),
@@ -205,11 +205,11 @@ mod tests {
     #[test]
     fn an_answer_to_an_earlier_round_subscribes_nobody() {
         let mut subscriptions = Subscriptions::default();
-        let Asked::First(early) = subscriptions.subscribe(&name(), key(1), Ack::Silent) else {
+        let Asked::First(early) = subscriptions.subscribe(&name(), key(1), Ack::Welcome) else {
             panic!("first")
         };
         let left = subscriptions.unsubscribe(&name(), key(1));
-        let unanswered = Some(Ack::Silent);
+        let unanswered = Some(Ack::Welcome);
         assert_eq!(
             left,
             Left {
@@ -218,14 +218,14 @@ mod tests {
             },
             "the only waiter left"
         );
-        let Asked::First(late) = subscriptions.subscribe(&name(), key(2), Ack::Silent) else {
+        let Asked::First(late) = subscriptions.subscribe(&name(), key(2), Ack::Welcome) else {
             panic!("first again")
         };
         assert_eq!(subscriptions.live(&name(), early), []);
         assert_eq!(subscriptions.refused(&name(), early), []);
         assert_eq!(
             subscriptions.refused(&name(), late),
-            [(key(2), Ack::Silent)]
+            [(key(2), Ack::Welcome)]
         );
         assert_eq!(subscriptions.len(), 0);
     }

@@ -12,6 +12,7 @@ use super::*;
 use crate::message::ConnectionId;
 use crate::name::ChannelName;
 use crate::protocol::close::CloseCode;
+use crate::protocol::native::{ErrorCode, Refusal};
 
 use rig::*;
 
@@ -315,6 +316,43 @@ fn bytes_may_come_one_by_one_and_before_the_socket() {
         client.socket.write_all(&[*byte]).unwrap();
     }
     assert_eq!(client.hear(), Heard::Pong(b"p".to_vec()));
+}
+
+#[test]
+fn a_user_is_welcome_when_private_messages_arrive() {
+    let mut node = Node::new(SETTINGS);
+    let own = ChannelName::user("ann").unwrap();
+    let early = masked(0x81, br#"{"type":"ping"}"#);
+    let mut ann = node.client_of(Some("ann"), &early);
+    let round = node.interest();
+    node.deliver(delivery(ChannelName::broadcast(), "before the welcome"));
+    node.send(Command::Live {
+        channel: own.clone(),
+        round,
+    });
+    node.deliver(delivery(own, "private"));
+    assert_eq!(ann.text()["type"], "welcome");
+    assert_eq!(ann.text()["type"], "pong");
+    assert_eq!(ann.text()["data"], "private");
+}
+
+#[test]
+fn a_user_who_cannot_be_reached_is_told_to_try_again() {
+    let mut node = Node::new(SETTINGS);
+    let refused = |channel, round| Command::Refused {
+        channel,
+        round,
+        refusal: Refusal {
+            code: ErrorCode::Unavailable,
+            message: "the broker is away".into(),
+        },
+    };
+    let own = ChannelName::user("ann").unwrap();
+    let mut ann = node.client_of(Some("ann"), b"");
+    let round = node.interest();
+    node.send(refused(own, round));
+    assert_eq!(ann.closed(), 1013);
+    node.wait_for(0);
 }
 
 #[test]

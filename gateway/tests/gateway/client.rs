@@ -28,21 +28,26 @@ impl Client {
             .unwrap()
     }
 
-    /// The error is what a client sees of a refused handshake.
+    /// As `handshake`, and takes the welcome.
     pub async fn open(url: &str, headers: &[(&'static str, &str)]) -> Result<Client, Error> {
+        let mut client = Client::handshake(url, headers).await?;
+        let welcome = client.next().await;
+        assert_eq!(welcome["type"], "welcome", "{welcome}");
+        client.id = welcome["connection"].as_str().unwrap().to_owned();
+        Ok(client)
+    }
+
+    /// The error is what a client sees of a refused handshake.
+    pub async fn handshake(url: &str, headers: &[(&'static str, &str)]) -> Result<Client, Error> {
         let mut request = url.into_client_request().unwrap();
         for (name, value) in headers {
             request.headers_mut().insert(*name, value.parse().unwrap());
         }
         let (socket, _) = within("handshake", connect_async(request)).await?;
-        let mut client = Client {
+        Ok(Client {
             socket,
             id: String::new(),
-        };
-        let welcome = client.next().await;
-        assert_eq!(welcome["type"], "welcome", "{welcome}");
-        client.id = welcome["connection"].as_str().unwrap().to_owned();
-        Ok(client)
+        })
     }
 
     pub async fn send(&mut self, message: Value) {

@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use crate::program::Gateway;
+use crate::client::Client;
+use crate::program::{Gateway, token};
 use crate::redis_server::RedisServer;
 use crate::wait::until;
 
@@ -72,6 +73,10 @@ async fn redis_goes_and_comes_back() {
     let why = a.not_ready("broker").await;
     assert!(why.contains(&format!("127.0.0.1:{}", redis.port)), "{why}");
     b.not_ready("broker").await;
+    // A user whom private messages could not reach is not let in as if they could.
+    let url = format!("ws://{}/ws?token={}", a.clients, token("ann", 60));
+    let mut user = Client::handshake(&url, &[]).await.unwrap();
+    assert_eq!(user.closed().await.0, 1013);
     // The connections stay, and clients are told that it does not work now.
     ann.heard_nothing().await;
     ann.send(json!({"type": "chat", "channel": "news", "message": 1}))

@@ -113,6 +113,8 @@ impl Shard {
         connection.outbox.push_control(frame);
         self.mark_dirty(key);
         self.schedule(key, now);
+        // One that was never welcomed may say goodbye too.
+        self.listen(key, now);
     }
 
     /// The one place where a connection ends.

@@ -50,7 +50,8 @@ impl Shard {
         match first.channel.kind() {
             ChannelKind::Broadcast | ChannelKind::Notifications => {
                 for (slot, connection) in connections.iter_mut() {
-                    if connection.session.may_receive(&shared.rules) {
+                    // Nothing comes before the welcome.
+                    if connection.is_heard() && connection.session.may_receive(&shared.rules) {
                         pushed.push(key_of(slot, connection), connection, dirty);
                     }
                 }

@@ -1,8 +1,25 @@
 //! Bytes from a socket to what they ask for, and the asking carried out.
 
 use super::*;
+use crate::auth::Identity;
 
 impl Shard {
+    /// Begins to read a socket; what came with the handshake first.
+    pub(super) fn listen(&mut self, key: ConnectionKey, now: Now) {
+        let Some(connection) = self.connection(key) else {
+            return;
+        };
+        let Some(early) = connection.early.take() else {
+            return;
+        };
+        // The edge that told of waiting bytes may have passed.
+        connection.unread = true;
+        self.unread.push(key);
+        if !early.is_empty() {
+            self.take_bytes(key, &mut early.to_vec(), now);
+        }
+    }
+
     pub(super) fn read(&mut self, now: Now) {
         for key in std::mem::take(&mut self.unread) {
             if !self.backlog.is_empty() {
@@ -136,14 +153,9 @@ impl Shard {
             Effect::Pong(id) => {
                 self.reply(key, native::encode_reply(&Reply::Pong, id.as_ref()), now);
             }
+            Effect::Welcome => self.welcome(key, now),
             Effect::Authenticated { identity, id } => {
-                let reply = Reply::Authenticated {
-                    user: &identity.user,
-                    expires: identity.expires,
-                };
-                self.reply(key, native::encode_reply(&reply, id.as_ref()), now);
-                // The new end may be earlier than the entry in the wheel.
-                self.schedule(key, now);
+                self.authenticated(key, &identity, id.as_ref(), now);
             }
             Effect::Subscribe { channel, ack } => {
                 match self.subscriptions.subscribe(&channel, key, ack) {
@@ -200,6 +212,7 @@ impl Shard {
         self.reply(key, native::encode_refusal(refusal, id), now);
     }
 
+    /// Tells a client that deliveries of the channel follow.
     pub(super) fn acknowledge(
         &mut self,
         key: ConnectionKey,
@@ -207,9 +220,39 @@ impl Shard {
         ack: &Ack,
         now: Now,
     ) {
-        if let Some((reply, id)) = ack.reply(channel, now) {
-            self.reply(key, native::encode_reply(&reply, id), now);
-        }
+        let name = channel.as_str();
+        let timestamp = now.unix_ms;
+        let reply = match ack {
+            Ack::Welcome => return self.welcome(key, now),
+            Ack::Authenticated { identity, id } => {
+                return self.authenticated(key, identity, id.as_ref(), now);
+            }
+            Ack::Subscribed(_) => Reply::Subscribed {
+                channel: name,
+                timestamp,
+            },
+            Ack::Joined(_) => Reply::Joined {
+                room: name.strip_prefix("room:").unwrap_or(name),
+                timestamp,
+            },
+        };
+        self.reply(key, native::encode_reply(&reply, ack.id()), now);
+    }
+
+    fn authenticated(
+        &mut self,
+        key: ConnectionKey,
+        identity: &Identity,
+        id: Option<&native::RequestId>,
+        now: Now,
+    ) {
+        let reply = Reply::Authenticated {
+            user: &identity.user,
+            expires: identity.expires,
+        };
+        self.reply(key, native::encode_reply(&reply, id), now);
+        // The new end may be earlier than the entry in the wheel.
+        self.schedule(key, now);
     }
 
     fn subscribe_again(&mut self, key: ConnectionKey, channel: &ChannelName, ack: &Ack, now: Now) {
@@ -242,7 +285,7 @@ impl Shard {
                 channel: channel.clone(),
             });
         }
-        unanswered.filter(|ack| *ack != Ack::Silent)
+        unanswered
     }
 
     pub(super) fn tell(&mut self, event: Event) {

@@ -11,7 +11,7 @@ use serde_json::Value;
 use serde_json::value::to_raw_value;
 use socket2::{Domain, SockRef, Socket, Type};
 
-use crate::auth::Verifier;
+use crate::auth::{Identity, Verifier};
 use crate::engine::command::{EncodedDelivery, NewConnection, Round};
 use crate::engine::*;
 use crate::message::{Delivery, Message, MessageKind};
@@ -77,7 +77,12 @@ impl Node {
     }
 
     /// A client of which the handshake has already read some bytes.
-    pub(super) fn client_after(&mut self, leftover: &'static [u8]) -> Client {
+    pub(super) fn client_after(&mut self, leftover: &[u8]) -> Client {
+        self.client_of(None, leftover)
+    }
+
+    /// A client with a token for this user.
+    pub(super) fn client_of(&mut self, user: Option<&str>, leftover: &[u8]) -> Client {
         // Small buffers, so that what a client does not read soon waits in its outbox and not in the kernel.
         let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         client.set_recv_buffer_size(16 * 1024).unwrap();
@@ -95,9 +100,12 @@ impl Node {
         self.metrics.opened();
         self.send(Command::Adopt(NewConnection {
             socket,
-            leftover: Bytes::from_static(leftover),
+            leftover: Bytes::copy_from_slice(leftover),
             number: self.next_number,
-            identity: None,
+            identity: user.map(|user| Identity {
+                user: user.into(),
+                expires: None,
+            }),
         }));
         self.next_number += 1;
         Client { socket: client }
