@@ -34,8 +34,8 @@ down: ## remove everything that `make up` made (CONTEXT=name: from that cluster)
 	@CLUSTER=$(or $(NAME),dev) CONTEXT=$(CONTEXT) e2e/cluster/make-down.sh
 
 .PHONY: test
-test: tools lint unit chart e2e ## everything that a change must pass; what CI runs
-	@echo "make test: lints, unit and process tests, chart tests and e2e tests passed"
+test: tools lint unit autobahn chart e2e ## everything that a change must pass; what CI runs
+	@echo "make test: lints, unit and process tests, WebSocket conformance, chart tests and e2e tests passed"
 
 .PHONY: tools
 tools: ## install from Debian, and build into the cache, what the tests need
@@ -59,6 +59,10 @@ $(CARGO_DENY)/bin/cargo-deny:
 .PHONY: unit
 unit: ## tests that need no cluster: pure parts, the gateway on real sockets and a real Redis, repository rules
 	cargo test --workspace --locked --no-fail-fast
+
+.PHONY: autobahn
+autobahn: ## the gateway against the Autobahn test suite, WebSocket by the book (CASES='["5.*"]'; needs a Python 2.7)
+	@PUSHCLUSTER_CACHE="$(CACHE)" CASES='$(or $(CASES),["*"])' gateway/tests/autobahn/run.sh
 
 .PHONY: chart
 chart: ## the Helm chart, rendered and checked

@@ -70,6 +70,7 @@ impl App {
             node,
             page,
             shards,
+            echo,
         } = settings;
         let listener = bind("listen.clients", clients)?;
         let admin_listener = bind("listen.admin", admin)?;
@@ -87,7 +88,7 @@ impl App {
         let router = Router::start(
             Arc::new(broker),
             events,
-            engine_settings(&config, shards),
+            engine_settings(&config, shards, echo),
             &rules,
             metrics,
         )?;
@@ -220,9 +221,10 @@ fn acceptor(
     }
 }
 
-fn engine_settings(config: &Config, shards: u16) -> engine::Settings {
+fn engine_settings(config: &Config, shards: u16, echo: bool) -> engine::Settings {
     engine::Settings {
         shards,
+        echo,
         max_message_bytes: config.limits.max_message_bytes,
         max_outbox_bytes: config.limits.max_outbox_bytes as usize,
         ping_ms: u64::from(config.heartbeat.ping_seconds) * 1_000,

@@ -140,6 +140,8 @@ pub struct Settings {
     /// Whether `/` serves the page.
     pub page: bool,
     pub shards: u16,
+    /// [`crate::engine::Settings::echo`]; never set from a configuration.
+    pub echo: bool,
 }
 
 impl Settings {
@@ -188,6 +190,7 @@ impl Settings {
             node: node.into(),
             page: config.listen.page.unwrap_or(memory),
             shards,
+            echo: false,
             config,
         })
     }

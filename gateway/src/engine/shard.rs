@@ -89,7 +89,8 @@ struct Draining {
 /// What one frame asks for, beyond the session's own effects.
 enum Act {
     Session(Effect),
-    Pong(Bytes),
+    /// A frame that answers this one.
+    Answer(Bytes),
     /// The client did what cannot be answered.
     Fail(CloseCode),
     PeerClosed(Option<u16>),
@@ -341,7 +342,9 @@ impl Shard {
             node: &rules.node,
             ping_seconds: rules.ping_seconds,
         };
-        self.reply(key, native::encode_reply(&welcome, None), now);
+        if !self.shared.settings.echo {
+            self.reply(key, native::encode_reply(&welcome, None), now);
+        }
         self.listen(key, now);
     }
 

@@ -99,6 +99,7 @@ impl Shard {
         let mut acts = Vec::new();
         let mut effects = Vec::new();
         let max = shared.settings.max_message_bytes;
+        let echo = shared.settings.echo;
         let result = decoder.feed(bytes, max, &mut |frame| {
             match frame {
                 Frame::Close(code) => {
@@ -107,6 +108,12 @@ impl Shard {
                 }
                 // After our close frame only the peer's counts (RFC 6455 section 5.5.1).
                 _ if closing.is_some() => {}
+                Frame::Text(text) if echo => {
+                    acts.push(Act::Answer(frame::frame(Opcode::Text, text.as_bytes())));
+                }
+                Frame::Binary(bytes) if echo => {
+                    acts.push(Act::Answer(frame::frame(Opcode::Binary, bytes)));
+                }
                 Frame::Text(text) => {
                     heartbeat.spoke(now.monotonic_ms);
                     let decoded = native::decode(text);
@@ -125,7 +132,7 @@ impl Shard {
                     acts.push(Act::Fail(CloseCode::NotText));
                     return Next::Stop;
                 }
-                Frame::Ping(payload) => acts.push(Act::Pong(frame::frame(Opcode::Pong, payload))),
+                Frame::Ping(payload) => acts.push(Act::Answer(frame::frame(Opcode::Pong, payload))),
                 Frame::Pong(_) => {}
             }
             Next::Go
@@ -141,7 +148,7 @@ impl Shard {
     pub(super) fn act(&mut self, key: ConnectionKey, act: Act, now: Now) {
         match act {
             Act::Session(effect) => self.effect(key, effect, now),
-            Act::Pong(frame) => self.reply(key, frame, now),
+            Act::Answer(frame) => self.reply(key, frame, now),
             Act::Fail(code) => self.fail(key, code, now),
             Act::PeerClosed(code) => self.peer_closed(key, code, now),
         }

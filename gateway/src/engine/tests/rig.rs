@@ -26,6 +26,7 @@ pub(super) const SETTINGS: Settings = Settings {
     max_outbox_bytes: 64 * 1024,
     ping_ms: 600_000,
     idle_ms: 600_000,
+    echo: false,
 };
 
 pub(super) struct Node {

@@ -1,0 +1,94 @@
+#!/usr/bin/env bash
+# The Autobahn test suite's client against the gateway (gateway/examples/echo.rs). Fails with the names of the cases
+# that are not passed by the book. CASES='["5.*"]' runs some of them. The suite is Python 2.7, and is installed once
+# into the cache.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../../.."
+
+SUITE_VERSION=25.10.1
+CACHE=${PUSHCLUSTER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/pushcluster}
+SUITE=$CACHE/autobahntestsuite-$SUITE_VERSION
+HERE=gateway/tests/autobahn
+OUT=${CARGO_TARGET_DIR:-target}/autobahn
+CASES=${CASES:-'["*"]'}
+# Larger than any message of the suite (16 MiB) and than what it sends before it reads.
+LIMITS=(limits.maxMessageBytes=33554432 limits.maxRequestBytes=33554432 limits.maxOutboxBytes=268435456)
+
+die() { echo "autobahn: $*" >&2; exit 1; }
+
+is_python_2() { "$1" -c 'import pip, ssl, sys, zlib; sys.exit(sys.version_info[:2] != (2, 7))' 2>/dev/null; }
+
+find_python_2() {
+  local found
+  for found in "${PYTHON2:-}" python2.7 "${PYENV_ROOT:-$HOME/.pyenv}"/versions/2.7.*/bin/python2.7; do
+    if [ -n "$found" ] && is_python_2 "$found"; then
+      command -v "$found"
+      return
+    fi
+  done
+  die "found no Python 2.7 with pip, which the suite is written in; set PYTHON2=path, or 'pyenv install 2.7'"
+}
+
+install_suite() {
+  [ ! -d "$SUITE" ] || return 0
+  echo "installing the Autobahn test suite $SUITE_VERSION, once: half a minute"
+  mkdir -p "$CACHE"
+  # A second run waits for the first and finds its work done.
+  exec 8>"$CACHE/autobahn.lock"
+  flock 8
+  [ ! -d "$SUITE" ] || return 0
+  # Made aside and moved into place whole, so that a killed run leaves no half suite.
+  rm -rf "$SUITE.aside"
+  "$PYTHON" -m pip install --quiet --disable-pip-version-check --no-warn-script-location \
+    --target "$SUITE.aside" "autobahntestsuite==$SUITE_VERSION" 8>&- 2>"$OUT/pip.log" ||
+    die "pip could not install the suite: $(cat "$OUT/pip.log")"
+  mv -T "$SUITE.aside" "$SUITE"
+}
+
+start_gateway() {
+  local program set=()
+  for setting in "${LIMITS[@]}"; do set+=(--set "$setting"); done
+  program=$(cargo build -q --locked -p gateway --example echo --message-format=json |
+    jq -r 'select(.target.name == "echo" and .executable) | .executable')
+  "$program" --listen 127.0.0.1:0 --admin 127.0.0.1:0 "${set[@]}" >"$OUT/gateway.log" 2>&1 &
+  GATEWAY=$!
+  trap 'kill "$GATEWAY" 2>/dev/null || true' EXIT
+  local deadline=$((SECONDS + 30))
+  until ADDRESS=$(grep -h '"message":"serving"' "$OUT/gateway.log" | jq -er .clients); do
+    kill -0 "$GATEWAY" 2>/dev/null || die "the gateway ended: $(cat "$OUT/gateway.log")"
+    [ "$SECONDS" -lt "$deadline" ] || die "the gateway does not serve after 30 s: $(cat "$OUT/gateway.log")"
+    sleep 0.1
+  done
+}
+
+run_suite() {
+  jq -n --arg url "ws://$ADDRESS/ws" --arg out "$OUT/report" --argjson cases "$CASES" '{
+    outdir: $out, servers: [{agent: "gateway", url: $url}],
+    cases: $cases, "exclude-cases": ["12.*", "13.*"], "exclude-agent-cases": {}
+  }' >"$OUT/spec.json"
+  "$PYTHON" "$HERE/suite.py" "$SUITE" --mode fuzzingclient --spec "$OUT/spec.json" >"$OUT/suite.log" 2>&1 ||
+    die "the suite did not run: $(tail -n 20 "$OUT/suite.log")"
+}
+
+judge() {
+  local asked run failed
+  asked=$(sed -n 's/^Ok, will run \([0-9]*\) test cases.*/\1/p' "$OUT/suite.log")
+  run=$(jq '.gateway | length' "$OUT/report/index.json")
+  # Only these two are by the book: NON-STRICT and UNIMPLEMENTED are not. INFORMATIONAL: the RFC leaves it open.
+  failed=$(jq -r '.gateway | to_entries[]
+    | select([.value.behavior, .value.behaviorClose] | all(. == "OK" or . == "INFORMATIONAL") | not)
+    | "  \(.key): \(.value.behavior), close \(.value.behaviorClose)"' "$OUT/report/index.json")
+  [ -z "$failed" ] || die "cases that failed (reports in $OUT/report):"$'\n'"$failed"
+  if [ "${asked:-0}" = 0 ] || [ "$run" != "$asked" ]; then
+    die "$run of ${asked:-no} cases ran: $(tail -n 20 "$OUT/suite.log")"
+  fi
+  echo "autobahn: $run cases passed in $SECONDS s"
+}
+
+rm -rf "$OUT"
+mkdir -p "$OUT"
+PYTHON=$(find_python_2)
+install_suite
+start_gateway
+run_suite
+judge
