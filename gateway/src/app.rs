@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use daemon::admin::{self, Admin};
@@ -12,10 +12,12 @@ use gateway_config::{Config, Limits};
 use prometheus::Registry;
 use tokio::net::{TcpListener, TcpSocket};
 
+use crate::auth::Verifier;
 use crate::broker::memory::Memory;
 use crate::broker::redis::{Counters, Redis};
 use crate::broker::{Chosen, Events, PublishError};
 use crate::config::{ApiAccess, Settings};
+use crate::drain::Drain;
 use crate::engine;
 use crate::health;
 use crate::http::accept::Acceptor;
@@ -49,9 +51,9 @@ pub enum StartError {
 pub struct App {
     acceptor: Acceptor,
     admin_listener: TcpListener,
-    admin: Admin,
+    admin: axum::Router,
     router: Router<Chosen>,
-    draining: Arc<AtomicBool>,
+    drain: Drain<Chosen>,
     shutdown: Shutdown,
     config: Config,
 }
@@ -78,13 +80,7 @@ impl App {
         let metrics = Arc::new(Metrics::register(&registry)?);
         let (broker, events) = start_broker(redis, &registry)?;
         let limits = &config.limits;
-        let rules = Arc::new(Rules {
-            verifier,
-            node,
-            max_channels: limits.max_channels_per_connection as usize,
-            auth_deadline_ms: u64::from(limits.handshake_timeout_seconds) * 1_000,
-            ping_seconds: config.heartbeat.ping_seconds,
-        });
+        let rules = Arc::new(session_rules(&config, verifier, node));
         let router = Router::start(
             Arc::new(broker),
             events,
@@ -101,17 +97,20 @@ impl App {
             &api,
         );
 
-        let admin = Admin {
+        let drain = Drain::new(router.clone(), draining.clone());
+        let access = Arc::new(api);
+        let probes = Admin {
             live: health::live(router.clone()),
             ready: health::ready(router.clone(), limits.max_connections, draining.clone()),
             metrics: registry,
         };
+        let admin = admin_routes(probes, drain.clone(), access.clone(), &config);
         let front = Front {
             node: Behind(router.clone()),
             rules,
-            access: api,
+            access,
             connections: Cap::new(limits.max_connections),
-            draining: draining.clone(),
+            draining,
             allowed_origins: config.listen.allowed_origins.clone(),
             max_message: limits.max_message_bytes as usize,
             max_request: limits.max_request_bytes as usize,
@@ -124,7 +123,7 @@ impl App {
             admin_listener,
             admin,
             router,
-            draining,
+            drain,
             shutdown,
             config,
         })
@@ -138,26 +137,19 @@ impl App {
             admin_listener,
             admin,
             router,
-            draining,
+            drain,
             shutdown,
             config,
         } = self;
         let ended = Shutdown::default();
-        let admin = tokio::spawn(admin::serve(
-            admin_listener,
-            admin::router(admin),
-            ended.clone(),
-        ));
+        let admin = tokio::spawn(admin::serve(admin_listener, admin, ended.clone()));
         let accepting = tokio::spawn(acceptor.run());
         let why = shutdown.begun().await;
-        // First not ready, so that nobody new is sent here while the others leave.
-        draining.store(true, Ordering::Relaxed);
-        let drain = &config.drain;
-        tracing::info!(connections = router.connections(), "draining: {why}");
-        let deadline = Duration::from_secs(drain.deadline_seconds.into());
+        tracing::info!(connections = router.connections(), "ending: {why}");
+        let deadline = Duration::from_secs(config.drain.deadline_seconds.into());
         let (requests, ()) = tokio::join!(
             tokio::time::timeout(deadline, accepting),
-            router.drain(drain.connections_per_second, deadline),
+            drain.end(config.drain.connections_per_second, deadline),
         );
         if requests.is_err() {
             tracing::warn!("HTTP requests were still under way at the deadline");
@@ -206,6 +198,20 @@ fn start_broker(
     })
 }
 
+fn admin_routes(
+    probes: Admin,
+    drain: Drain<Chosen>,
+    access: Arc<ApiAccess>,
+    config: &Config,
+) -> axum::Router {
+    let more = http::admin::routes(http::admin::Admin {
+        drain,
+        access,
+        connections_per_second: config.drain.connections_per_second,
+    });
+    admin::router(probes).merge(more)
+}
+
 fn acceptor(
     listener: TcpListener,
     front: Front<Behind>,
@@ -218,6 +224,16 @@ fn acceptor(
         handshakes: Cap::new(limits.max_handshakes),
         head_timeout: head_timeout(limits),
         shutdown,
+    }
+}
+
+fn session_rules(config: &Config, verifier: Verifier, node: Arc<str>) -> Rules {
+    Rules {
+        verifier,
+        node,
+        max_channels: config.limits.max_channels_per_connection as usize,
+        auth_deadline_ms: u64::from(config.limits.handshake_timeout_seconds) * 1_000,
+        ping_seconds: config.heartbeat.ping_seconds,
     }
 }
 

@@ -29,7 +29,7 @@ pub fn ready<B: Broker>(
         })
         .with("drain", move || {
             if draining.load(Ordering::Relaxed) {
-                return Err("this gateway is ending".to_owned());
+                return Err("clients are being sent away".to_owned());
             }
             Ok(())
         })

@@ -21,6 +21,7 @@ use crate::name::ChannelName;
 use crate::session::Rules;
 
 pub mod accept;
+pub mod admin;
 pub mod api;
 pub mod page;
 pub mod upgrade;
@@ -57,7 +58,7 @@ pub struct Handshaken {
 pub struct Front<N> {
     pub node: N,
     pub rules: Arc<Rules>,
-    pub access: ApiAccess,
+    pub access: Arc<ApiAccess>,
     /// `limits.maxConnections`; a permit is a handshake under way.
     pub connections: Cap,
     pub draining: Arc<std::sync::atomic::AtomicBool>,

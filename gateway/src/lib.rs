@@ -4,6 +4,7 @@ pub mod app;
 pub mod auth;
 pub mod broker;
 pub mod config;
+pub mod drain;
 pub mod engine;
 pub mod health;
 pub mod http;

@@ -3,6 +3,7 @@
 //! For each shard one task takes its events in order, so that what one client publishes keeps its order: the broker
 //! gives a message its place when `publish` is called, and the calls are made one after the other.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -13,11 +14,10 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
 
 use crate::auth::Identity;
 use crate::broker::{Broker, Events, PublishError};
-use crate::engine::command::{Command, ConnectionKey, Event, NewConnection, ShardId};
+use crate::engine::command::{Command, ConnectionKey, Event, NewConnection, Pace, ShardId};
 use crate::engine::{Engine, Settings, ShardEnded};
 use crate::hub::{Hub, WISHES_CAPACITY, Wish};
 use crate::limits::Permit;
@@ -32,9 +32,6 @@ use crate::session::Rules;
 /// its sockets: clients feel a slow broker as a slow gateway, and nothing grows.
 const PUBLISHES_UNDER_WAY: usize = 1_024;
 
-/// Kept free at the end of a drain, for the last close handshakes.
-const GOODBYE: Duration = Duration::from_secs(2);
-
 /// The node's way in. Cloning shares it.
 pub struct Router<B> {
     node: Arc<Node<B>>,
@@ -45,8 +42,8 @@ struct Node<B> {
     engine: Arc<Engine>,
     metrics: Arc<Metrics>,
     next_number: AtomicU64,
-    /// How many shards have closed their last connection since the drain began.
-    drained: watch::Sender<usize>,
+    /// The latest drain, and the shards that have closed their last connection in it.
+    drained: watch::Sender<(u32, BTreeSet<ShardId>)>,
     /// Closed when the last task has ended.
     running: watch::Sender<()>,
 }
@@ -89,7 +86,7 @@ impl<B: Broker> Router<B> {
             engine: engine.clone(),
             metrics: metrics.clone(),
             next_number: AtomicU64::new(first_number(unix_time())),
-            drained: watch::Sender::new(0),
+            drained: watch::Sender::default(),
             running: watch::Sender::new(()),
         });
         let running = node.running.subscribe();
@@ -169,27 +166,39 @@ impl<B: Broker> Router<B> {
         self.node.engine.ended()
     }
 
-    /// Tells every client to come back and closes it, so many a second or faster if that does not fit before the
-    /// deadline, and then ends the shards. Returns when all has ended, soon after the deadline at the latest.
-    pub async fn drain(&self, connections_per_second: u32, deadline: Duration) {
-        let end = Instant::now() + deadline;
-        let node = &self.node;
-        let shards: Vec<_> = node.engine.shards().collect();
-        let pace = pace(
-            connections_per_second,
-            self.connections(),
-            deadline,
-            shards.len(),
-        );
-        let mut drained = node.drained.subscribe();
-        for shard in &shards {
-            self.tell(*shard, Command::Drain { every: pace }).await;
+    /// Tells every client to come back and closes it, at this pace on each shard. The same round again: another pace.
+    pub async fn send_away(&self, round: u32, pace: Pace) {
+        self.node.drained.send_if_modified(|(latest, shards)| {
+            let new = *latest != round;
+            if new {
+                (*latest, *shards) = (round, BTreeSet::new());
+            }
+            new
+        });
+        for shard in self.node.engine.shards() {
+            self.tell(shard, Command::Drain { round, pace }).await;
         }
-        let all = drained.wait_for(|count| *count >= shards.len());
-        if tokio::time::timeout_at(end, all).await.is_err() {
-            tracing::warn!(left = self.connections(), "drain: the deadline came first");
+    }
+
+    /// Whoever is left stays.
+    pub async fn readmit(&self) {
+        for shard in self.node.engine.shards() {
+            self.tell(shard, Command::Readmit).await;
         }
-        self.stop().await;
+    }
+
+    /// Waits until every shard has closed its last connection in this round.
+    pub async fn drained(&self, round: u32) {
+        let all = self.shards();
+        let mut drained = self.node.drained.subscribe();
+        // The sender lives in `self`: there is no error to wait for.
+        let _ = drained
+            .wait_for(|(latest, shards)| *latest == round && shards.len() >= all)
+            .await;
+    }
+
+    pub fn shards(&self) -> usize {
+        self.node.engine.shards().count()
     }
 
     /// Ends the shards now: what is still open is closed with 1001.
@@ -219,20 +228,6 @@ impl<B> Clone for Router<B> {
             node: self.node.clone(),
         }
     }
-}
-
-/// Time between two closes on one shard.
-fn pace(
-    connections_per_second: u32,
-    connections: u64,
-    deadline: Duration,
-    shards: usize,
-) -> Duration {
-    let asked = Duration::from_secs(1) / connections_per_second.max(1);
-    let available = deadline.saturating_sub(GOODBYE);
-    let connections = u32::try_from(connections.max(1)).unwrap_or(u32::MAX);
-    let shards = u32::try_from(shards).unwrap_or(u32::MAX);
-    asked.min(available / connections).saturating_mul(shards)
 }
 
 /// Numbers go up from the time of the start, so that a node that comes back under its old name does not give an old
@@ -277,7 +272,11 @@ impl<B: Broker> ShardTask<B> {
                     Some(Event::Disinterest { shard, channel }) => {
                         self.wish(Wish::Disinterest { shard, channel }).await;
                     }
-                    Some(Event::Drained { .. }) => self.node.drained.send_modify(|count| *count += 1),
+                    Some(Event::Drained { shard, round }) => self.node.drained.send_modify(|(latest, shards)| {
+                        if *latest == round {
+                            shards.insert(shard);
+                        }
+                    }),
                     Some(Event::Publish { shard, key, channel, message, id }) => {
                         let call = self.node.broker.publish(channel, message);
                         publishes.push(async move { (shard, Asker { key, id }, call.await) });

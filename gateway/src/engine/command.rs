@@ -21,6 +21,15 @@ pub struct ConnectionKey {
     pub generation: u32,
 }
 
+/// How one shard sends its clients away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// Between two closes.
+    pub every: Duration,
+    /// Clients are told to come back after a time up to this.
+    pub spread: Duration,
+}
+
 /// Counts the times a shard became interested in a channel, so that a late answer to an earlier time is told apart.
 pub type Round = u32;
 
@@ -41,8 +50,10 @@ pub enum Command {
     Reply { key: ConnectionKey, frame: Bytes },
     /// To every subscriber of its channel on this shard.
     Deliver(Arc<EncodedDelivery>),
-    /// Close this shard's connections at this pace, each told to come back.
-    Drain { every: Duration },
+    /// Close this shard's connections at this pace, each told to come back. Again: the same drain at another pace.
+    Drain { round: u32, pace: Pace },
+    /// The drain is over, whoever is left stays.
+    Readmit,
     /// End the thread; whatever is still open is closed with 1001.
     Stop,
 }
@@ -78,8 +89,8 @@ pub enum Event {
         message: Message,
         id: Option<RequestId>,
     },
-    /// A draining shard has closed its last connection.
-    Drained { shard: ShardId },
+    /// A draining shard has closed its last connection; which drain that was.
+    Drained { shard: ShardId, round: u32 },
 }
 
 /// A delivery and its frames: one per wire format, each encoded when first wanted and then shared by all shards.

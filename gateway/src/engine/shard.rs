@@ -16,7 +16,7 @@ use slab::Slab;
 use tokio::sync::mpsc::{self, error::TryRecvError, error::TrySendError};
 
 use super::Settings;
-use super::command::{Command, ConnectionKey, Event, NewConnection, ShardId};
+use super::command::{Command, ConnectionKey, Event, NewConnection, Pace, ShardId};
 use super::connection::{CLOSE_DEADLINE_MS, Closing, Connection};
 use super::heartbeat::{Heartbeat, Verdict};
 use super::outbox::{Flushed, Outbox};
@@ -31,6 +31,7 @@ use crate::session::{Ack, Context, Effect, Now, Rules, Session};
 
 mod close;
 mod deliver;
+mod drain;
 mod read;
 
 pub const WAKE: Token = Token(usize::MAX);
@@ -39,8 +40,6 @@ pub const WAKE: Token = Token(usize::MAX);
 const READ_BYTES: usize = 64 * 1024;
 /// Commands taken before sockets are looked at again.
 const COMMANDS_A_ROUND: usize = 1_024;
-/// A draining client is told to come back within this time, in milliseconds; the pace of closing does the rest.
-const RECONNECT_SPREAD_MS: u64 = 1_000;
 
 pub struct Queues {
     pub commands: mpsc::Receiver<Command>,
@@ -81,7 +80,8 @@ pub struct Shard {
 
 /// Connections are closed one by one, at a pace.
 struct Draining {
-    every: Duration,
+    round: u32,
+    pace: Pace,
     next_at: Instant,
     left: Vec<ConnectionKey>,
 }
@@ -260,19 +260,8 @@ impl Shard {
             }
             Command::Reply { key, frame } => self.reply(key, frame, now),
             Command::Deliver(delivery) => self.staged.push(delivery),
-            Command::Drain { every } => {
-                let left = self
-                    .connections
-                    .iter()
-                    .map(|(slot, c)| key_of(slot, c))
-                    .collect();
-                self.draining = Some(Draining {
-                    every,
-                    next_at: Instant::now(),
-                    left,
-                });
-                self.report_drained();
-            }
+            Command::Drain { round, pace } => self.begin_drain(round, pace),
+            Command::Readmit => self.draining = None,
             Command::Stop => self.stopped = true,
         }
     }
@@ -393,38 +382,6 @@ impl Shard {
             Verdict::Idle => return self.begin_close(key, CloseCode::Idle, now),
         }
         self.schedule(key, now);
-    }
-
-    fn drain(&mut self, now: Now) {
-        while let Some(draining) = &mut self.draining {
-            if Instant::now() < draining.next_at {
-                return;
-            }
-            let Some(key) = draining.left.pop() else {
-                return;
-            };
-            draining.next_at += draining.every;
-            let Some(connection) = self.connection(key) else {
-                continue;
-            };
-            let after_ms = connection
-                .session
-                .number()
-                .wrapping_mul(0x9e37_79b9_7f4a_7c15)
-                % RECONNECT_SPREAD_MS;
-            self.reply(
-                key,
-                native::encode_reply(&Reply::Reconnect { after_ms }, None),
-                now,
-            );
-            self.begin_close(key, CloseCode::Drain, now);
-        }
-    }
-
-    fn report_drained(&mut self) {
-        if self.draining.is_some() && self.connections.is_empty() {
-            self.tell(Event::Drained { shard: self.id });
-        }
     }
 
     /// The deadline has come: one try to say goodbye, and the sockets go with the thread.

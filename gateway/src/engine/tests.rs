@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::command::Pace;
 use super::*;
 use crate::message::ConnectionId;
 use crate::name::ChannelName;
@@ -237,14 +238,21 @@ fn a_drain_closes_at_its_pace_and_says_when_it_is_done() {
     let mut node = Node::new(SETTINGS);
     let clients: Vec<Client> = (0..4).map(|_| node.client()).collect();
     let began = Instant::now();
-    node.send(Command::Drain {
-        every: Duration::from_millis(100),
-    });
+    let pace = |every_ms| Command::Drain {
+        round: 7,
+        pace: Pace {
+            every: Duration::from_millis(every_ms),
+            spread: Duration::from_millis(50),
+        },
+    };
+    // An hour between two, until the pace is changed.
+    node.send(pace(3_600_000));
+    node.send(pace(100));
     let clients = clients.into_iter().map(|mut client| {
         thread::spawn(move || {
             let reconnect = client.text();
             assert_eq!(reconnect["type"], "reconnect");
-            assert!(reconnect["after_ms"].is_u64());
+            assert!(reconnect["after_ms"].as_u64().unwrap() < 50);
             assert_eq!(client.closed(), 1012);
             assert_eq!(client.hear(), Heard::End);
         })
@@ -257,8 +265,13 @@ fn a_drain_closes_at_its_pace_and_says_when_it_is_done() {
         "{:?}",
         began.elapsed()
     );
-    assert!(matches!(node.event(), Event::Drained { .. }));
+    assert!(matches!(node.event(), Event::Drained { round: 7, .. }));
     node.wait_for(0);
+
+    node.send(Command::Readmit);
+    let mut late = node.client();
+    late.say(r#"{"type":"ping"}"#);
+    assert_eq!(late.text()["type"], "pong");
 }
 
 #[test]

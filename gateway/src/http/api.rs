@@ -130,7 +130,8 @@ fn is_too_long(error: &axum::Error) -> bool {
     false
 }
 
-fn authorise(headers: &HeaderMap, access: &ApiAccess) -> Result<(), Problem> {
+/// Whether the request comes with an API key, where that is needed.
+pub(super) fn authorise(headers: &HeaderMap, access: &ApiAccess) -> Result<(), Problem> {
     let refused = |message: &str| {
         Err(Problem::new(
             StatusCode::UNAUTHORIZED,

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 
-use crate::program::Gateway;
+use crate::client::Client;
+use crate::program::{API_KEY, Gateway};
 
 #[tokio::test]
 async fn clients_are_told_and_closed_within_the_deadline() {
@@ -45,7 +46,10 @@ async fn while_it_drains_it_is_not_ready_and_lets_nobody_in() {
     ];
     gateway.ready().await;
     gateway.signal("TERM");
-    assert_eq!(gateway.not_ready("drain").await, "this gateway is ending");
+    assert_eq!(
+        gateway.not_ready("drain").await,
+        "clients are being sent away"
+    );
     crate::wait::until("nobody is let in", || async {
         match TcpStream::connect(gateway.clients).await {
             Err(_) => Ok(()),
@@ -99,4 +103,79 @@ async fn a_second_signal_ends_at_once() {
         "{:?}",
         begun.elapsed()
     );
+}
+
+#[tokio::test]
+async fn the_admin_port_begins_a_drain_paces_it_and_takes_it_back() {
+    let gateway = Gateway::start(&["engine.shards=1"]).await;
+    let mut clients = Vec::new();
+    // One a second would keep the first of them for longer than a wait lasts.
+    for _ in 0..40 {
+        clients.push(gateway.client().await);
+    }
+    let refused = gateway.drain("POST", &[], "").await;
+    assert_eq!(refused.status, 401, "{}", refused.body);
+
+    let key = [("x-api-key", API_KEY)];
+    let slowly = gateway
+        .drain("POST", &key, r#"{"connectionsPerSecond":1}"#)
+        .await;
+    assert_eq!(slowly.status, 202, "{}", slowly.body);
+    assert_eq!(slowly.json()["draining"], true);
+    gateway.not_ready("drain").await;
+    let url = format!("ws://{}/ws", gateway.clients);
+    assert!(Client::handshake(&url, &[]).await.is_err(), "let in");
+
+    let fast = gateway
+        .drain("POST", &key, r#"{"connectionsPerSecond":100000}"#)
+        .await;
+    assert_eq!(fast.json()["connectionsPerSecond"], 100_000);
+    for client in &mut clients {
+        assert_eq!(client.next().await["type"], "reconnect");
+        assert_eq!(client.closed().await.0, 1012);
+    }
+    crate::wait::until("all are gone", || async {
+        let progress = gateway.drain("GET", &[], "").await.json();
+        if progress["connections"] == 0 {
+            Ok(())
+        } else {
+            Err(progress.to_string())
+        }
+    })
+    .await;
+
+    let back = gateway.drain("DELETE", &key, "").await;
+    assert_eq!(back.json()["draining"], false, "{}", back.body);
+    gateway.ready().await;
+    drop(gateway.client().await);
+}
+
+#[tokio::test]
+async fn the_end_keeps_the_pace_that_was_set_and_cannot_be_taken_back() {
+    let set = ["drain.deadlineSeconds=60", "engine.shards=1"];
+    let mut gateway = Gateway::start(&set).await;
+    let mut clients = [gateway.client().await, gateway.client().await];
+    let key = [("x-api-key", API_KEY)];
+    gateway
+        .drain("POST", &key, r#"{"connectionsPerSecond":3}"#)
+        .await;
+    gateway.signal("TERM");
+    crate::wait::until("the drain has a deadline", || async {
+        let progress = gateway.drain("GET", &[], "").await.json();
+        if progress["secondsLeft"].is_u64() {
+            assert_eq!(progress["connectionsPerSecond"], 3);
+            Ok(())
+        } else {
+            Err(progress.to_string())
+        }
+    })
+    .await;
+    let answer = gateway.drain("DELETE", &key, "").await;
+    assert_eq!(answer.status, 409, "{}", answer.body);
+    for client in &mut clients {
+        assert_eq!(client.next().await["type"], "reconnect");
+        assert_eq!(client.closed().await.0, 1012);
+    }
+    drop(clients);
+    assert_eq!(gateway.exit().await.code(), Some(0));
 }

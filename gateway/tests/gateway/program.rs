@@ -155,6 +155,11 @@ impl Gateway {
         request(self.clients, "POST", path, &[&json, headers].concat(), body).await
     }
 
+    /// A request about the drain.
+    pub async fn drain(&self, method: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        request(self.admin, method, "/drain", headers, body).await
+    }
+
     pub fn signal(&self, name: &str) {
         let id = self.process.id().to_string();
         assert!(

@@ -1,0 +1,139 @@
+//! What the admin port does beside answering probes: the drain.
+//!
+//! ```text
+//! POST   /drain  {"connectionsPerSecond"?: 500, "deadlineSeconds"?: 30}  → 202 where it stands
+//! GET    /drain                                                         → 200 where it stands
+//! DELETE /drain                                                         → 200, or 409 while the process ends
+//! ```
+//! Where it stands: `{"draining","connections","connectionsPerSecond"?,"secondsLeft"?}`. A `POST` while it drains changes
+//! the pace. Changing anything takes an API key, as publishing does: the port is open to the whole cluster.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde::Deserialize;
+
+use super::Problem;
+use super::api::authorise;
+use crate::broker::Broker;
+use crate::config::ApiAccess;
+use crate::drain::{Asked, Drain, Progress};
+
+/// What the routes share.
+pub struct Admin<B> {
+    pub drain: Drain<B>,
+    pub access: Arc<ApiAccess>,
+    /// `drain.connectionsPerSecond`.
+    pub connections_per_second: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Wish {
+    connections_per_second: Option<u32>,
+    deadline_seconds: Option<u32>,
+}
+
+pub fn routes<B: Broker>(admin: Admin<B>) -> Router {
+    Router::new()
+        .route(
+            "/drain",
+            get(progress::<B>).post(begin::<B>).delete(take_back::<B>),
+        )
+        .with_state(Arc::new(admin))
+}
+
+async fn progress<B: Broker>(State(admin): State<Arc<Admin<B>>>) -> Json<Progress> {
+    Json(admin.drain.progress().await)
+}
+
+async fn begin<B: Broker>(
+    State(admin): State<Arc<Admin<B>>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    authorise(&headers, &admin.access)?;
+    let asked = asked(&body, admin.connections_per_second)?;
+    let progress = admin.drain.begin(asked).await;
+    Ok((StatusCode::ACCEPTED, Json(progress)).into_response())
+}
+
+async fn take_back<B: Broker>(
+    State(admin): State<Arc<Admin<B>>>,
+    headers: HeaderMap,
+) -> Result<Json<Progress>, Problem> {
+    authorise(&headers, &admin.access)?;
+    let progress = admin.drain.take_back().await;
+    let progress =
+        progress.map_err(|e| Problem::new(StatusCode::CONFLICT, "ending", e.to_string()))?;
+    Ok(Json(progress))
+}
+
+/// An empty body asks for what the configuration says, without a deadline.
+fn asked(body: &[u8], connections_per_second: u32) -> Result<Asked, Problem> {
+    let body = if body.is_empty() { b"{}" } else { body };
+    let wish: Wish = serde_json::from_slice(body)
+        .map_err(|e| Problem::new(StatusCode::BAD_REQUEST, "bad_json", format!("body: {e}")))?;
+    let zero = |name: &str| Err(Problem::field(name, format!("{name}: must be at least 1")));
+    match wish {
+        Wish {
+            connections_per_second: Some(0),
+            ..
+        } => zero("connectionsPerSecond"),
+        Wish {
+            deadline_seconds: Some(0),
+            ..
+        } => zero("deadlineSeconds"),
+        Wish {
+            connections_per_second: rate,
+            deadline_seconds: deadline,
+        } => Ok(Asked {
+            connections_per_second: rate.unwrap_or(connections_per_second),
+            deadline: deadline.map(|seconds| Duration::from_secs(seconds.into())),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_and_what_is_wrong_with_it() {
+        for (body, expected) in [
+            ("", Ok((500, None))),
+            ("{}", Ok((500, None))),
+            (r#"{"connectionsPerSecond":7}"#, Ok((7, None))),
+            (r#"{"deadlineSeconds":9}"#, Ok((500, Some(9)))),
+            (
+                r#"{"connectionsPerSecond":0}"#,
+                Err("connectionsPerSecond: must be at least 1"),
+            ),
+            (
+                r#"{"deadlineSeconds":0}"#,
+                Err("deadlineSeconds: must be at least 1"),
+            ),
+            (
+                r#"{"deadline":9}"#,
+                Err(
+                    "body: unknown field `deadline`, expected `connectionsPerSecond` or `deadlineSeconds` at line 1 column 11",
+                ),
+            ),
+            (
+                "[",
+                Err("body: EOF while parsing a list at line 1 column 1"),
+            ),
+        ] {
+            let made = asked(body.as_bytes(), 500)
+                .map(|a| (a.connections_per_second, a.deadline.map(|d| d.as_secs())))
+                .map_err(|problem| problem.message);
+            assert_eq!(made, expected.map_err(str::to_owned), "{body}");
+        }
+    }
+}
