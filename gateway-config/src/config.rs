@@ -56,13 +56,19 @@ pub struct Auth {
     pub hs256_key_file: String,
 }
 
-/// Who may use the HTTP API.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+/// Who may use the HTTP API, and how much of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Api {
     /// File with one API key a line; blank lines and lines that begin with `#` do not count.
     /// Empty: the API is open on a gateway that listens on loopback only, and off on any other.
     pub key_file: String,
+    /// How long the answer to a request with an `Idempotency-Key` is kept for its retries, by the node that gave it.
+    pub idempotency_seconds: u32,
+    /// What kept answers may take in memory; beyond it the oldest go before their time.
+    pub idempotency_bytes: u32,
+    /// Messages in one call of `/api/batch` (413 above it).
+    pub max_batch_messages: u32,
 }
 
 /// How messages reach the other nodes.
@@ -190,6 +196,17 @@ impl Default for Auth {
         Auth {
             anonymous: true,
             hs256_key_file: String::new(),
+        }
+    }
+}
+
+impl Default for Api {
+    fn default() -> Self {
+        Api {
+            key_file: String::new(),
+            idempotency_seconds: 600,
+            idempotency_bytes: 16 << 20,
+            max_batch_messages: 20_000,
         }
     }
 }

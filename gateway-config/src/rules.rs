@@ -21,6 +21,7 @@ pub(crate) fn broken(config: &Config) -> Vec<Broken> {
     access(config, &mut rules);
     broker(config, &mut rules);
     limits(config, &mut rules);
+    api(config, &mut rules);
     times(config, &mut rules);
     rules.0
 }
@@ -197,6 +198,13 @@ fn limits(config: &Config, rules: &mut Rules) {
     if config.engine.shards > MAX_SHARDS {
         rules.say(&["engine.shards"], format!("must be at most {MAX_SHARDS}"));
     }
+}
+
+fn api(config: &Config, rules: &mut Rules) {
+    let api = &config.api;
+    rules.at_least_one("api.idempotencySeconds", api.idempotency_seconds);
+    rules.at_least_one("api.idempotencyBytes", api.idempotency_bytes);
+    rules.at_least_one("api.maxBatchMessages", api.max_batch_messages);
 }
 
 fn times(config: &Config, rules: &mut Rules) {

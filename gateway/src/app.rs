@@ -9,7 +9,7 @@ use std::time::Duration;
 use daemon::admin::{self, Admin};
 use daemon::signals::Shutdown;
 use gateway_config::{Config, Limits};
-use prometheus::Registry;
+use prometheus::{IntCounter, Registry};
 use tokio::net::{TcpListener, TcpSocket};
 
 use crate::auth::Verifier;
@@ -21,6 +21,7 @@ use crate::drain::Drain;
 use crate::engine;
 use crate::health;
 use crate::http::accept::Acceptor;
+use crate::http::api::idempotency::Keys;
 use crate::http::{self, Front, Handshaken};
 use crate::limits::Cap;
 use crate::message::Message;
@@ -97,6 +98,7 @@ impl App {
             &api,
         );
 
+        let keys = keys(&config.api, &registry)?;
         let drain = Drain::new(router.clone(), draining.clone());
         let access = Arc::new(api);
         let probes = Admin {
@@ -112,9 +114,9 @@ impl App {
             connections: Cap::new(limits.max_connections),
             draining,
             allowed_origins: config.listen.allowed_origins.clone(),
-            max_message: limits.max_message_bytes as usize,
-            max_request: limits.max_request_bytes as usize,
-            patience: head_timeout(limits),
+            caps: (&config).into(),
+            keys,
+            began: std::time::Instant::now(),
             page,
         };
         let acceptor = acceptor(listener, front, limits, shutdown.clone());
@@ -210,6 +212,19 @@ fn admin_routes(
         connections_per_second: config.drain.connections_per_second,
     });
     admin::router(probes).merge(more)
+}
+
+fn keys(api: &gateway_config::Api, registry: &Registry) -> Result<Keys, prometheus::Error> {
+    let evicted = IntCounter::new(
+        "pushcluster_idempotency_evictions_total",
+        "Answers to requests with an Idempotency-Key that had to make room before their time.",
+    )?;
+    registry.register(Box::new(evicted.clone()))?;
+    Ok(Keys::new(
+        Duration::from_secs(api.idempotency_seconds.into()),
+        api.idempotency_bytes as usize,
+        evicted,
+    ))
 }
 
 fn acceptor(

@@ -3,13 +3,14 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use axum::Router;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, get, post};
+use axum::routing::{any, get};
 use bytes::Bytes;
+use gateway_config::Config;
 use serde::Serialize;
 
 use crate::auth::Identity;
@@ -63,21 +64,43 @@ pub struct Front<N> {
     pub connections: Cap,
     pub draining: Arc<std::sync::atomic::AtomicBool>,
     pub allowed_origins: Vec<String>,
-    /// In bytes.
-    pub max_message: usize,
-    /// In bytes.
-    pub max_request: usize,
-    /// For the body of a request.
-    pub patience: Duration,
+    pub caps: Caps,
+    /// What was answered to requests with an `Idempotency-Key`.
+    pub keys: api::idempotency::Keys,
+    pub began: Instant,
     pub page: bool,
+}
+
+/// Of one request to the API.
+#[derive(Debug, Clone, Copy)]
+pub struct Caps {
+    /// In bytes.
+    pub message: usize,
+    /// In bytes.
+    pub request: usize,
+    /// Messages.
+    pub batch: usize,
+    /// For the body.
+    pub patience: Duration,
+}
+
+impl From<&Config> for Caps {
+    fn from(config: &Config) -> Caps {
+        let limits = &config.limits;
+        Caps {
+            message: limits.max_message_bytes as usize,
+            request: limits.max_request_bytes as usize,
+            batch: config.api.max_batch_messages as usize,
+            patience: Duration::from_secs(limits.handshake_timeout_seconds.into()),
+        }
+    }
 }
 
 /// Everything that the client port answers.
 pub fn routes<N: Node>(front: Front<N>) -> Router {
     let mut router = Router::new()
         .route("/ws", any(upgrade::handle::<N>))
-        .route("/api/publish", post(api::publish::<N>))
-        .route("/api/broadcast", post(api::broadcast::<N>));
+        .merge(api::routes::<N>());
     if front.page {
         router = router.route("/", get(page::page));
     }
@@ -110,8 +133,9 @@ struct Body<'a> {
     error: Inner<'a>,
 }
 
+/// What went wrong, as JSON says it.
 #[derive(Serialize)]
-struct Inner<'a> {
+pub struct Inner<'a> {
     code: &'a str,
     message: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -140,17 +164,27 @@ impl Problem {
     }
 }
 
+impl Problem {
+    fn inner(&self) -> Inner<'_> {
+        Inner {
+            code: self.code,
+            message: &self.message,
+            field: self.field.as_deref(),
+        }
+    }
+
+    fn body(&self) -> Vec<u8> {
+        let error = self.inner();
+        serde_json::to_vec(&Body { error }).expect("texts always serialise")
+    }
+}
+
 /// What a client that was refused for now waits, in seconds.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let error = Inner {
-            code: self.code,
-            message: &self.message,
-            field: self.field.as_deref(),
-        };
-        let mut response = (self.status, axum::Json(Body { error })).into_response();
+        let mut response = api::Answer::of(&self).into_response();
         let headers = response.headers_mut();
         match self.status {
             StatusCode::SERVICE_UNAVAILABLE => {

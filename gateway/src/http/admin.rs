@@ -20,7 +20,7 @@ use axum::{Json, Router};
 use serde::Deserialize;
 
 use super::Problem;
-use super::api::authorise;
+use super::api::access::authorise;
 use crate::broker::Broker;
 use crate::config::ApiAccess;
 use crate::drain::{Asked, Drain, Progress};

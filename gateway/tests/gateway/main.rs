@@ -15,6 +15,8 @@ mod command_line;
 mod drain;
 mod handshake;
 mod http_api;
+mod http_batch;
+mod http_idempotency;
 mod limits;
 mod messages;
 mod program;
