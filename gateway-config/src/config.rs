@@ -32,6 +32,9 @@ pub struct Listen {
     /// browser adds by itself, so a foreign page gains nothing by connecting. Clients that send no
     /// `Origin` are no browsers and pass.
     pub allowed_origins: Vec<String>,
+    /// Proxies that say in `X-Forwarded-For` which client they speak for: addresses or networks, as in
+    /// `10.0.0.0/8`. From anybody else that header counts for nothing. Matters to `limits.maxConnectionsPerAddress`.
+    pub trusted_proxies: Vec<String>,
     /// Whether `/` serves the page to try things out. Unset: yes with the memory broker, no with another.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub page: Option<bool>,
@@ -116,6 +119,21 @@ pub struct Redis {
 pub struct Limits {
     /// WebSocket connections of this node; one more is answered 503. Above 80 % the node is not ready.
     pub max_connections: u32,
+    /// Connections of one user on this node; one more is answered 429, or, where the user is known only by an
+    /// `auth` message, closed with 1008. 0: no limit of its own.
+    pub max_connections_per_user: u32,
+    /// Connections from one IPv4 address, or one IPv6 network of 64 bits, on this node; one more is answered 429.
+    /// 0: no limit of its own. Behind a proxy that is not in `listen.trustedProxies`, and behind a Service
+    /// that hides addresses (`externalTrafficPolicy: Cluster`), all clients seem to come from few addresses.
+    pub max_connections_per_address: u32,
+    /// WebSocket handshakes of this node; one more in the same second is answered 503. As many may come at
+    /// once as in one second. 0: no limit. After a failover it is what keeps the node responsive.
+    pub handshakes_per_second: u32,
+    /// Messages and pings of one connection. What is above it is answered with an error message
+    /// (`rate_limited`); who goes on for a whole `messageBurst` more is closed with 1008. 0: no limit.
+    pub messages_per_second: u32,
+    /// Messages and pings that a connection may send at once before `messagesPerSecond` counts.
+    pub message_burst: u32,
     /// One WebSocket message, after reassembly (close code 1009 above it).
     pub max_message_bytes: u32,
     /// Subscriptions of one connection; one more is answered with an error message.
@@ -186,6 +204,7 @@ impl Default for Listen {
             clients: "127.0.0.1:8080".into(),
             admin: "127.0.0.1:9090".into(),
             allowed_origins: Vec::new(),
+            trusted_proxies: Vec::new(),
             page: None,
         }
     }
@@ -228,6 +247,11 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             max_connections: 10_000,
+            max_connections_per_user: 0,
+            max_connections_per_address: 0,
+            handshakes_per_second: 0,
+            messages_per_second: 0,
+            message_burst: 100,
             max_message_bytes: 1 << 20,
             max_channels_per_connection: 128,
             max_outbox_bytes: 1 << 20,

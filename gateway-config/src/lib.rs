@@ -12,6 +12,7 @@
 mod config;
 mod environment;
 mod keys;
+mod network;
 mod parse;
 mod problem;
 mod reference;
@@ -21,6 +22,7 @@ mod tree;
 pub use config::*;
 pub use environment::overrides_from_environment;
 pub use keys::{Key, Kind, keys};
+pub use network::Network;
 pub use parse::parse;
 pub use problem::{Override, Place, Problem};
 pub use reference::reference;

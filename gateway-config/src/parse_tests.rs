@@ -38,7 +38,7 @@ fn mistakes_in_a_file() {
         // Syntax and shape.
         ("limits", "g.yaml:1:1: expected `key: value` lines, found limits"),
         ("- a\n", "g.yaml:1:1: expected `key: value` lines, found a list"),
-        ("limits: 5", "g.yaml:1:9: limits: expected keys below it (handshakeTimeoutSeconds, maxChannelsPerConnection, maxConnections, maxHandshakes, maxMessageBytes, maxOutboxBytes, maxRequestBytes), found 5"),
+        ("limits: 5", "g.yaml:1:9: limits: expected keys below it (handshakeTimeoutSeconds, handshakesPerSecond, maxChannelsPerConnection, maxConnections, maxConnectionsPerAddress, maxConnectionsPerUser, maxHandshakes, maxMessageBytes, maxOutboxBytes, maxRequestBytes, messageBurst, messagesPerSecond), found 5"),
         ("a: 1\n---\nb: 2\n", "g.yaml:2:1: a second document begins here; only one is read"),
         ("limits: &x\n  maxConnections: 1\n", "g.yaml:2:3: anchors (&) and aliases (*) are not read; write the value"),
         ("limits: !!map {}\n", "g.yaml:1:15: tags (!) are not read; write the plain value"),
@@ -79,6 +79,9 @@ fn mistakes_in_a_file() {
         ("listen:\n  clients: localhost:99999\n", "g.yaml:2:12: listen.clients: \"localhost:99999\" is not host:port, as in 0.0.0.0:8080"),
         ("listen:\n  clients: 127.0.0.1:9090\n", "g.yaml:2:12: listen.clients: the same address as the other one"),
         ("listen: {allowedOrigins: [https://a/b]}", "g.yaml:1:26: listen.allowedOrigins: \"https://a/b\" is not an origin: scheme://host, no path, no *"),
+        ("listen: {trustedProxies: [10.0.0.0/8, fd00::/8, 192.0.2.1]}", "good"),
+        ("listen: {trustedProxies: [10.0.0.0/33]}", "g.yaml:1:26: listen.trustedProxies: \"10.0.0.0/33\" is no address or network, as in 10.0.0.0/8"),
+        ("limits: {messageBurst: 0}", "g.yaml:1:24: limits.messageBurst: must be at least 1"),
         ("auth:\n  anonymous: false\n", "g.yaml:2:14: auth.anonymous: nobody could connect: anonymous is false and there is no hs256KeyFile"),
         ("broker:\n  redis:\n    url: http://x\n", "good"),
         ("broker:\n  kind: redis\n  redis:\n    url: http://x\n", "g.yaml:4:10: broker.redis.url: is not redis://host:port/database"),
@@ -175,7 +178,7 @@ fn overrides_win_and_the_later_one_over_the_earlier() {
     for (pair, expected) in [
         (
             "limits=5",
-            "flag --set limits: limits: set a key below it: handshakeTimeoutSeconds, maxChannelsPerConnection, maxConnections, maxHandshakes, maxMessageBytes, maxOutboxBytes, maxRequestBytes",
+            "flag --set limits: limits: set a key below it: handshakeTimeoutSeconds, handshakesPerSecond, maxChannelsPerConnection, maxConnections, maxConnectionsPerAddress, maxConnectionsPerUser, maxHandshakes, maxMessageBytes, maxOutboxBytes, maxRequestBytes, messageBurst, messagesPerSecond",
         ),
         (
             "limits.maxConnections=5k",

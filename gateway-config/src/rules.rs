@@ -1,6 +1,6 @@
 //! What the values must satisfy, beyond their types: one function a section.
 
-use crate::{BrokerKind, Config};
+use crate::{BrokerKind, Config, Network};
 
 /// A rule that a configuration breaks.
 #[derive(Debug, PartialEq, Eq)]
@@ -80,6 +80,12 @@ fn listen(config: &Config, rules: &mut Rules) {
         if !host.is_some_and(|(_, host)| !host.is_empty() && !host.contains(['/', '*', ' '])) {
             let message = format!("{origin:?} is not an origin: scheme://host, no path, no *");
             rules.say(&["listen.allowedOrigins"], message);
+        }
+    }
+    for network in &listen.trusted_proxies {
+        if Network::parse(network).is_none() {
+            let message = format!("{network:?} is no address or network, as in 10.0.0.0/8");
+            rules.say(&["listen.trustedProxies"], message);
         }
     }
     let name = &config.node.name;
@@ -173,6 +179,7 @@ fn limits(config: &Config, rules: &mut Rules) {
             limits.max_channels_per_connection,
         ),
         ("limits.maxOutboxBytes", limits.max_outbox_bytes),
+        ("limits.messageBurst", limits.message_burst),
         ("limits.maxHandshakes", limits.max_handshakes),
         (
             "limits.handshakeTimeoutSeconds",

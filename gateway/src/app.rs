@@ -22,8 +22,10 @@ use crate::engine;
 use crate::health;
 use crate::http::accept::Acceptor;
 use crate::http::api::idempotency::Keys;
+use crate::http::door::Door;
 use crate::http::{self, Front, Handshaken};
-use crate::limits::Cap;
+use crate::limits::bucket::Pace;
+use crate::limits::{Cap, Shares};
 use crate::message::Message;
 use crate::metrics::Metrics;
 use crate::name::ChannelName;
@@ -81,13 +83,14 @@ impl App {
         let metrics = Arc::new(Metrics::register(&registry)?);
         let (broker, events) = start_broker(redis, &registry)?;
         let limits = &config.limits;
-        let rules = Arc::new(session_rules(&config, verifier, node));
+        let rules = session_rules(&config, verifier, node);
+        let shares = Shares::new(limits);
         let router = Router::start(
             Arc::new(broker),
             events,
-            engine_settings(&config, shards, echo),
+            &engine_settings(&config, (shards, echo), &shares),
             &rules,
-            metrics,
+            metrics.clone(),
         )?;
         let draining = Arc::new(AtomicBool::new(false));
         announce(
@@ -111,7 +114,7 @@ impl App {
             node: Behind(router.clone()),
             rules,
             access,
-            connections: Cap::new(limits.max_connections),
+            door: Door::new(&config, shares, metrics.clone()),
             draining,
             allowed_origins: config.listen.allowed_origins.clone(),
             caps: (&config).into(),
@@ -119,7 +122,8 @@ impl App {
             began: std::time::Instant::now(),
             page,
         };
-        let acceptor = acceptor(listener, front, limits, shutdown.clone());
+        let routes = http::routes(front);
+        let acceptor = acceptor(listener, routes, limits, metrics, shutdown.clone());
         Ok(App {
             acceptor,
             admin_listener,
@@ -229,30 +233,38 @@ fn keys(api: &gateway_config::Api, registry: &Registry) -> Result<Keys, promethe
 
 fn acceptor(
     listener: TcpListener,
-    front: Front<Behind>,
+    routes: axum::Router,
     limits: &Limits,
+    metrics: Arc<Metrics>,
     shutdown: Shutdown,
 ) -> Acceptor {
     Acceptor {
         listener,
-        routes: http::routes(front),
+        routes,
+        metrics,
         handshakes: Cap::new(limits.max_handshakes),
         head_timeout: head_timeout(limits),
         shutdown,
     }
 }
 
-fn session_rules(config: &Config, verifier: Verifier, node: Arc<str>) -> Rules {
-    Rules {
+fn session_rules(config: &Config, verifier: Verifier, node: Arc<str>) -> Arc<Rules> {
+    let limits = &config.limits;
+    Arc::new(Rules {
         verifier,
         node,
-        max_channels: config.limits.max_channels_per_connection as usize,
-        auth_deadline_ms: u64::from(config.limits.handshake_timeout_seconds) * 1_000,
+        max_channels: limits.max_channels_per_connection as usize,
+        auth_deadline_ms: u64::from(limits.handshake_timeout_seconds) * 1_000,
         ping_seconds: config.heartbeat.ping_seconds,
-    }
+        message_pace: Pace::new(limits.messages_per_second, limits.message_burst),
+    })
 }
 
-fn engine_settings(config: &Config, shards: u16, echo: bool) -> engine::Settings {
+fn engine_settings(
+    config: &Config,
+    (shards, echo): (u16, bool),
+    shares: &Shares,
+) -> engine::Settings {
     engine::Settings {
         shards,
         echo,
@@ -260,6 +272,7 @@ fn engine_settings(config: &Config, shards: u16, echo: bool) -> engine::Settings
         max_outbox_bytes: config.limits.max_outbox_bytes as usize,
         ping_ms: u64::from(config.heartbeat.ping_seconds) * 1_000,
         idle_ms: u64::from(config.heartbeat.idle_seconds) * 1_000,
+        users: shares.users.clone(),
     }
 }
 
@@ -328,13 +341,8 @@ impl http::Node for Behind {
     fn adopt(&self, connection: Handshaken) -> impl Future<Output = ()> + Send + 'static {
         let router = self.0.clone();
         async move {
-            let Handshaken {
-                socket,
-                leftover,
-                identity,
-                place,
-            } = connection;
-            if let Err(e) = router.adopt(socket, leftover, identity, place).await {
+            let Handshaken { arrival, place } = connection;
+            if let Err(e) = router.adopt(arrival, place).await {
                 tracing::debug!("connection dropped: {e}");
             }
         }

@@ -8,6 +8,7 @@ use std::thread::{self, JoinHandle};
 use mio::{Poll, Waker};
 use tokio::sync::mpsc;
 
+use crate::limits::keyed::KeyedCap;
 use crate::metrics::Metrics;
 use crate::session::Rules;
 use command::{Command, Event, ShardId};
@@ -25,7 +26,7 @@ mod timers;
 const QUEUE_CAPACITY: usize = 4_096;
 
 /// What every shard is told once.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// At least one, at most [`u16::MAX`].
     pub shards: u16,
@@ -38,6 +39,8 @@ pub struct Settings {
     /// Every message comes back as it is, and nothing else happens: what conformance suites ask of a server.
     /// No setting of the product; `examples/echo.rs` has it.
     pub echo: bool,
+    /// Connections of one user, for those who say who they are only after the handshake.
+    pub users: Option<KeyedCap<Arc<str>>>,
 }
 
 impl Settings {
@@ -71,7 +74,7 @@ pub struct ShardEnded(pub ShardId);
 impl Engine {
     /// Starts the threads; the receivers are one for each shard, in order.
     pub fn start(
-        settings: Settings,
+        settings: &Settings,
         rules: &Arc<Rules>,
         metrics: &Arc<Metrics>,
     ) -> io::Result<(Engine, Vec<mpsc::Receiver<Event>>)> {
@@ -89,7 +92,7 @@ impl Engine {
                 awake: awake.clone(),
             };
             let shared = shard::Shared {
-                settings,
+                settings: settings.clone(),
                 rules: rules.clone(),
                 metrics: metrics.clone(),
             };

@@ -2,6 +2,7 @@
 //! is a [`Node`], so that this room can be tested without the others.
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -9,21 +10,22 @@ use axum::Router;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
-use bytes::Bytes;
 use gateway_config::Config;
 use serde::Serialize;
 
-use crate::auth::Identity;
 use crate::broker::PublishError;
 use crate::config::ApiAccess;
-use crate::limits::{Cap, Permit};
+use crate::engine::command::Arrival;
+use crate::limits::Permit;
 use crate::message::Message;
 use crate::name::ChannelName;
 use crate::session::Rules;
+use door::Door;
 
 pub mod accept;
 pub mod admin;
 pub mod api;
+pub mod door;
 pub mod page;
 pub mod upgrade;
 
@@ -43,13 +45,10 @@ pub trait Node: Clone + Send + Sync + 'static {
     fn connections(&self) -> u64;
 }
 
-/// What a handshake leaves behind.
+/// A socket that has become a WebSocket.
 #[derive(Debug)]
 pub struct Handshaken {
-    pub socket: std::net::TcpStream,
-    /// Bytes that the client sent after its request.
-    pub leftover: Bytes,
-    pub identity: Option<Identity>,
+    pub arrival: Arrival,
     /// Its place among the handshakes, to be given back once it is counted as a connection: until then
     /// it is seen here, so the cap is never exceeded.
     pub place: Permit,
@@ -60,8 +59,7 @@ pub struct Front<N> {
     pub node: N,
     pub rules: Arc<Rules>,
     pub access: Arc<ApiAccess>,
-    /// `limits.maxConnections`; a permit is a handshake under way.
-    pub connections: Cap,
+    pub door: Door,
     pub draining: Arc<std::sync::atomic::AtomicBool>,
     pub allowed_origins: Vec<String>,
     pub caps: Caps,
@@ -187,7 +185,7 @@ impl IntoResponse for Problem {
         let mut response = api::Answer::of(&self).into_response();
         let headers = response.headers_mut();
         match self.status {
-            StatusCode::SERVICE_UNAVAILABLE => {
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
                 headers.insert(header::RETRY_AFTER, RETRY_AFTER);
             }
             StatusCode::UNAUTHORIZED => {
@@ -198,6 +196,10 @@ impl IntoResponse for Problem {
         response
     }
 }
+
+/// The TCP peer of a request; `accept` puts it there.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub IpAddr);
 
 /// The token of `Authorization: Bearer` (RFC 6750 section 2.1).
 fn bearer(headers: &axum::http::HeaderMap) -> Option<&str> {

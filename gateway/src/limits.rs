@@ -1,7 +1,115 @@
 //! Counts with a cap: who is let in, and how many are.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use gateway_config::Limits;
+
+use crate::protocol::native::ErrorCode;
+use address::AddressKey;
+use bucket::{Bucket, Pace};
+use keyed::{KeyedCap, KeyedPermit};
+
+pub mod address;
+pub mod bucket;
+pub mod keyed;
+
+/// What refused somebody: the label `limit` of `pushcluster_refusals_total`, named after its key in `limits`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Limit {
+    Connections,
+    Handshakes,
+    HandshakesPerSecond,
+    ConnectionsPerUser,
+    ConnectionsPerAddress,
+    ChannelsPerConnection,
+    MessageBytes,
+    MessagesPerSecond,
+    OutboxBytes,
+}
+
+impl Limit {
+    /// In the order of the enum, so that a limit is its own index.
+    pub const LABELS: [&str; 9] = [
+        "connections",
+        "handshakes",
+        "handshakes_per_second",
+        "connections_per_user",
+        "connections_per_address",
+        "channels_per_connection",
+        "message_bytes",
+        "messages_per_second",
+        "outbox_bytes",
+    ];
+
+    /// The limit behind an error that a client is told, if it is one.
+    #[must_use]
+    pub fn of(code: ErrorCode) -> Option<Limit> {
+        match code {
+            ErrorCode::TooManyChannels => Some(Limit::ChannelsPerConnection),
+            ErrorCode::TooManyConnections => Some(Limit::ConnectionsPerUser),
+            ErrorCode::RateLimited => Some(Limit::MessagesPerSecond),
+            _ => None,
+        }
+    }
+}
+
+/// One pace for the whole node, asked from any thread.
+#[derive(Debug)]
+pub struct Pacer {
+    pace: Option<Pace>,
+    bucket: Mutex<Bucket>,
+    started: Instant,
+}
+
+impl Pacer {
+    /// 0: no limit. As many at once as in one second.
+    #[must_use]
+    pub fn new(per_second: u32) -> Pacer {
+        Pacer {
+            pace: Pace::new(per_second, per_second),
+            bucket: Mutex::default(),
+            started: Instant::now(),
+        }
+    }
+
+    /// Whether one more fits now.
+    #[must_use]
+    pub fn take(&self) -> bool {
+        let Some(pace) = self.pace else {
+            return true;
+        };
+        let now_ns = u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
+        bucket.take(pace, now_ns)
+    }
+}
+
+/// The caps that a connection counts in for as long as it lives. None: no limit.
+#[derive(Debug, Clone, Default)]
+pub struct Shares {
+    pub users: Option<KeyedCap<Arc<str>>>,
+    pub addresses: Option<KeyedCap<AddressKey>>,
+}
+
+impl Shares {
+    #[must_use]
+    pub fn new(limits: &Limits) -> Shares {
+        Shares {
+            users: KeyedCap::new(limits.max_connections_per_user),
+            addresses: KeyedCap::new(limits.max_connections_per_address),
+        }
+    }
+}
+
+/// One connection's part of them.
+#[derive(Debug, Default)]
+pub struct Share {
+    pub user: Option<KeyedPermit<Arc<str>>>,
+    pub address: Option<KeyedPermit<AddressKey>>,
+}
 
 /// At most `cap` places. Cloning shares the count.
 #[derive(Debug, Clone)]
@@ -73,6 +181,19 @@ mod tests {
         let third = cap.take().unwrap();
         drop((second, third));
         assert_eq!(cap.taken.load(Ordering::Acquire), 0);
+    }
+
+    #[test]
+    fn every_limit_is_its_own_index() {
+        assert_eq!(
+            Limit::LABELS[Limit::OutboxBytes as usize],
+            "outbox_bytes",
+            "the last one"
+        );
+        assert_eq!(
+            Limit::LABELS[Limit::ConnectionsPerAddress as usize],
+            "connections_per_address"
+        );
     }
 
     #[test]

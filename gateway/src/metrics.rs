@@ -10,6 +10,7 @@ use prometheus::core::Collector;
 use prometheus::local::{LocalHistogram, LocalIntCounter};
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
+use crate::limits::Limit;
 use crate::message::MessageKind;
 use crate::protocol::close::{CloseCode, TABLE};
 use crate::protocol::native::TYPES;
@@ -27,9 +28,10 @@ pub struct Metrics {
     replied: IntCounter,
     closed: Vec<IntCounter>,
     evictions: IntCounter,
+    refused: Vec<IntCounter>,
     duration: Histogram,
     latency: Histogram,
-    publish_failures: [IntCounter; 2],
+    publish_failures: Vec<IntCounter>,
     subscribe_failures: IntCounter,
 }
 
@@ -45,51 +47,41 @@ impl Metrics {
     /// An error means that a name is taken, which is a mistake in the program.
     pub fn register(registry: &Registry) -> prometheus::Result<Self> {
         let counter = |name: &str, help: &str| register(registry, IntCounter::new(name, help)?);
-        let received = family(
-            registry,
-            "websocket_messages_received_total",
-            "Messages from clients; `invalid` could not be understood.",
-            "type",
-        )?;
-        let sent = family(
+        let kinds = MessageKind::ALL.map(MessageKind::label);
+        let mut sent = family(
             registry,
             "websocket_messages_sent_total",
             "Messages to clients, once for each client; `reply` answers a request.",
-            "type",
-        )?;
-        let closed = family(
-            registry,
-            "pushcluster_connections_closed_total",
-            "Connections that ended, by cause.",
-            "code",
-        )?;
-        let failed = family(
-            registry,
-            "pushcluster_publish_failures_total",
-            "Messages of clients that the broker did not accept, or not in time.",
-            "cause",
+            ("type", &[&kinds[..], &["reply"]].concat()),
         )?;
         Ok(Metrics {
             connected: register(
                 registry,
                 IntGauge::new("websocket_connected_clients", "Clients on this node.")?,
             )?,
-            received: TYPES
-                .iter()
-                .map(|kind| received.with_label_values(&[kind]))
-                .collect(),
-            sent: MessageKind::ALL
-                .iter()
-                .map(|kind| sent.with_label_values(&[kind.label()]))
-                .collect(),
-            replied: sent.with_label_values(&["reply"]),
-            closed: TABLE
-                .iter()
-                .map(|row| closed.with_label_values(&[row.label]))
-                .collect(),
+            received: family(
+                registry,
+                "websocket_messages_received_total",
+                "Messages from clients; `invalid` could not be understood.",
+                ("type", &TYPES),
+            )?,
+            replied: sent.pop().expect("`reply` is the last label"),
+            sent,
+            closed: family(
+                registry,
+                "pushcluster_connections_closed_total",
+                "Connections that ended, by cause.",
+                ("code", &TABLE.map(|row| row.label)),
+            )?,
             evictions: counter(
                 "pushcluster_outbox_evictions_total",
                 "Clients closed because more waited for them than their outbox holds.",
+            )?,
+            refused: family(
+                registry,
+                "pushcluster_refusals_total",
+                "What was refused at a limit.",
+                ("limit", &Limit::LABELS),
             )?,
             duration: histogram(
                 registry,
@@ -103,8 +95,12 @@ impl Metrics {
                 "From a node's acceptance of a message to its write to sockets, once for each shard.",
                 &LATENCY_BUCKETS,
             )?,
-            publish_failures: ["unavailable", "unanswered"]
-                .map(|cause| failed.with_label_values(&[cause])),
+            publish_failures: family(
+                registry,
+                "pushcluster_publish_failures_total",
+                "Messages of clients that the broker did not accept, or not in time.",
+                ("cause", &["unavailable", "unanswered"]),
+            )?,
             subscribe_failures: counter(
                 "pushcluster_subscribe_failures_total",
                 "Channels that the broker could not subscribe.",
@@ -133,6 +129,10 @@ impl Metrics {
         self.publish_failures[cause as usize].inc();
     }
 
+    pub fn refused(&self, limit: Limit) {
+        self.refused[limit as usize].inc();
+    }
+
     pub fn subscribe_failed(&self) {
         self.subscribe_failures.inc();
     }
@@ -148,6 +148,7 @@ impl Metrics {
             replied: self.replied.local(),
             closed: locals(&self.closed),
             evictions: self.evictions.local(),
+            refused: locals(&self.refused),
             duration: self.duration.local(),
             latency: self.latency.local(),
             accepted_ms: Vec::new(),
@@ -165,6 +166,7 @@ pub struct ShardMetrics {
     replied: LocalIntCounter,
     closed: Vec<LocalIntCounter>,
     evictions: LocalIntCounter,
+    refused: Vec<LocalIntCounter>,
     duration: LocalHistogram,
     latency: LocalHistogram,
     /// When this round's deliveries were accepted; at most as many as a round takes commands.
@@ -179,9 +181,19 @@ impl ShardMetrics {
         self.closed[code as usize].inc();
         self.duration
             .observe(Duration::from_millis(lived_ms).as_secs_f64());
-        if code == CloseCode::Slow {
-            self.evictions.inc();
+        match code {
+            CloseCode::Slow => {
+                self.evictions.inc();
+                self.refused(Limit::OutboxBytes);
+            }
+            CloseCode::TooBig => self.refused(Limit::MessageBytes),
+            _ => {}
         }
+        self.touched = true;
+    }
+
+    pub fn refused(&mut self, limit: Limit) {
+        self.refused[limit as usize].inc();
         self.touched = true;
     }
 
@@ -226,7 +238,8 @@ impl ShardMetrics {
             return;
         }
         self.connected.sub(std::mem::take(&mut self.ended));
-        for counter in self.received.iter().chain(&self.sent).chain(&self.closed) {
+        let counters = self.received.iter().chain(&self.sent);
+        for counter in counters.chain(&self.closed).chain(&self.refused) {
             counter.flush();
         }
         self.replied.flush();
@@ -243,16 +256,21 @@ impl Drop for ShardMetrics {
     }
 }
 
+/// A counter for each value of the one label, in their order.
 fn family(
     registry: &Registry,
     name: &str,
     help: &str,
-    label: &str,
-) -> prometheus::Result<IntCounterVec> {
-    register(
+    (label, values): (&str, &[&str]),
+) -> prometheus::Result<Vec<IntCounter>> {
+    let vector = register(
         registry,
         IntCounterVec::new(Opts::new(name, help), &[label])?,
-    )
+    )?;
+    Ok(values
+        .iter()
+        .map(|value| vector.with_label_values(&[value]))
+        .collect())
 }
 
 fn histogram(
@@ -315,6 +333,8 @@ mod tests {
             "pushcluster_connections_closed_total{code=\"slow\"} 1",
             "pushcluster_connections_closed_total{code=\"drain\"} 0",
             "pushcluster_outbox_evictions_total 1",
+            "pushcluster_refusals_total{limit=\"outbox_bytes\"} 1",
+            "pushcluster_refusals_total{limit=\"connections\"} 0",
             "pushcluster_publish_failures_total{cause=\"unavailable\"} 0",
             "websocket_connection_duration_seconds_bucket{le=\"1\"} 0",
             "websocket_connection_duration_seconds_bucket{le=\"5\"} 1",

@@ -5,19 +5,18 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::sync::{mpsc, watch};
 
-use crate::auth::Identity;
 use crate::broker::{Broker, Events, PublishError};
-use crate::engine::command::{Command, ConnectionKey, Event, NewConnection, Pace, ShardId};
+use crate::engine::command::{
+    Arrival, Command, ConnectionKey, Event, NewConnection, Pace, ShardId,
+};
 use crate::engine::{Engine, Settings, ShardEnded};
 use crate::hub::{Hub, WISHES_CAPACITY, Wish};
 use crate::limits::Permit;
@@ -71,7 +70,7 @@ impl<B: Broker> Router<B> {
     pub fn start(
         broker: Arc<B>,
         events: Events,
-        settings: Settings,
+        settings: &Settings,
         rules: &Arc<Rules>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, StartError> {
@@ -119,27 +118,16 @@ impl<B: Broker> Router<B> {
         self.node.broker.publish(channel, message)
     }
 
-    /// Takes a socket whose handshake is done; `leftover` are bytes the client sent after it. `place` is given back
-    /// as soon as the connection is counted here.
-    pub async fn adopt(
-        &self,
-        socket: TcpStream,
-        leftover: Bytes,
-        identity: Option<Identity>,
-        place: Permit,
-    ) -> Result<(), AdoptError> {
+    /// Takes a socket whose handshake is done. `place` is given back as soon as the connection is counted here.
+    pub async fn adopt(&self, arrival: Arrival, place: Permit) -> Result<(), AdoptError> {
+        let socket = &arrival.socket;
         socket.set_nonblocking(true)?;
         // A delivery is one write; waiting for more to send with it would only delay it.
         socket.set_nodelay(true)?;
         let node = &self.node;
         let number = node.next_number.fetch_add(1, Ordering::Relaxed);
         let shard = node.engine.shard_of(number);
-        let connection = NewConnection {
-            socket,
-            leftover,
-            number,
-            identity,
-        };
+        let connection = NewConnection { number, arrival };
         // Counted before it waits in the queue: a cap that is compared with `connections` sees it at once.
         node.metrics.opened();
         drop(place);

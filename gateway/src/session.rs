@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 
 use crate::auth::{Identity, LEEWAY_SECONDS, Verifier};
+use crate::limits::bucket::{Bucket, Pace, Verdict};
 use crate::message::{ConnectionId, Message, MessageKind, Sender};
 use crate::name::ChannelName;
 use crate::protocol::close::CloseCode;
@@ -19,6 +20,8 @@ pub struct Rules {
     /// Time that a connection has to say who it is, where that is required, in milliseconds.
     pub auth_deadline_ms: u64,
     pub ping_seconds: u32,
+    /// Messages of one connection. None: no limit.
+    pub message_pace: Option<Pace>,
 }
 
 /// Now, by two clocks.
@@ -53,6 +56,8 @@ pub struct Session {
     /// Asked for or subscribed, the user's own channel included. At most `max_channels` and that one.
     channels: Vec<ChannelName>,
     opened_ms: u64,
+    /// What it may still send now.
+    messages: Bucket,
 }
 
 /// Why a subscription was asked for: decides its acknowledgement.
@@ -124,6 +129,7 @@ impl Session {
             expires,
             channels: Vec::new(),
             opened_ms: now.monotonic_ms,
+            messages: Bucket::default(),
         }
     }
 
@@ -167,6 +173,17 @@ impl Session {
         match self.user.clone() {
             Some(user) => self.subscribe_own(&user, Ack::Welcome),
             None => Effect::Welcome,
+        }
+    }
+
+    /// Whether one more message may come now. Everything that is answered counts, pings of either kind too.
+    pub fn arrives(&mut self, cx: Context<'_>) -> Verdict {
+        match cx.rules.message_pace {
+            None => Verdict::Pass,
+            Some(pace) => {
+                let now_ns = cx.now.monotonic_ms.saturating_mul(1_000_000);
+                self.messages.charge(pace, now_ns)
+            }
         }
     }
 

@@ -17,6 +17,7 @@ fn rules(anonymous: bool) -> Rules {
         max_channels: 2,
         auth_deadline_ms: 10_000,
         ping_seconds: 30,
+        message_pace: None,
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::auth::Identity;
+use crate::limits::Share;
 use crate::message::{Delivery, Message};
 use crate::name::ChannelName;
 use crate::protocol::native::{Refusal, RequestId, encode_delivery};
@@ -60,12 +61,20 @@ pub enum Command {
 
 /// What the handshake leaves behind.
 #[derive(Debug)]
-pub struct NewConnection {
+pub struct Arrival {
     pub socket: std::net::TcpStream,
     /// Bytes that the client sent after its request.
     pub leftover: Bytes,
-    pub number: u64,
     pub identity: Option<Identity>,
+    /// Its places in the caps that count it for as long as it lives.
+    pub share: Share,
+}
+
+/// An arrival with its number on this node.
+#[derive(Debug)]
+pub struct NewConnection {
+    pub number: u64,
+    pub arrival: Arrival,
 }
 
 /// shard → tokio. A shard whose event queue is full stops reading its sockets until there is room.

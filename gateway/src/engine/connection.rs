@@ -5,6 +5,7 @@ use mio::net::TcpStream;
 
 use super::heartbeat::{Heartbeat, Intervals};
 use super::outbox::Outbox;
+use crate::limits::Share;
 use crate::protocol::close::CloseCode;
 use crate::protocol::frame::Decoder;
 use crate::session::{Context, Session};
@@ -15,6 +16,8 @@ pub const CLOSE_DEADLINE_MS: u64 = 2_000;
 pub struct Connection {
     pub socket: TcpStream,
     pub generation: u32,
+    /// Boxed: with no such cap configured it is a null pointer.
+    pub share: Option<Box<Share>>,
     pub session: Session,
     pub decoder: Decoder,
     pub outbox: Outbox,
@@ -76,7 +79,7 @@ mod tests {
     fn an_idle_connection_is_small() {
         // With its place in the slab, the wheel and the map by number well under the 1 KiB that is promised.
         assert!(
-            size_of::<Connection>() <= 256,
+            size_of::<Connection>() <= 320,
             "{}",
             size_of::<Connection>()
         );

@@ -16,12 +16,13 @@ use slab::Slab;
 use tokio::sync::mpsc::{self, error::TryRecvError, error::TrySendError};
 
 use super::Settings;
-use super::command::{Command, ConnectionKey, Event, NewConnection, Pace, ShardId};
+use super::command::{Arrival, Command, ConnectionKey, Event, NewConnection, Pace, ShardId};
 use super::connection::{CLOSE_DEADLINE_MS, Closing, Connection};
 use super::heartbeat::{Heartbeat, Verdict};
 use super::outbox::{Flushed, Outbox};
 use super::subscriptions::{Asked, Left, Subscriptions};
 use super::timers::Wheel;
+use crate::limits::{Limit, bucket};
 use crate::metrics::{Metrics, ShardMetrics};
 use crate::name::ChannelName;
 use crate::protocol::close::CloseCode;
@@ -93,6 +94,8 @@ enum Act {
     Answer(Bytes),
     /// The client did what cannot be answered.
     Fail(CloseCode),
+    /// It sends faster than it may, and goes on after being told.
+    Abuse,
     PeerClosed(Option<u16>),
 }
 
@@ -267,12 +270,13 @@ impl Shard {
     }
 
     fn adopt(&mut self, new: NewConnection, now: Now) {
-        let NewConnection {
+        let NewConnection { number, arrival } = new;
+        let Arrival {
             socket,
             leftover,
-            number,
             identity,
-        } = new;
+            share,
+        } = arrival;
         let mut socket = mio::net::TcpStream::from_std(socket);
         let entry = self.connections.vacant_entry();
         let token = Token(entry.key());
@@ -297,6 +301,7 @@ impl Shard {
         entry.insert(Connection {
             socket,
             generation: self.generation,
+            share: (share.user.is_some() || share.address.is_some()).then(|| share.into()),
             session: Session::new(number, identity, now),
             decoder: Decoder::default(),
             outbox: Outbox::default(),

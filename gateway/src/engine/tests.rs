@@ -19,7 +19,7 @@ use rig::*;
 
 #[test]
 fn the_acknowledgement_comes_before_the_first_delivery() {
-    let mut node = Node::new(SETTINGS);
+    let mut node = Node::new(&SETTINGS);
     let mut client = node.client();
     client.say(r#"{"type":"subscribe","channel":"news","id":7}"#);
     let round = node.interest();
@@ -41,7 +41,7 @@ fn the_acknowledgement_comes_before_the_first_delivery() {
 
 #[test]
 fn asking_again_while_the_broker_is_slow_takes_no_more_room_and_leaving_answers() {
-    let mut node = Node::new(SETTINGS);
+    let mut node = Node::new(&SETTINGS);
     let mut client = node.client();
     client.say(r#"{"type":"subscribe","channel":"news","id":1}"#);
     client.say(r#"{"type":"subscribe","channel":"news","id":2}"#);
@@ -71,7 +71,7 @@ fn asking_again_while_the_broker_is_slow_takes_no_more_room_and_leaving_answers(
 
 #[test]
 fn a_slow_reader_is_closed_and_delays_nobody() {
-    let mut node = Node::new(SETTINGS);
+    let mut node = Node::new(&SETTINGS);
     let (mut slow, mut fast) = (node.client(), node.client());
     slow.subscribe();
     node.live();
@@ -94,7 +94,7 @@ fn a_slow_reader_is_closed_and_delays_nobody() {
 
 #[test]
 fn a_flood_delays_the_others_by_a_bounded_time() {
-    let mut node = Node::new(SETTINGS);
+    let mut node = Node::new(&SETTINGS);
     let (flooder, mut other) = (node.client(), node.client());
     let mut flood = flooder.socket.try_clone().unwrap();
     let flooding = thread::spawn(move || {
@@ -124,7 +124,7 @@ fn a_flood_delays_the_others_by_a_bounded_time() {
 
 #[test]
 fn a_silent_client_is_closed_after_one_missed_ping_and_one_that_answers_is_not() {
-    let mut node = Node::new(Settings {
+    let mut node = Node::new(&Settings {
         ping_ms: 400,
         ..SETTINGS
     });
@@ -146,7 +146,7 @@ fn a_silent_client_is_closed_after_one_missed_ping_and_one_that_answers_is_not()
 
 #[test]
 fn idle_is_who_says_nothing_and_has_no_channel() {
-    let mut node = Node::new(Settings {
+    let mut node = Node::new(&Settings {
         idle_ms: 400,
         ..SETTINGS
     });
@@ -162,7 +162,7 @@ fn idle_is_who_says_nothing_and_has_no_channel() {
 
 #[test]
 fn nobody_in_particular_hears_nothing_and_is_closed() {
-    let mut node = Node::with_rules(SETTINGS, false);
+    let mut node = Node::with_rules(&SETTINGS, false);
     let mut client = node.client();
     node.deliver(delivery(ChannelName::broadcast(), "for those who may"));
     assert_eq!(client.hear(), Heard::Close(3000, "Unauthorized".into()));
@@ -170,7 +170,7 @@ fn nobody_in_particular_hears_nothing_and_is_closed() {
 
 #[test]
 fn everyone_but_the_sender_and_only_the_one_who_is_meant() {
-    let mut node = Node::new(SETTINGS);
+    let mut node = Node::new(&SETTINGS);
     let (mut one, mut two) = (node.client(), node.client());
     let mut broadcast = delivery(ChannelName::broadcast(), "all");
     broadcast.message.except = Some(ConnectionId::new("gw-0", 1));
@@ -190,7 +190,7 @@ fn everyone_but_the_sender_and_only_the_one_who_is_meant() {
 
 #[test]
 fn a_full_event_queue_stops_reading_and_loses_nothing() {
-    let mut node = Node::new(SETTINGS);
+    let mut node = Node::new(&SETTINGS);
     let client = node.client();
     let total = 4 * QUEUE_CAPACITY;
     let mut writer = client.socket.try_clone().unwrap();
@@ -235,7 +235,7 @@ fn a_full_event_queue_stops_reading_and_loses_nothing() {
 
 #[test]
 fn a_drain_closes_at_its_pace_and_says_when_it_is_done() {
-    let mut node = Node::new(SETTINGS);
+    let mut node = Node::new(&SETTINGS);
     let clients: Vec<Client> = (0..4).map(|_| node.client()).collect();
     let began = Instant::now();
     let pace = |every_ms| Command::Drain {
@@ -276,7 +276,7 @@ fn a_drain_closes_at_its_pace_and_says_when_it_is_done() {
 
 #[test]
 fn a_broken_protocol_is_answered_with_its_code_and_an_end() {
-    let mut node = Node::new(SETTINGS);
+    let mut node = Node::new(&SETTINGS);
     for (name, bytes, code) in [
         ("not masked", vec![0x81, 1, b'x'], 1002),
         ("reserved bit", masked(0xc1, b"x"), 1002),
@@ -308,7 +308,7 @@ fn a_broken_protocol_is_answered_with_its_code_and_an_end() {
 
 #[test]
 fn what_follows_a_refused_message_is_not_carried_out() {
-    let mut node = Node::new(SETTINGS);
+    let mut node = Node::new(&SETTINGS);
     let mut client = node.client();
     let chat = br#"{"type":"chat","channel":"news","message":1}"#;
     let bytes = [masked(0x82, b"x"), masked(0x81, chat)].concat();
@@ -321,7 +321,7 @@ fn what_follows_a_refused_message_is_not_carried_out() {
 
 #[test]
 fn bytes_may_come_one_by_one_and_before_the_socket() {
-    let mut node = Node::new(SETTINGS);
+    let mut node = Node::new(&SETTINGS);
     // The beginning of a ping frame whose rest comes later.
     let mut client = node.client_after(&[0x89]);
     assert_eq!(client.text()["type"], "welcome");
@@ -333,7 +333,7 @@ fn bytes_may_come_one_by_one_and_before_the_socket() {
 
 #[test]
 fn a_user_is_welcome_when_private_messages_arrive() {
-    let mut node = Node::new(SETTINGS);
+    let mut node = Node::new(&SETTINGS);
     let own = ChannelName::user("ann").unwrap();
     let early = masked(0x81, br#"{"type":"ping"}"#);
     let mut ann = node.client_of(Some("ann"), &early);
@@ -351,7 +351,7 @@ fn a_user_is_welcome_when_private_messages_arrive() {
 
 #[test]
 fn a_user_who_cannot_be_reached_is_told_to_try_again() {
-    let mut node = Node::new(SETTINGS);
+    let mut node = Node::new(&SETTINGS);
     let refused = |channel, round| Command::Refused {
         channel,
         round,
@@ -370,7 +370,7 @@ fn a_user_who_cannot_be_reached_is_told_to_try_again() {
 
 #[test]
 fn a_close_is_echoed_and_an_end_without_one_is_noticed() {
-    let mut node = Node::new(SETTINGS);
+    let mut node = Node::new(&SETTINGS);
     let (mut polite, rude, mut half) = (node.client(), node.client(), node.client());
     polite.frame(0x88, b"\x0f\xa0bye");
     assert_eq!(polite.hear(), Heard::Close(4000, String::new()));
@@ -383,7 +383,7 @@ fn a_close_is_echoed_and_an_end_without_one_is_noticed() {
 
 #[test]
 fn the_end_of_the_engine_is_told() {
-    let mut node = Node::new(SETTINGS);
+    let mut node = Node::new(&SETTINGS);
     let mut client = node.client();
     let Node {
         engine, metrics, ..

@@ -5,14 +5,18 @@ use std::time::Duration;
 
 use axum::Router;
 use daemon::signals::Shutdown;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use crate::limits::Cap;
+use super::Peer;
+use crate::limits::{Cap, Limit};
+use crate::metrics::Metrics;
 
 /// Largest request head, in bytes: a token of 8 KiB and the headers of a proxy fit.
 const MAX_HEAD_BYTES: usize = 32 << 10;
@@ -27,6 +31,7 @@ pub struct Acceptor {
     pub routes: Router,
     /// Connections that speak HTTP at once.
     pub handshakes: Cap,
+    pub metrics: Arc<Metrics>,
     /// From the accept to the end of the request head, and between two requests.
     pub head_timeout: Duration,
     pub shutdown: Shutdown,
@@ -50,8 +55,8 @@ impl Acceptor {
                 Some(_) = serving.join_next() => continue,
                 _ = self.shutdown.begun() => break,
             };
-            let socket = match accepted {
-                Ok((socket, _)) => socket,
+            let (socket, peer) = match accepted {
+                Ok((socket, peer)) => (socket, Peer(peer.ip())),
                 Err(e) => {
                     // Out of file descriptors, mostly: the listener is fine, and waiting lets some close.
                     tracing::warn!("accept a connection: {e}");
@@ -60,13 +65,14 @@ impl Acceptor {
                 }
             };
             let Some(place) = self.handshakes.take() else {
+                self.metrics.refused(Limit::Handshakes);
                 tokio::spawn(refuse(socket));
                 continue;
             };
             let (server, routes) = (server.clone(), self.routes.clone());
             let shutdown = self.shutdown.clone();
             serving.spawn(async move {
-                serve(&server, socket, routes, &shutdown).await;
+                serve(&server, (socket, peer), routes, &shutdown).await;
                 drop(place);
             });
         }
@@ -75,10 +81,19 @@ impl Acceptor {
     }
 }
 
-async fn serve(server: &http1::Builder, socket: TcpStream, routes: Router, shutdown: &Shutdown) {
+async fn serve(
+    server: &http1::Builder,
+    (socket, peer): (TcpStream, Peer),
+    routes: Router,
+    shutdown: &Shutdown,
+) {
     // Small messages must not wait for the acknowledgement of earlier ones.
     let _ = socket.set_nodelay(true);
-    let service = TowerToHyperService::new(routes);
+    let routes = TowerToHyperService::new(routes);
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        routes.call(request)
+    });
     let connection = server
         .serve_connection(TokioIo::new(socket), service)
         .with_upgrades();

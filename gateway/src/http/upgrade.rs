@@ -15,9 +15,10 @@ use serde::Deserialize;
 use sha1::{Digest, Sha1};
 use tokio::net::TcpStream;
 
-use super::{Front, Handshaken, Node, Problem, bearer, now};
+use super::{Front, Handshaken, Node, Peer, Problem, bearer, now};
 use crate::auth::Identity;
-use crate::limits::Permit;
+use crate::engine::command::Arrival;
+use crate::limits::{Permit, Share};
 use crate::protocol::native::SUBPROTOCOL;
 
 /// RFC 6455 section 1.3.
@@ -40,15 +41,30 @@ struct Parameters {
 pub async fn handle<N: Node>(State(front): State<Arc<Front<N>>>, request: Request) -> Response {
     let (mut parts, _) = request.into_parts();
     match admit(&front, &mut parts) {
-        Ok((offer, identity, place, upgrade)) => {
-            tokio::spawn(hand_over(front, upgrade, identity, place));
+        Ok(Admitted {
+            offer,
+            guest,
+            upgrade,
+        }) => {
+            tokio::spawn(hand_over(front, upgrade, guest));
             switch(&offer)
         }
         Err(problem) => refuse(problem),
     }
 }
 
-type Admitted = (Offer, Option<Identity>, Permit, OnUpgrade);
+struct Admitted {
+    offer: Offer,
+    guest: Guest,
+    upgrade: OnUpgrade,
+}
+
+/// Who comes in, and the places that it takes.
+struct Guest {
+    identity: Option<Identity>,
+    place: Permit,
+    share: Share,
+}
 
 fn admit<N: Node>(front: &Front<N>, parts: &mut Parts) -> Result<Admitted, Problem> {
     let offer = read_offer(&parts.method, &parts.headers)?;
@@ -56,6 +72,7 @@ fn admit<N: Node>(front: &Front<N>, parts: &mut Parts) -> Result<Admitted, Probl
     if front.draining.load(Ordering::Relaxed) {
         return Err(unavailable("this gateway is ending; another one takes you"));
     }
+    front.door.pace()?;
     let identity = match token(parts)? {
         Some(token) => Some(
             front
@@ -69,10 +86,9 @@ fn admit<N: Node>(front: &Front<N>, parts: &mut Parts) -> Result<Admitted, Probl
         // May still say who it is, in its first message.
         None => None,
     };
-    let place = front
-        .connections
-        .take_beside(|| front.node.connections())
-        .ok_or_else(|| unavailable("this gateway has all the connections it may have"))?;
+    let place = front.door.place(|| front.node.connections())?;
+    let peer = parts.extensions.get().map(|Peer(address)| *address);
+    let share = front.door.share(peer, &parts.headers, identity.as_ref())?;
     let upgrade = parts.extensions.remove::<OnUpgrade>().ok_or_else(|| {
         Problem::new(
             StatusCode::HTTP_VERSION_NOT_SUPPORTED,
@@ -80,7 +96,15 @@ fn admit<N: Node>(front: &Front<N>, parts: &mut Parts) -> Result<Admitted, Probl
             "not HTTP/1.1",
         )
     })?;
-    Ok((offer, identity, place, upgrade))
+    Ok(Admitted {
+        offer,
+        guest: Guest {
+            identity,
+            place,
+            share,
+        },
+        upgrade,
+    })
 }
 
 fn unavailable(message: &str) -> Problem {
@@ -219,8 +243,11 @@ fn refuse(problem: Problem) -> Response {
 async fn hand_over<N: Node>(
     front: Arc<Front<N>>,
     upgrade: OnUpgrade,
-    identity: Option<Identity>,
-    place: Permit,
+    Guest {
+        identity,
+        place,
+        share,
+    }: Guest,
 ) {
     let upgraded = match upgrade.await {
         Ok(upgraded) => upgraded,
@@ -237,9 +264,12 @@ async fn hand_over<N: Node>(
             front
                 .node
                 .adopt(Handshaken {
-                    socket,
-                    leftover,
-                    identity,
+                    arrival: Arrival {
+                        socket,
+                        leftover,
+                        identity,
+                        share,
+                    },
                     place,
                 })
                 .await;

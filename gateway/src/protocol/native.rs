@@ -75,6 +75,10 @@ pub enum ErrorCode {
     Denied,
     Unauthorized,
     TooManyChannels,
+    /// Of this user, on this node; the connection is closed.
+    TooManyConnections,
+    /// Faster than allowed; the connection is closed when that goes on.
+    RateLimited,
     /// The same was asked before and has not been answered yet.
     InProgress,
     /// Withdrawn by a later request before it was answered.

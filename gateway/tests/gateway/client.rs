@@ -61,6 +61,24 @@ impl Client {
             .unwrap();
     }
 
+    /// Sends to a server that may be closing.
+    pub async fn try_send_text(&mut self, text: &str) -> Result<(), Error> {
+        within("send", self.socket.send(Message::text(text))).await
+    }
+
+    /// The code and reason with which the server closes, whatever comes before.
+    pub async fn closed_at_last(&mut self) -> (u16, String) {
+        loop {
+            match within("a close", self.socket.next()).await {
+                Some(Ok(Message::Close(Some(close)))) => {
+                    return (close.code.into(), close.reason.to_string());
+                }
+                Some(Ok(_)) => {}
+                other => panic!("wanted a close, got {other:?}"),
+            }
+        }
+    }
+
     /// The next message; pings are answered on the way.
     pub async fn next(&mut self) -> Value {
         loop {

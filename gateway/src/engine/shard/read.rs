@@ -116,14 +116,9 @@ impl Shard {
                 }
                 Frame::Text(text) => {
                     heartbeat.spoke(now.monotonic_ms);
-                    let decoded = native::decode(text);
-                    metrics.received(decoded.kind);
-                    match decoded.request {
-                        Ok(request) => session.handle(request, decoded.id, cx, &mut effects),
-                        Err(refusal) => effects.push(Effect::Refuse {
-                            refusal,
-                            id: decoded.id,
-                        }),
+                    if hear(text, (session, cx), metrics, &mut effects) == bucket::Verdict::Abuse {
+                        acts.push(Act::Abuse);
+                        return Next::Stop;
                     }
                     acts.extend(effects.drain(..).map(Act::Session));
                 }
@@ -132,7 +127,13 @@ impl Shard {
                     acts.push(Act::Fail(CloseCode::NotText));
                     return Next::Stop;
                 }
-                Frame::Ping(payload) => acts.push(Act::Answer(frame::frame(Opcode::Pong, payload))),
+                Frame::Ping(payload) => {
+                    if session.arrives(cx) == bucket::Verdict::Abuse {
+                        acts.push(Act::Abuse);
+                        return Next::Stop;
+                    }
+                    acts.push(Act::Answer(frame::frame(Opcode::Pong, payload)));
+                }
                 Frame::Pong(_) => {}
             }
             Next::Go
@@ -150,6 +151,10 @@ impl Shard {
             Act::Session(effect) => self.effect(key, effect, now),
             Act::Answer(frame) => self.reply(key, frame, now),
             Act::Fail(code) => self.fail(key, code, now),
+            Act::Abuse => {
+                self.metrics.refused(Limit::MessagesPerSecond);
+                self.fail(key, CloseCode::Policy, now);
+            }
             Act::PeerClosed(code) => self.peer_closed(key, code, now),
         }
     }
@@ -165,6 +170,9 @@ impl Shard {
                 self.authenticated(key, &identity, id.as_ref(), now);
             }
             Effect::Subscribe { channel, ack } => {
+                if !self.take_share(key, &ack, now) {
+                    return;
+                }
                 match self.subscriptions.subscribe(&channel, key, ack) {
                     Asked::Live(ack) => self.acknowledge(key, &channel, &ack, now),
                     Asked::Waits => {}
@@ -216,7 +224,38 @@ impl Shard {
         id: Option<&native::RequestId>,
         now: Now,
     ) {
+        if let Some(limit) = Limit::of(refusal.code) {
+            self.metrics.refused(limit);
+        }
         self.reply(key, native::encode_refusal(refusal, id), now);
+    }
+
+    /// Counts a connection under the user that it has just said to be; closes it when that user has enough.
+    fn take_share(&mut self, key: ConnectionKey, ack: &Ack, now: Now) -> bool {
+        let Shard {
+            connections,
+            shared,
+            ..
+        } = self;
+        let (Ack::Authenticated { identity, .. }, Some(users), Some(connection)) =
+            (ack, &shared.settings.users, live(connections, key))
+        else {
+            return true;
+        };
+        let share = connection.share.get_or_insert_default();
+        if share.user.is_none() {
+            share.user = users.take(&identity.user);
+        }
+        if share.user.is_some() {
+            return true;
+        }
+        let refusal = Refusal {
+            code: ErrorCode::TooManyConnections,
+            message: "auth refused: this user has all the connections it may have".into(),
+        };
+        self.refuse(key, &refusal, ack.id(), now);
+        self.begin_close(key, CloseCode::Policy, now);
+        false
     }
 
     /// Tells a client that deliveries of the channel follow.
@@ -315,4 +354,33 @@ impl Shard {
             }
         }
     }
+}
+
+/// One text message: what it brings about. Nothing when it is abuse.
+fn hear(
+    text: &str,
+    (session, cx): (&mut Session, Context<'_>),
+    metrics: &mut ShardMetrics,
+    effects: &mut Vec<Effect>,
+) -> bucket::Verdict {
+    let decoded = native::decode(text);
+    metrics.received(decoded.kind);
+    let verdict = session.arrives(cx);
+    // After decoding, so that the answer carries the request's id.
+    let request = match verdict {
+        bucket::Verdict::Pass => decoded.request,
+        bucket::Verdict::Over => Err(Refusal {
+            code: ErrorCode::RateLimited,
+            message: "refused: too many messages; slow down".into(),
+        }),
+        bucket::Verdict::Abuse => return verdict,
+    };
+    match request {
+        Ok(request) => session.handle(request, decoded.id, cx, effects),
+        Err(refusal) => effects.push(Effect::Refuse {
+            refusal,
+            id: decoded.id,
+        }),
+    }
+    verdict
 }

@@ -12,8 +12,9 @@ use serde_json::value::to_raw_value;
 use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::auth::{Identity, Verifier};
-use crate::engine::command::{EncodedDelivery, NewConnection, Round};
+use crate::engine::command::{Arrival, EncodedDelivery, NewConnection, Round};
 use crate::engine::*;
+use crate::limits::Share;
 use crate::message::{Delivery, Message, MessageKind};
 use crate::name::ChannelName;
 
@@ -27,6 +28,7 @@ pub(super) const SETTINGS: Settings = Settings {
     ping_ms: 600_000,
     idle_ms: 600_000,
     echo: false,
+    users: None,
 };
 
 pub(super) struct Node {
@@ -39,11 +41,11 @@ pub(super) struct Node {
 }
 
 impl Node {
-    pub(super) fn new(settings: Settings) -> Node {
+    pub(super) fn new(settings: &Settings) -> Node {
         Node::with_rules(settings, true)
     }
 
-    pub(super) fn with_rules(settings: Settings, anonymous: bool) -> Node {
+    pub(super) fn with_rules(settings: &Settings, anonymous: bool) -> Node {
         let registry = Registry::new();
         let metrics = Arc::new(Metrics::register(&registry).unwrap());
         let rules = Arc::new(Rules {
@@ -52,6 +54,7 @@ impl Node {
             max_channels: 4,
             auth_deadline_ms: 300,
             ping_seconds: 30,
+            message_pace: None,
         });
         let (engine, mut receivers) = Engine::start(settings, &rules, &metrics).unwrap();
         let events = receivers.remove(0);
@@ -100,13 +103,16 @@ impl Node {
         socket.set_nonblocking(true).unwrap();
         self.metrics.opened();
         self.send(Command::Adopt(NewConnection {
-            socket,
-            leftover: Bytes::copy_from_slice(leftover),
             number: self.next_number,
-            identity: user.map(|user| Identity {
-                user: user.into(),
-                expires: None,
-            }),
+            arrival: Arrival {
+                socket,
+                leftover: Bytes::copy_from_slice(leftover),
+                identity: user.map(|user| Identity {
+                    user: user.into(),
+                    expires: None,
+                }),
+                share: Share::default(),
+            },
         }));
         self.next_number += 1;
         Client { socket: client }
