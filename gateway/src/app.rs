@@ -19,6 +19,7 @@ use crate::broker::{Chosen, Events, PublishError};
 use crate::config::{ApiAccess, Settings};
 use crate::drain::Drain;
 use crate::engine;
+use crate::engine::census::{Page, Query};
 use crate::health;
 use crate::http::accept::Acceptor;
 use crate::http::api::idempotency::Keys;
@@ -346,6 +347,14 @@ impl http::Node for Behind {
                 tracing::debug!("connection dropped: {e}");
             }
         }
+    }
+
+    fn channels(
+        &self,
+        query: Query,
+    ) -> impl Future<Output = Result<Page, engine::ShardEnded>> + Send + 'static {
+        let router = self.0.clone();
+        async move { router.channels(query).await }
     }
 
     fn connections(&self) -> u64 {

@@ -14,6 +14,7 @@ use crate::session::Rules;
 use command::{Command, Event, ShardId};
 use heartbeat::Intervals;
 
+pub mod census;
 pub mod command;
 mod connection;
 mod heartbeat;

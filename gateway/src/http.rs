@@ -15,6 +15,8 @@ use serde::Serialize;
 
 use crate::broker::PublishError;
 use crate::config::ApiAccess;
+use crate::engine::ShardEnded;
+use crate::engine::census::{Page, Query};
 use crate::engine::command::Arrival;
 use crate::limits::Permit;
 use crate::message::Message;
@@ -40,6 +42,12 @@ pub trait Node: Clone + Send + Sync + 'static {
 
     /// Takes over a socket whose handshake is done.
     fn adopt(&self, connection: Handshaken) -> impl Future<Output = ()> + Send + 'static;
+
+    /// The channels that have subscribers on this node.
+    fn channels(
+        &self,
+        query: Query,
+    ) -> impl Future<Output = Result<Page, ShardEnded>> + Send + 'static;
 
     /// Sockets that were taken over and are still open.
     fn connections(&self) -> u64;

@@ -13,9 +13,9 @@ use futures::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 
 use crate::broker::{Broker, Event, Events};
-use crate::engine::command::{Command, EncodedDelivery, Round, ShardId};
+use crate::engine::command::{Command, Disconnect, EncodedDelivery, Round, ShardId};
 use crate::engine::{Engine, ShardEnded};
-use crate::message::Delivery;
+use crate::message::{Delivery, MessageKind};
 use crate::metrics::Metrics;
 use crate::name::{ChannelKind, ChannelName};
 use crate::protocol::native::{ErrorCode, Refusal};
@@ -234,9 +234,26 @@ impl<B: Broker, S: Shards> Hub<B, S> {
             (ChannelKind::Broadcast | ChannelKind::Notifications, _) => self.all.clone(),
             _ => self.channels.live(&delivery.channel).collect(),
         };
+        if delivery.message.kind == MessageKind::Disconnect {
+            return self.disconnect(&shards, delivery).await;
+        }
         let delivery = Arc::new(EncodedDelivery::new(delivery));
         for shard in shards {
             self.send(shard, Command::Deliver(delivery.clone())).await;
+        }
+    }
+
+    async fn disconnect(&mut self, shards: &[ShardId], delivery: Delivery) {
+        let Delivery {
+            channel, message, ..
+        } = delivery;
+        let order = Arc::new(Disconnect {
+            channel,
+            only: message.only,
+            except: message.except,
+        });
+        for shard in shards {
+            self.send(*shard, Command::Disconnect(order.clone())).await;
         }
     }
 

@@ -91,6 +91,10 @@ impl Shards for Recorder {
             Command::Deliver(d) => {
                 format!("deliver {} {}", d.delivery.channel, d.delivery.message.data)
             }
+            Command::Disconnect(order) => {
+                let only = order.only.as_ref().map_or("", ConnectionId::as_str);
+                format!("disconnect {} {only}", order.channel)
+            }
             other => panic!("{other:?}"),
         };
         self.0.lock().unwrap().push(format!("{}: {told}", shard.0));
@@ -166,10 +170,20 @@ impl Stage {
     }
 
     async fn delivery(&self, channel: &str, data: &str, only: Option<ConnectionId>) {
+        self.message(MessageKind::Chat, channel, data, only).await;
+    }
+
+    async fn message(
+        &self,
+        kind: MessageKind,
+        channel: &str,
+        data: &str,
+        only: Option<ConnectionId>,
+    ) {
         let delivery = Delivery {
             channel: ChannelName::parse(channel).unwrap(),
             message: Message {
-                kind: MessageKind::Chat,
+                kind,
                 data: to_raw_value(data).unwrap().into(),
                 from: None,
                 timestamp: 0,
@@ -238,6 +252,23 @@ async fn a_delivery_goes_to_the_shards_that_want_it_after_they_were_told() {
         r#"2: deliver news "b""#,
     ];
     assert_eq!(stage.told(expected[3]).await, expected);
+}
+
+#[tokio::test]
+async fn a_disconnect_goes_where_a_message_would() {
+    let mut stage = Stage::new().await;
+    stage.interest(1, 1).await;
+    stage.answer("subscribe news", true).await;
+    stage.told("1: live news 1").await;
+    stage.delivery("news", "bye", None).await;
+    let kind = MessageKind::Disconnect;
+    stage.message(kind, "news", "", None).await;
+    let expected = [r#"1: deliver news "bye""#, "1: disconnect news "];
+    assert_eq!(stage.told(expected[1]).await, expected);
+    let only = Some(ConnectionId::new("gw-0", 5));
+    stage.message(kind, "node:gw-0", "", only).await;
+    let expected = "2: disconnect node:gw-0 ~gw-0.5";
+    assert_eq!(stage.told(expected).await, [expected]);
 }
 
 #[tokio::test]

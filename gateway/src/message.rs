@@ -33,9 +33,12 @@ pub enum MessageKind {
     Room,
     Broadcast,
     Private,
+    /// Not for clients: the connections that a message would reach are closed instead.
+    Disconnect,
 }
 
 impl MessageKind {
+    /// Those that clients get.
     pub const ALL: [MessageKind; 4] = [
         MessageKind::Chat,
         MessageKind::Room,
@@ -59,6 +62,7 @@ impl MessageKind {
             MessageKind::Room => "room",
             MessageKind::Broadcast => "broadcast",
             MessageKind::Private => "private",
+            MessageKind::Disconnect => "disconnect",
         }
     }
 }

@@ -11,9 +11,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 use crate::broker::{Broker, Events, PublishError};
+use crate::engine::census::{self, Page, Query};
 use crate::engine::command::{
     Arrival, Command, ConnectionKey, Event, NewConnection, Pace, ShardId,
 };
@@ -43,6 +44,7 @@ struct Node<B> {
     next_number: AtomicU64,
     /// The latest drain, and the shards that have closed their last connection in it.
     drained: watch::Sender<(u32, BTreeSet<ShardId>)>,
+    counting: Mutex<()>,
     /// Closed when the last task has ended.
     running: watch::Sender<()>,
 }
@@ -86,6 +88,7 @@ impl<B: Broker> Router<B> {
             metrics: metrics.clone(),
             next_number: AtomicU64::new(first_number(unix_time())),
             drained: watch::Sender::default(),
+            counting: Mutex::new(()),
             running: watch::Sender::new(()),
         });
         let running = node.running.subscribe();
@@ -142,6 +145,23 @@ impl<B: Broker> Router<B> {
     #[must_use]
     pub fn connections(&self) -> u64 {
         self.node.metrics.connected()
+    }
+
+    /// The channels that have subscribers on this node.
+    pub async fn channels(&self, query: Query) -> Result<Page, ShardEnded> {
+        let node = &self.node;
+        // A shard looks at all its channels for this, and delivers nothing meanwhile: one at a time.
+        let _one = node.counting.lock().await;
+        let query = Arc::new(query);
+        let mut pages = Vec::new();
+        for shard in node.engine.shards() {
+            let (answer, answered) = oneshot::channel();
+            let query = query.clone();
+            let count = Command::Count { query, answer };
+            node.engine.send(shard, count).await?;
+            pages.push(answered.await.map_err(|_| ShardEnded(shard))?);
+        }
+        Ok(census::merge(pages, query.limit))
     }
 
     pub fn broker(&self) -> &B {

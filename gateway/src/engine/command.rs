@@ -4,10 +4,12 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::oneshot;
 
+use super::census::{Page, Query};
 use crate::auth::Identity;
 use crate::limits::Share;
-use crate::message::{Delivery, Message};
+use crate::message::{ConnectionId, Delivery, Message};
 use crate::name::ChannelName;
 use crate::protocol::native::{Refusal, RequestId, encode_delivery};
 
@@ -51,12 +53,28 @@ pub enum Command {
     Reply { key: ConnectionKey, frame: Bytes },
     /// To every subscriber of its channel on this shard.
     Deliver(Arc<EncodedDelivery>),
+    /// Close connections because a backend said so.
+    Disconnect(Arc<Disconnect>),
+    /// Tell which channels have subscribers here.
+    Count {
+        query: Arc<Query>,
+        answer: oneshot::Sender<Page>,
+    },
     /// Close this shard's connections at this pace, each told to come back. Again: the same drain at another pace.
     Drain { round: u32, pace: Pace },
     /// The drain is over, whoever is left stays.
     Readmit,
     /// End the thread; whatever is still open is closed with 1001.
     Stop,
+}
+
+/// Which connections are to be closed.
+#[derive(Debug)]
+pub struct Disconnect {
+    /// All that have this channel, unless `only` names one.
+    pub channel: ChannelName,
+    pub only: Option<ConnectionId>,
+    pub except: Option<ConnectionId>,
 }
 
 /// What the handshake leaves behind.

@@ -32,6 +32,7 @@ use crate::session::{Ack, Context, Effect, Now, Rules, Session};
 
 mod close;
 mod deliver;
+mod disconnect;
 mod drain;
 mod read;
 
@@ -263,6 +264,9 @@ impl Shard {
             }
             Command::Reply { key, frame } => self.reply(key, frame, now),
             Command::Deliver(delivery) => self.staged.push(delivery),
+            Command::Disconnect(order) => self.disconnect(&order, now),
+            // One that no longer waits for the answer needs none.
+            Command::Count { query, answer } => drop(answer.send(self.subscriptions.page(&query))),
             Command::Drain { round, pace } => self.begin_drain(round, pace),
             Command::Readmit => self.draining = None,
             Command::Stop => self.stopped = true,

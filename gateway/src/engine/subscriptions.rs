@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use indexmap::{IndexMap, IndexSet};
 
+use super::census::{self, Page, Query};
 use super::command::{ConnectionKey, Round};
 use crate::name::ChannelName;
 use crate::session::Ack;
@@ -130,6 +131,15 @@ impl Subscriptions {
                 .map_or_else(Vec::new, |w| w.waiters.into_iter().collect()),
             _ => Vec::new(),
         }
+    }
+
+    /// See [`census::page`].
+    pub fn page(&self, query: &Query) -> Page {
+        let channels = self.channels.iter();
+        census::page(
+            channels.map(|(name, channel)| (name, channel.members.len())),
+            query,
+        )
     }
 
     pub fn members(&self, channel: &ChannelName) -> impl Iterator<Item = ConnectionKey> + '_ {

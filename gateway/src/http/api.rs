@@ -8,7 +8,7 @@ use axum::extract::Path;
 use axum::extract::rejection::PathRejection;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use bytes::Bytes;
 use serde::Serialize;
 
@@ -16,6 +16,8 @@ use super::{Front, Node, Problem};
 
 pub mod access;
 pub mod batch;
+pub mod channels;
+pub mod disconnect;
 pub mod idempotency;
 pub mod info;
 pub mod publish;
@@ -32,6 +34,15 @@ pub fn routes<N: Node>() -> Router<Arc<Front<N>>> {
             post(publish::to_connection::<N>),
         )
         .route("/api/batch", post(batch::batch::<N>))
+        .route(
+            "/api/users/{user}/connections",
+            delete(disconnect::user::<N>),
+        )
+        .route(
+            "/api/connections/{connection}",
+            delete(disconnect::connection::<N>),
+        )
+        .route("/api/channels", get(channels::channels::<N>))
         .route("/api/info", get(info::info::<N>))
 }
 

@@ -19,6 +19,8 @@ pub enum CloseCode {
     Unauthorized,
     PingTimeout,
     Idle,
+    /// A backend asked for it.
+    Disconnected,
     Slow,
     /// The client's socket ended without a close frame; nothing is sent.
     Abnormal,
@@ -65,7 +67,7 @@ const fn row(
 }
 
 /// In the order of the enum, so that a code is its own index.
-pub const TABLE: [CloseRow; 16] = {
+pub const TABLE: [CloseRow; 17] = {
     use CloseCode as C;
     use Reconnect as R;
     [
@@ -113,6 +115,7 @@ pub const TABLE: [CloseRow; 16] = {
         ),
         row(C::PingTimeout, 3001, "Ping timeout", R::Yes, "ping_timeout"),
         row(C::Idle, 3002, "Idle for too long", R::No, "idle"),
+        row(C::Disconnected, 3004, "Disconnected", R::No, "disconnected"),
         row(C::Slow, 3008, "Reads too slowly", R::Backoff, "slow"),
         row(C::Abnormal, 1006, "", R::Yes, "abnormal"),
     ]

@@ -16,6 +16,7 @@ mod drain;
 mod handshake;
 mod http_api;
 mod http_batch;
+mod http_disconnect;
 mod http_idempotency;
 mod limits;
 mod messages;

@@ -83,7 +83,7 @@ impl Shard {
     }
 
     /// The connection, if this shard holds it.
-    fn here(&self, id: &ConnectionId) -> Option<ConnectionKey> {
+    pub(super) fn here(&self, id: &ConnectionId) -> Option<ConnectionKey> {
         let key = self.by_number.get(&id.number()?)?;
         (id.node() == &*self.shared.rules.node).then_some(*key)
     }

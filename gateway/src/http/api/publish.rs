@@ -55,11 +55,11 @@ impl Address {
 
     /// One connection, on whichever node it is.
     pub fn connection(id: &str) -> Result<Address, Problem> {
-        let bad = |why: String| Problem::field("connection", why);
-        let only = ConnectionId::parse(id)
-            .ok_or_else(|| bad(format!("connection: {id:?} is not a connection")))?;
-        let channel = ChannelName::node(only.node())
-            .map_err(|e| bad(format!("connection: the node's name {e}")))?;
+        let only = connection_id("connection", id)?;
+        let channel = ChannelName::node(only.node()).map_err(|e| {
+            let message = format!("connection: the node's name {e}");
+            Problem::field("connection", message)
+        })?;
         Ok(Address {
             channel,
             only: Some(only),
@@ -82,9 +82,7 @@ impl Address {
         }
         let except = match self.exclude(members)? {
             None => None,
-            Some(id) => Some(ConnectionId::parse(&id).ok_or_else(|| {
-                Problem::field("exclude", format!("exclude: {id:?} is not a connection"))
-            })?),
+            Some(id) => Some(connection_id("exclude", &id)?),
         };
         let message = Message {
             kind: MessageKind::of(&self.channel),
@@ -126,6 +124,11 @@ impl From<ChannelName> for Address {
             only: None,
         }
     }
+}
+
+pub fn connection_id(field: &str, id: &str) -> Result<ConnectionId, Problem> {
+    ConnectionId::parse(id)
+        .ok_or_else(|| Problem::field(field, format!("{field}: {id:?} is not a connection")))
 }
 
 /// `POST /api/publish`.

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use axum::body::to_bytes;
-use axum::extract::Request;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::extract::{Query, Request};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use bytes::Bytes;
 use serde::de::{DeserializeOwned, DeserializeSeed, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
@@ -85,6 +85,47 @@ fn is_too_long(error: &axum::Error) -> bool {
         cause = error.source();
     }
     false
+}
+
+/// The parameters of a query, each at most once.
+pub struct Parameters(Vec<(String, String)>);
+
+impl Parameters {
+    pub fn read(uri: &Uri) -> Result<Parameters, Problem> {
+        let bad = |e| {
+            let message = format!("the query cannot be read: {e}");
+            Problem::new(StatusCode::BAD_REQUEST, "bad_query", message)
+        };
+        Query::try_from_uri(uri)
+            .map(|Query(pairs)| Parameters(pairs))
+            .map_err(bad)
+    }
+
+    pub fn take(&mut self, name: &str) -> Result<Option<String>, Problem> {
+        let mut found = self.all(name);
+        match (found.pop(), found.is_empty()) {
+            (value, true) => Ok(value),
+            _ => Err(Problem::field(
+                name,
+                format!("{name} is there more than once"),
+            )),
+        }
+    }
+
+    /// Those of this name, in their order.
+    pub fn all(&mut self, name: &str) -> Vec<String> {
+        self.0
+            .extract_if(.., |(known, _)| known == name)
+            .map(|(_, value)| value)
+            .collect()
+    }
+
+    pub fn nothing_else(&self, known: &[&str]) -> Result<(), Problem> {
+        self.0.first().map_or(Ok(()), |(name, _)| {
+            let message = format!("{name:?} is not known here; known: {}", known.join(", "));
+            Err(Problem::field(name, message))
+        })
+    }
 }
 
 /// The members of a JSON object, each as it was written.
