@@ -72,9 +72,11 @@ chart: ## the Helm chart, rendered and checked
 e2e: ## the tests on a real cluster of two nodes, started for them and removed after (TEST=part of a name)
 	@CLUSTER=$(or $(NAME),test) TEST=$(TEST) e2e/run.sh
 
+# All of them take half an hour; PEERS: a folder with uNetworking's uWebSockets and uSockets, to be compared too.
 .PHONY: bench
-bench: ## list the benches
-	cargo run --release -p bench
+bench: ## measure against floors and peers (B=fanout: one; B=list; PEERS=folder with uWebSockets and uSockets)
+	PUSHCLUSTER_CACHE="$(CACHE)" cargo run --release --locked -p bench -- \
+	  $(if $(filter list,$(B)),,$(or $(B),all)) $(if $(PEERS),--peers "$(abspath $(PEERS))")
 
 .PHONY: generate
 generate: ## write the files that come from code (the CRD in the chart)
