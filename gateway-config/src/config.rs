@@ -140,6 +140,12 @@ pub struct Limits {
     pub max_channels_per_connection: u32,
     /// Bytes that wait for one client that does not read (close code 3008 above it).
     pub max_outbox_bytes: u32,
+    /// Memory of the process (resident), on which clients are refused: handshakes with 503, those under way
+    /// with 1013. If that does not help within a second, the oldest 10 % of the connections are closed with
+    /// 1001 "Server overloaded", and again every five seconds. Above 80 % the node is not ready. In a container
+    /// 90 % of the container's own limit count as well, against all that it uses, so 0, which means no limit of
+    /// the gateway's own, leaves the container's.
+    pub max_memory_bytes: u64,
     /// TCP connections that are not, or not yet, a WebSocket: handshakes under way and callers of the
     /// HTTP API. One more is answered 503.
     pub max_handshakes: u32,
@@ -255,6 +261,7 @@ impl Default for Limits {
             max_message_bytes: 1 << 20,
             max_channels_per_connection: 128,
             max_outbox_bytes: 1 << 20,
+            max_memory_bytes: 512 << 20,
             max_handshakes: 1_024,
             handshake_timeout_seconds: 10,
             max_request_bytes: 4 << 20,

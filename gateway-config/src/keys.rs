@@ -19,8 +19,8 @@ pub struct Key {
 /// What a key takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
-    /// A whole number that fits 32 bits without a sign.
-    Number,
+    /// A whole number from 0 up to this one.
+    Number(u64),
     Flag,
     Text,
     Texts,
@@ -146,7 +146,8 @@ fn kind(schema: &Value, path: &str) -> Kind {
         return Kind::OneOf(words);
     }
     match named {
-        Some("integer") => Kind::Number,
+        Some("integer") if schema["format"] == "uint64" => Kind::Number(u64::MAX),
+        Some("integer") => Kind::Number(u32::MAX.into()),
         Some("boolean") => Kind::Flag,
         Some("string") => Kind::Text,
         Some("array") => Kind::Texts,

@@ -216,7 +216,7 @@ fn read(key: &Key, value: &Value) -> Result<Json, String> {
         };
     }
     match (&key.kind, value) {
-        (Kind::Number, value) => number(key, value),
+        (Kind::Number(most), value) => number(key, value, *most),
         (
             Kind::Flag,
             Value::Scalar {
@@ -256,7 +256,7 @@ fn read(key: &Key, value: &Value) -> Result<Json, String> {
     }
 }
 
-fn number(key: &Key, value: &Value) -> Result<Json, String> {
+fn number(key: &Key, value: &Value, most: u64) -> Result<Json, String> {
     let name = key.name();
     let wanted = match name {
         _ if name.ends_with("Seconds") => "a whole number of seconds",
@@ -266,13 +266,13 @@ fn number(key: &Key, value: &Value) -> Result<Json, String> {
     let Value::Scalar { text, quoted } = value else {
         return Err(format!("expected {wanted}, found {}", shown(value)));
     };
-    match text.parse::<u32>() {
+    match text.parse::<u64>() {
+        Ok(number) if number > most => Err(format!("expected {wanted} up to {most}, found {text}")),
         Ok(number) if !quoted => Ok(Json::from(number)),
         Ok(number) => Err(format!("expected {wanted}: write {number} without quotes")),
-        Err(_) if text.parse::<u128>().is_ok() => Err(format!(
-            "expected {wanted} up to {}, found {text}",
-            u32::MAX
-        )),
+        Err(_) if text.parse::<u128>().is_ok() => {
+            Err(format!("expected {wanted} up to {most}, found {text}"))
+        }
         Err(_) => Err(match meant(name, text) {
             Some(number) => format!("expected {wanted}: write {number}, not {}", shown(value)),
             None => format!("expected {wanted}, found {}", shown(value)),

@@ -38,7 +38,7 @@ fn mistakes_in_a_file() {
         // Syntax and shape.
         ("limits", "g.yaml:1:1: expected `key: value` lines, found limits"),
         ("- a\n", "g.yaml:1:1: expected `key: value` lines, found a list"),
-        ("limits: 5", "g.yaml:1:9: limits: expected keys below it (handshakeTimeoutSeconds, handshakesPerSecond, maxChannelsPerConnection, maxConnections, maxConnectionsPerAddress, maxConnectionsPerUser, maxHandshakes, maxMessageBytes, maxOutboxBytes, maxRequestBytes, messageBurst, messagesPerSecond), found 5"),
+        ("limits: 5", "g.yaml:1:9: limits: expected keys below it (handshakeTimeoutSeconds, handshakesPerSecond, maxChannelsPerConnection, maxConnections, maxConnectionsPerAddress, maxConnectionsPerUser, maxHandshakes, maxMemoryBytes, maxMessageBytes, maxOutboxBytes, maxRequestBytes, messageBurst, messagesPerSecond), found 5"),
         ("a: 1\n---\nb: 2\n", "g.yaml:2:1: a second document begins here; only one is read"),
         ("limits: &x\n  maxConnections: 1\n", "g.yaml:2:3: anchors (&) and aliases (*) are not read; write the value"),
         ("limits: !!map {}\n", "g.yaml:1:15: tags (!) are not read; write the plain value"),
@@ -61,6 +61,9 @@ fn mistakes_in_a_file() {
         ("limits: {maxConnections: 1.5}", "g.yaml:1:26: limits.maxConnections: expected a whole number, found 1.5"),
         ("limits: {maxConnections: \"5\"}", "g.yaml:1:26: limits.maxConnections: expected a whole number: write 5 without quotes"),
         ("limits: {maxConnections: 5000000000}", "g.yaml:1:26: limits.maxConnections: expected a whole number up to 4294967295, found 5000000000"),
+        ("limits: {maxMemoryBytes: 5000000000}", "good"),
+        ("limits: {maxMemoryBytes: 20000000000000000000}", "g.yaml:1:26: limits.maxMemoryBytes: expected a whole number of bytes up to 18446744073709551615, found 20000000000000000000"),
+        ("limits: {maxMemoryBytes: 2Gi}", "g.yaml:1:26: limits.maxMemoryBytes: expected a whole number of bytes: write 2147483648, not 2Gi"),
         ("limits: {maxConnections: }", "g.yaml:1:24: limits.maxConnections: has no value; leave the line out for the default, 10000"),
         ("limits: {maxConnections: [1]}", "g.yaml:1:26: limits.maxConnections: expected a whole number, found a list"),
         ("auth: {anonymous: yes}", "g.yaml:1:19: auth.anonymous: expected true or false, found yes"),
@@ -178,7 +181,7 @@ fn overrides_win_and_the_later_one_over_the_earlier() {
     for (pair, expected) in [
         (
             "limits=5",
-            "flag --set limits: limits: set a key below it: handshakeTimeoutSeconds, handshakesPerSecond, maxChannelsPerConnection, maxConnections, maxConnectionsPerAddress, maxConnectionsPerUser, maxHandshakes, maxMessageBytes, maxOutboxBytes, maxRequestBytes, messageBurst, messagesPerSecond",
+            "flag --set limits: limits: set a key below it: handshakeTimeoutSeconds, handshakesPerSecond, maxChannelsPerConnection, maxConnections, maxConnectionsPerAddress, maxConnectionsPerUser, maxHandshakes, maxMemoryBytes, maxMessageBytes, maxOutboxBytes, maxRequestBytes, messageBurst, messagesPerSecond",
         ),
         (
             "limits.maxConnections=5k",

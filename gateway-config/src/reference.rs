@@ -26,9 +26,9 @@ pub fn reference() -> String {
             continue;
         }
         let takes = match &key.kind {
-            Kind::Number if key.name().ends_with("Seconds") => "seconds".to_owned(),
-            Kind::Number if key.name().ends_with("Bytes") => "bytes".to_owned(),
-            Kind::Number => "number".to_owned(),
+            Kind::Number(_) if key.name().ends_with("Seconds") => "seconds".to_owned(),
+            Kind::Number(_) if key.name().ends_with("Bytes") => "bytes".to_owned(),
+            Kind::Number(_) => "number".to_owned(),
             Kind::Flag => "`true`, `false`".to_owned(),
             Kind::Text => "text".to_owned(),
             Kind::Texts => "list of texts".to_owned(),

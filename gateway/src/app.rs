@@ -27,6 +27,7 @@ use crate::http::door::Door;
 use crate::http::{self, Front, Handshaken};
 use crate::limits::bucket::Pace;
 use crate::limits::{Cap, Shares};
+use crate::memory::{self, Pressure};
 use crate::message::Message;
 use crate::metrics::Metrics;
 use crate::name::ChannelName;
@@ -93,6 +94,7 @@ impl App {
             &rules,
             metrics.clone(),
         )?;
+        let pressure = guard_memory(&router, &registry, limits.max_memory_bytes)?;
         let draining = Arc::new(AtomicBool::new(false));
         announce(
             &config,
@@ -105,17 +107,14 @@ impl App {
         let keys = keys(&config.api, &registry)?;
         let drain = Drain::new(router.clone(), draining.clone());
         let access = Arc::new(api);
-        let probes = Admin {
-            live: health::live(router.clone()),
-            ready: health::ready(router.clone(), limits.max_connections, draining.clone()),
-            metrics: registry,
-        };
+        let gates = (pressure.clone(), draining.clone());
+        let probes = probes(&router, limits, gates, registry);
         let admin = admin_routes(probes, drain.clone(), access.clone(), &config);
         let front = Front {
             node: Behind(router.clone()),
             rules,
             access,
-            door: Door::new(&config, shares, metrics.clone()),
+            door: Door::new(&config, shares, pressure, metrics.clone()),
             draining,
             allowed_origins: config.listen.allowed_origins.clone(),
             caps: (&config).into(),
@@ -203,6 +202,36 @@ fn start_broker(
             (Chosen::Redis(broker), events)
         }
     })
+}
+
+fn probes(
+    router: &Router<Chosen>,
+    limits: &Limits,
+    (pressure, draining): (Pressure, Arc<AtomicBool>),
+    metrics: Registry,
+) -> Admin {
+    Admin {
+        live: health::live(router.clone()),
+        ready: health::ready(router.clone(), limits.max_connections, pressure, draining),
+        metrics,
+    }
+}
+
+/// Ends with the runtime.
+fn guard_memory(
+    router: &Router<Chosen>,
+    registry: &Registry,
+    max_bytes: u64,
+) -> Result<Pressure, prometheus::Error> {
+    let pressure = Pressure::default();
+    let gauges = memory::Gauges::register(registry)?;
+    tokio::spawn(memory::watch(
+        router.clone(),
+        pressure.clone(),
+        gauges,
+        max_bytes,
+    ));
+    Ok(pressure)
 }
 
 fn admin_routes(

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use daemon::admin::Gates;
 
 use crate::broker::{Broker, Health};
+use crate::memory::Pressure;
 use crate::router::Router;
 
 /// Percent of `limits.maxConnections` at which the node asks for no more clients: those that are on
@@ -16,6 +17,7 @@ const FULL_PERCENT: u64 = 80;
 pub fn ready<B: Broker>(
     router: Router<B>,
     max_connections: u32,
+    pressure: Pressure,
     draining: Arc<AtomicBool>,
 ) -> Gates {
     let counted = router.clone();
@@ -27,6 +29,7 @@ pub fn ready<B: Broker>(
         .with("connections", move || {
             below_full(counted.connections(), max_connections)
         })
+        .with("memory", move || pressure.gate())
         .with("drain", move || {
             if draining.load(Ordering::Relaxed) {
                 return Err("clients are being sent away".to_owned());

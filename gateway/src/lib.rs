@@ -10,6 +10,8 @@ pub mod health;
 pub mod http;
 pub mod hub;
 pub mod limits;
+pub mod memory;
+pub mod memory_guard;
 pub mod message;
 pub mod metrics;
 pub mod name;

@@ -28,11 +28,12 @@ pub enum Limit {
     MessageBytes,
     MessagesPerSecond,
     OutboxBytes,
+    MemoryBytes,
 }
 
 impl Limit {
     /// In the order of the enum, so that a limit is its own index.
-    pub const LABELS: [&str; 9] = [
+    pub const LABELS: [&str; 10] = [
         "connections",
         "handshakes",
         "handshakes_per_second",
@@ -42,6 +43,7 @@ impl Limit {
         "message_bytes",
         "messages_per_second",
         "outbox_bytes",
+        "memory_bytes",
     ];
 
     /// The limit behind an error that a client is told, if it is one.
@@ -186,8 +188,8 @@ mod tests {
     #[test]
     fn every_limit_is_its_own_index() {
         assert_eq!(
-            Limit::LABELS[Limit::OutboxBytes as usize],
-            "outbox_bytes",
+            Limit::LABELS[Limit::MemoryBytes as usize],
+            "memory_bytes",
             "the last one"
         );
         assert_eq!(

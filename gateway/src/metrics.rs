@@ -28,6 +28,7 @@ pub struct Metrics {
     replied: IntCounter,
     closed: Vec<IntCounter>,
     evictions: IntCounter,
+    overloaded: IntCounter,
     refused: Vec<IntCounter>,
     duration: Histogram,
     latency: Histogram,
@@ -76,6 +77,10 @@ impl Metrics {
             evictions: counter(
                 "pushcluster_outbox_evictions_total",
                 "Clients closed because more waited for them than their outbox holds.",
+            )?,
+            overloaded: counter(
+                "pushcluster_evictions_total",
+                "Clients closed because memory was short.",
             )?,
             refused: family(
                 registry,
@@ -148,6 +153,7 @@ impl Metrics {
             replied: self.replied.local(),
             closed: locals(&self.closed),
             evictions: self.evictions.local(),
+            overloaded: self.overloaded.local(),
             refused: locals(&self.refused),
             duration: self.duration.local(),
             latency: self.latency.local(),
@@ -166,6 +172,7 @@ pub struct ShardMetrics {
     replied: LocalIntCounter,
     closed: Vec<LocalIntCounter>,
     evictions: LocalIntCounter,
+    overloaded: LocalIntCounter,
     refused: Vec<LocalIntCounter>,
     duration: LocalHistogram,
     latency: LocalHistogram,
@@ -186,6 +193,7 @@ impl ShardMetrics {
                 self.evictions.inc();
                 self.refused(Limit::OutboxBytes);
             }
+            CloseCode::Overloaded => self.overloaded.inc(),
             CloseCode::TooBig => self.refused(Limit::MessageBytes),
             _ => {}
         }
@@ -244,6 +252,7 @@ impl ShardMetrics {
         }
         self.replied.flush();
         self.evictions.flush();
+        self.overloaded.flush();
         self.duration.flush();
         self.latency.flush();
     }

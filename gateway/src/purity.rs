@@ -4,8 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Rooms without async, clock, lock or socket, and what they must not know of.
-const PURE: [&str; 7] = [
+const PURE: [&str; 8] = [
     "limits/bucket",
+    "memory_guard",
     "name",
     "message",
     "auth",

@@ -205,6 +205,14 @@ impl<B: Broker> Router<B> {
             .await;
     }
 
+    /// Closes so many percent of the connections, the oldest ones: numbers go round the shards, so the oldest of each
+    /// shard are about the oldest of all.
+    pub async fn evict_oldest(&self, percent: usize) {
+        for shard in self.node.engine.shards() {
+            self.tell(shard, Command::EvictOldest { percent }).await;
+        }
+    }
+
     pub fn shards(&self) -> usize {
         self.node.engine.shards().count()
     }

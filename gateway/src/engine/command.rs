@@ -11,6 +11,7 @@ use crate::auth::Identity;
 use crate::limits::Share;
 use crate::message::{ConnectionId, Delivery, Message};
 use crate::name::ChannelName;
+use crate::protocol::close::CloseCode;
 use crate::protocol::native::{Refusal, RequestId, encode_delivery};
 
 /// Which shard of this node. A connection's number modulo the number of shards is its shard.
@@ -64,6 +65,8 @@ pub enum Command {
     Drain { round: u32, pace: Pace },
     /// The drain is over, whoever is left stays.
     Readmit,
+    /// Close so many percent of this shard's connections, the oldest ones: memory is short.
+    EvictOldest { percent: usize },
     /// End the thread; whatever is still open is closed with 1001.
     Stop,
 }
@@ -86,6 +89,8 @@ pub struct Arrival {
     pub identity: Option<Identity>,
     /// Its places in the caps that count it for as long as it lives.
     pub share: Share,
+    /// The node has become unable to take it since its handshake: it is told so and closed.
+    pub turned_away: Option<CloseCode>,
 }
 
 /// An arrival with its number on this node.

@@ -18,6 +18,8 @@ pub struct Outbox {
     more: VecDeque<Bytes>,
     /// Bytes that wait in all.
     len: usize,
+    /// Part of the first frame has been written: without its rest the client could make nothing of what follows.
+    begun: bool,
 }
 
 /// The client reads too slowly: what waits for it would exceed the cap.
@@ -56,6 +58,15 @@ impl Outbox {
         }
     }
 
+    /// Drops what waits, but for the rest of a frame that has been begun.
+    pub fn discard(&mut self) {
+        self.more = VecDeque::new();
+        if !self.begun {
+            self.first = Bytes::new();
+        }
+        self.len = self.first.len();
+    }
+
     /// Writes until all is written or the kernel takes no more.
     pub fn flush(&mut self, socket: &mut impl Write) -> io::Result<Flushed> {
         while self.len > 0 {
@@ -89,10 +100,12 @@ impl Outbox {
         while written > 0 {
             if written < self.first.len() {
                 self.first.advance(written);
+                self.begun = true;
                 return;
             }
             written -= self.first.len();
             self.first = self.more.pop_front().unwrap_or_default();
+            self.begun = false;
         }
         if self.more.is_empty() && self.more.capacity() > KEPT_SLICES {
             // A client that was slow once, or had one busy round, must not keep the memory of that hour.
@@ -184,6 +197,33 @@ mod tests {
             socket.room = 100;
             assert_eq!(outbox.flush(&mut socket).unwrap(), Flushed::All);
             assert_eq!(socket.taken, b"onetwothreefour", "room {room}");
+            assert!(outbox.is_empty());
+        }
+    }
+
+    #[test]
+    fn what_is_dropped_leaves_whole_frames() {
+        // Frames are of 3, 3, 5 and 4 bytes.
+        for (room, left) in [
+            (0, ""),
+            (1, "one"),
+            (3, "one"),
+            (4, "onetwo"),
+            (6, "onetwo"),
+        ] {
+            let mut outbox = filled();
+            let mut socket = Socket {
+                room,
+                step: 100,
+                calls: 0,
+                taken: vec![],
+            };
+            assert_eq!(outbox.flush(&mut socket).unwrap(), Flushed::Blocked);
+            outbox.discard();
+            outbox.push_control(Bytes::from_static(b"."));
+            socket.room = 100;
+            outbox.flush(&mut socket).unwrap();
+            assert_eq!(socket.taken, format!("{left}.").as_bytes(), "room {room}");
             assert!(outbox.is_empty());
         }
     }

@@ -34,6 +34,7 @@ mod close;
 mod deliver;
 mod disconnect;
 mod drain;
+mod evict;
 mod read;
 
 pub const WAKE: Token = Token(usize::MAX);
@@ -269,6 +270,7 @@ impl Shard {
             Command::Count { query, answer } => drop(answer.send(self.subscriptions.page(&query))),
             Command::Drain { round, pace } => self.begin_drain(round, pace),
             Command::Readmit => self.draining = None,
+            Command::EvictOldest { percent } => self.evict_oldest(percent, now),
             Command::Stop => self.stopped = true,
         }
     }
@@ -280,6 +282,7 @@ impl Shard {
             leftover,
             identity,
             share,
+            turned_away,
         } = arrival;
         let mut socket = mio::net::TcpStream::from_std(socket);
         let entry = self.connections.vacant_entry();
@@ -320,6 +323,9 @@ impl Shard {
         self.by_number.insert(number, key);
         if let Some(draining) = &mut self.draining {
             draining.left.push(key);
+        }
+        if let Some(code) = turned_away {
+            return self.begin_close(key, code, now);
         }
         let open = self.connection(key).map(|c| c.session.open());
         if let Some(open) = open {

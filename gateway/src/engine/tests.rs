@@ -382,6 +382,36 @@ fn a_close_is_echoed_and_an_end_without_one_is_noticed() {
 }
 
 #[test]
+fn the_oldest_tenth_makes_room_and_what_waited_for_it_is_gone() {
+    let mut node = Node::new(&SETTINGS);
+    let mut clients: Vec<Client> = (0..11).map(|_| node.client()).collect();
+    clients[0].subscribe();
+    node.live();
+    assert_eq!(clients[0].text()["type"], "subscribed");
+    node.send(Command::EvictOldest { percent: 10 });
+    for client in &mut clients[..2] {
+        let overloaded = Heard::Close(1001, "Server overloaded".into());
+        assert_eq!(client.hear(), overloaded, "11 connections: a tenth is 2");
+    }
+    for client in &mut clients[2..] {
+        client.say(r#"{"type":"ping"}"#);
+        assert_eq!(client.text()["type"], "pong");
+    }
+    clients.drain(..2);
+    node.wait_for(9);
+}
+
+#[test]
+fn who_comes_while_memory_is_short_is_told_to_try_later() {
+    let mut node = Node::new(&SETTINGS);
+    node.turned_away = Some(CloseCode::TryAgainLater);
+    let mut client = node.client_after(b"");
+    assert_eq!(client.hear(), Heard::Close(1013, "Try again later".into()));
+    drop(client);
+    node.wait_for(0);
+}
+
+#[test]
 fn the_end_of_the_engine_is_told() {
     let mut node = Node::new(&SETTINGS);
     let mut client = node.client();

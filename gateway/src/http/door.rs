@@ -10,7 +10,9 @@ use super::Problem;
 use crate::auth::Identity;
 use crate::limits::address::{self, AddressKey};
 use crate::limits::{Cap, Limit, Pacer, Permit, Share, Shares};
+use crate::memory::Pressure;
 use crate::metrics::Metrics;
+use crate::protocol::close::CloseCode;
 
 /// The limits that every handshake meets.
 pub struct Door {
@@ -21,11 +23,12 @@ pub struct Door {
     /// `limits.maxConnectionsPerUser` and `limits.maxConnectionsPerAddress`.
     shares: Shares,
     trusted_proxies: Vec<Network>,
+    pressure: Pressure,
     metrics: Arc<Metrics>,
 }
 
 impl Door {
-    pub fn new(config: &Config, shares: Shares, metrics: Arc<Metrics>) -> Door {
+    pub fn new(config: &Config, shares: Shares, pressure: Pressure, metrics: Arc<Metrics>) -> Door {
         let limits = &config.limits;
         let networks = config.listen.trusted_proxies.iter();
         Door {
@@ -34,8 +37,25 @@ impl Door {
             shares,
             // The rules of gateway-config have seen them.
             trusted_proxies: networks.filter_map(|text| Network::parse(text)).collect(),
+            pressure,
             metrics,
         }
+    }
+
+    /// `limits.maxMemoryBytes`.
+    pub fn has_memory(&self) -> Result<(), Problem> {
+        if self.pressure.refuses() {
+            return Err(self.refused(Limit::MemoryBytes, "this gateway is short of memory"));
+        }
+        Ok(())
+    }
+
+    /// Whether what has passed the door cannot stay: memory has become short since.
+    pub fn turns_away(&self) -> Option<CloseCode> {
+        self.pressure.refuses().then(|| {
+            self.metrics.refused(Limit::MemoryBytes);
+            CloseCode::TryAgainLater
+        })
     }
 
     /// To be asked before the token is looked at: in a storm of reconnects checking signatures is what costs.

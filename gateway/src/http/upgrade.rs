@@ -72,6 +72,7 @@ fn admit<N: Node>(front: &Front<N>, parts: &mut Parts) -> Result<Admitted, Probl
     if front.draining.load(Ordering::Relaxed) {
         return Err(unavailable("this gateway is ending; another one takes you"));
     }
+    front.door.has_memory()?;
     front.door.pace()?;
     let identity = match token(parts)? {
         Some(token) => Some(
@@ -269,6 +270,7 @@ async fn hand_over<N: Node>(
                         leftover,
                         identity,
                         share,
+                        turned_away: front.door.turns_away(),
                     },
                     place,
                 })

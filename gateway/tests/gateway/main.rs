@@ -19,6 +19,7 @@ mod http_batch;
 mod http_disconnect;
 mod http_idempotency;
 mod limits;
+mod memory;
 mod messages;
 mod program;
 mod redis_server;

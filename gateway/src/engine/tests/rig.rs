@@ -17,6 +17,7 @@ use crate::engine::*;
 use crate::limits::Share;
 use crate::message::{Delivery, Message, MessageKind};
 use crate::name::ChannelName;
+use crate::protocol::close::CloseCode;
 
 /// Longest wait for something that must happen.
 pub(super) const SOON: Duration = Duration::from_secs(10);
@@ -38,6 +39,8 @@ pub(super) struct Node {
     pub(super) registry: Registry,
     pub(super) listener: TcpListener,
     pub(super) next_number: u64,
+    /// What those who come are closed with.
+    pub(super) turned_away: Option<CloseCode>,
 }
 
 impl Node {
@@ -66,6 +69,7 @@ impl Node {
             registry,
             listener,
             next_number: 1,
+            turned_away: None,
         }
     }
 
@@ -112,6 +116,7 @@ impl Node {
                     expires: None,
                 }),
                 share: Share::default(),
+                turned_away: self.turned_away,
             },
         }));
         self.next_number += 1;
