@@ -11,15 +11,16 @@ use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::Api;
-use kube::runtime::controller::{Action, Config, Controller};
+use kube::runtime::controller::{self, Action, Config, Controller};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::runtime::watcher;
-use kube::{Client, Resource, ResourceExt};
+use kube::{Client, Resource};
 
 use crate::backoff::Backoff;
+use crate::failure::line;
 use crate::metrics::Metrics;
 use crate::push_cluster::apply::{Change, What};
-use crate::push_cluster::{Images, ReconcileError, reconcile};
+use crate::push_cluster::{Images, Outcome, ReconcileError, name, reconcile};
 
 /// What is not watched (pods, an external Redis) is looked at again: often while something is wrong …
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
@@ -76,8 +77,12 @@ impl Operator {
             .owns(self.api::<HorizontalPodAutoscaler>(), ours())
             .graceful_shutdown_on(ended)
             .run(one, failed, shared)
-            // Errors were told by `failed`; what is left are deliberate skips.
-            .for_each(|_| std::future::ready(()))
+            .for_each(|result| {
+                if let Err(error) = result {
+                    tell_of_watch(&error);
+                }
+                std::future::ready(())
+            })
             .await;
     }
 
@@ -92,18 +97,32 @@ impl Operator {
     }
 }
 
+/// A watch that fails (a right that is missing, a definition that is not installed) would otherwise stop the operator
+/// without a word. The library waits longer after each failure, up to half a minute.
+fn tell_of_watch(error: &controller::Error<ReconcileError, watcher::Error>) {
+    match error {
+        controller::Error::QueueError(error) => tracing::warn!("watching failed: {}", line(error)),
+        controller::Error::RunnerError(error) => tracing::error!("the controller: {}", line(error)),
+        // `failed` told of it.
+        controller::Error::ReconcilerFailed(..) => {}
+        // Deleted between the event and now.
+        controller::Error::ObjectNotFound(_) => {}
+    }
+}
+
 async fn one(cluster: Arc<PushCluster>, shared: Arc<Shared>) -> Result<Action, ReconcileError> {
     if cluster.metadata.deletion_timestamp.is_some() {
         // The garbage collector takes everything that it owns.
         return Ok(Action::await_change());
     }
     let begun = Instant::now();
-    let result = reconcile(&shared.client, cluster.clone(), &shared.images).await;
-    shared.metrics.reconciled(result.is_ok(), begun.elapsed());
-    let outcome = result?;
-    shared.backoff.succeeded(&object(&cluster));
-    tell(&shared, &cluster, &outcome.changes).await;
-    Ok(Action::requeue(if outcome.settled {
+    let Outcome { changes, settled } =
+        reconcile(&shared.client, cluster.clone(), &shared.images).await;
+    shared.metrics.reconciled(settled.is_ok(), begun.elapsed());
+    tell(&shared, &cluster, &changes).await;
+    let settled = settled?;
+    shared.backoff.succeeded(&name(&cluster));
+    Ok(Action::requeue(if settled {
         LOOK_SELDOM
     } else {
         LOOK_AGAIN
@@ -115,52 +134,111 @@ async fn one(cluster: Arc<PushCluster>, shared: Arc<Shared>) -> Result<Action, R
     reason = "the controller hands them over"
 )]
 fn failed(cluster: Arc<PushCluster>, error: &ReconcileError, shared: Arc<Shared>) -> Action {
-    let wait = shared.backoff.failed(&object(&cluster), rand::random());
-    tracing::warn!(error = error as &dyn std::error::Error, again_in = ?wait, "reconcile failed");
+    let wait = shared
+        .backoff
+        .failed(&name(&cluster), Instant::now(), rand::random());
+    tracing::warn!(again_in = ?wait, "{}", line(error));
     Action::requeue(wait)
 }
 
-fn object(cluster: &PushCluster) -> String {
-    format!(
-        "{}/{}",
-        cluster.namespace().unwrap_or_default(),
-        cluster.name_any()
-    )
-}
-
-/// One Event for all that a reconcile changed, with its reasons.
+/// An Event for each sort of change, which says what and why.
 async fn tell(shared: &Shared, cluster: &PushCluster, changes: &[Change]) {
-    if changes.is_empty() {
-        return;
-    }
-    let mut note = describe(changes);
-    tracing::info!(object = object(cluster), "{note}");
-    if let Some((cut, _)) = note.char_indices().nth(MAX_NOTE) {
-        note.truncate(cut);
-    }
-    let event = Event {
-        type_: EventType::Normal,
-        reason: "Applied".into(),
-        note: Some(note),
-        action: "Apply".into(),
-        secondary: None,
-    };
-    if let Err(error) = shared
-        .events
-        .publish(&event, &cluster.object_ref(&()))
-        .await
-    {
-        tracing::warn!(%error, "publishing an Event failed");
+    for (reason, mut note) in notes(changes) {
+        tracing::info!(object = name(cluster), "{note}");
+        if let Some((cut, _)) = note.char_indices().nth(MAX_NOTE) {
+            note.truncate(cut);
+        }
+        let event = Event {
+            type_: EventType::Normal,
+            reason: reason.into(),
+            note: Some(note),
+            action: "Apply".into(),
+            secondary: None,
+        };
+        let published = shared
+            .events
+            .publish(&event, &cluster.object_ref(&()))
+            .await;
+        if let Err(error) = published {
+            tracing::warn!("publishing an Event failed: {}", line(&error));
+        }
     }
 }
 
-fn describe(changes: &[Change]) -> String {
-    let each = changes.iter().map(|change| match &change.what {
-        What::Created => format!("created {}", change.object),
-        What::Changed(path) => {
-            format!("changed {} ({path} was not as it should be)", change.object)
-        }
-        What::Deleted => format!("deleted {}", change.object),
-    });
-    each.collect::<Vec<_>>().join(", ")
+/// Reason and note of each Event, in the order in which users think of them.
+fn notes(changes: &[Change]) -> Vec<(&'static str, String)> {
+    type Says = fn(&Change) -> Option<String>;
+    let sorts: [(&str, Says); 4] = [
+        ("Created", |change| {
+            (change.what == What::Created).then(|| format!("created {}", change.object))
+        }),
+        ("Updated", |change| match &change.what {
+            What::Changed { path, by: None } => Some(format!("updated {}: {path}", change.object)),
+            _ => None,
+        }),
+        ("Restored", |change| match &change.what {
+            What::Changed { path, by: Some(by) } => Some(format!(
+                "restored {} after a change by {by}: {path}",
+                change.object
+            )),
+            _ => None,
+        }),
+        ("Pruned", |change| {
+            (change.what == What::Deleted).then(|| {
+                format!(
+                    "deleted {}, which the spec no longer asks for",
+                    change.object
+                )
+            })
+        }),
+    ];
+    sorts
+        .into_iter()
+        .map(|(reason, says)| {
+            let notes: Vec<String> = changes.iter().filter_map(says).collect();
+            (reason, notes.join(", "))
+        })
+        .filter(|(_, note)| !note.is_empty())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_sort_of_change_is_an_event_that_says_why() {
+        let change = |object: &str, what| Change {
+            object: object.into(),
+            what,
+        };
+        let changed = |by: Option<&str>| What::Changed {
+            path: "spec.replicas".into(),
+            by: by.map(Into::into),
+        };
+        assert_eq!(notes(&[]), []);
+        assert_eq!(
+            notes(&[
+                change("Deployment a", changed(Some("kubectl-edit"))),
+                change("Service b", What::Created),
+                change("Deployment c", changed(None)),
+                change("Service d", What::Created),
+                change("HorizontalPodAutoscaler e", What::Deleted),
+            ]),
+            [
+                ("Created", "created Service b, created Service d".to_owned()),
+                ("Updated", "updated Deployment c: spec.replicas".to_owned()),
+                (
+                    "Restored",
+                    "restored Deployment a after a change by kubectl-edit: spec.replicas"
+                        .to_owned()
+                ),
+                (
+                    "Pruned",
+                    "deleted HorizontalPodAutoscaler e, which the spec no longer asks for"
+                        .to_owned()
+                ),
+            ]
+        );
+    }
 }

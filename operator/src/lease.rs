@@ -5,19 +5,25 @@
 //! kube-lease-manager compares them with the local clock: a clock a minute off would make two leaders.)
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant as Moment};
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, ObjectMeta, PostParams};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use crate::failure::line;
 
 /// How long an unrenewed lease stands.
 pub const DURATION: Duration = Duration::from_secs(15);
 /// A leader renews this often.
 pub const RENEW: Duration = Duration::from_secs(4);
-/// A leader that could not renew for so long stops leading: well before another may begin.
+/// A leader whose last successful renewal was *asked for* so long ago stops leading. Counted from the asking: the
+/// answer may have been late, and others count from when the API server wrote.
 pub const GIVE_UP: Duration = Duration::from_secs(10);
+/// Longest wait for one answer of the API server. A connection that is dead would otherwise hold everything up.
+pub const ANSWER: Duration = Duration::from_secs(3);
 /// Others look this often.
 pub const LOOK: Duration = Duration::from_secs(2);
 
@@ -25,7 +31,7 @@ pub const LOOK: Duration = Duration::from_secs(2);
 #[derive(Debug, Default)]
 pub struct Watch {
     /// The version that was seen last, and when it was first seen.
-    seen: Option<(String, Instant)>,
+    seen: Option<(String, Moment)>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -39,7 +45,7 @@ pub enum Decision {
 }
 
 impl Watch {
-    pub fn decide(&mut self, lease: Option<&Lease>, us: &str, now: Instant) -> Decision {
+    pub fn decide(&mut self, lease: Option<&Lease>, us: &str, now: Moment) -> Decision {
         let Some(lease) = lease else {
             self.seen = None;
             return Decision::Create;
@@ -67,11 +73,15 @@ impl Watch {
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("{action} Lease {name} failed")]
-pub struct LeaseError {
-    action: &'static str,
-    name: String,
-    source: kube::Error,
+enum LeaseError {
+    #[error("{action} Lease {name} failed")]
+    Refused {
+        action: &'static str,
+        name: String,
+        source: kube::Error,
+    },
+    #[error("Lease {name}: no answer within {} s", ANSWER.as_secs())]
+    Late { name: String },
 }
 
 /// The lease at the API server.
@@ -80,6 +90,8 @@ pub struct Leadership {
     name: String,
     us: String,
     watch: Watch,
+    /// When the write that made or kept it ours was asked for.
+    asked: Instant,
 }
 
 impl Leadership {
@@ -89,18 +101,34 @@ impl Leadership {
             name: name.into(),
             us: us.into(),
             watch: Watch::default(),
+            asked: Instant::now(),
         }
     }
 
     /// Tries once to have the lease; whether it is ours now. A lost race is a plain no.
-    pub async fn try_once(&mut self) -> Result<bool, LeaseError> {
+    async fn try_once(&mut self) -> Result<bool, LeaseError> {
+        let asked = Instant::now();
+        let ours = timeout(ANSWER, self.ask()).await;
+        let ours = ours.unwrap_or_else(|_| {
+            Err(LeaseError::Late {
+                name: self.name.clone(),
+            })
+        })?;
+        if ours {
+            self.asked = asked;
+        }
+        Ok(ours)
+    }
+
+    async fn ask(&mut self) -> Result<bool, LeaseError> {
         let found = self
             .api
             .get_opt(&self.name)
             .await
             .map_err(self.failed("reading"))?;
         let written = match (
-            self.watch.decide(found.as_ref(), &self.us, Instant::now()),
+            self.watch
+                .decide(found.as_ref(), &self.us, Instant::now().into_std()),
             found,
         ) {
             (Decision::Wait, _) => return Ok(false),
@@ -123,42 +151,64 @@ impl Leadership {
         }
     }
 
-    /// Waits until the lease is ours. Errors are logged: the API server may be away for a while.
+    /// Waits until the lease is ours. Errors are logged, each once: the API server may be away for a while.
     /// `answered` becomes true with its first answer: from then on this process is ready to take over.
     pub async fn acquire(&mut self, answered: &AtomicBool) {
+        let mut told = String::new();
         loop {
-            let tried = self.try_once().await;
-            answered.fetch_or(tried.is_ok(), Ordering::Relaxed);
-            match tried {
+            match self.try_once().await {
                 Ok(true) => return,
-                Ok(false) => {}
+                Ok(false) => {
+                    answered.store(true, Ordering::Relaxed);
+                    told.clear();
+                }
                 Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "not leading");
+                    let why = line(&error);
+                    if why != told {
+                        tracing::warn!("not leading, and trying on: {why}");
+                        told = why;
+                    }
                 }
             }
-            tokio::time::sleep(LOOK).await;
+            sleep(LOOK).await;
         }
     }
 
     /// Renews until that fails for too long or somebody else has the lease; then it is not ours any more.
     pub async fn hold(&mut self) {
-        let mut renewed = Instant::now();
-        while renewed.elapsed() < GIVE_UP {
-            tokio::time::sleep(RENEW).await;
-            match tokio::time::timeout(RENEW, self.try_once()).await {
-                Ok(Ok(true)) => renewed = Instant::now(),
-                Ok(Ok(false)) => return,
-                Ok(Err(error)) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "renewing failed");
+        let mut pause = RENEW;
+        loop {
+            // Also a try that is under way ends with the time that we may lead.
+            let end = self.asked + GIVE_UP;
+            let renewal = async {
+                sleep(pause).await;
+                self.try_once().await
+            };
+            match timeout_at(end, renewal).await {
+                Ok(Ok(true)) => pause = RENEW,
+                Ok(Ok(false)) => {
+                    tracing::warn!("Lease {}: another has it", self.name);
+                    return;
                 }
-                Err(_) => tracing::warn!("renewing Lease {} took too long", self.name),
+                Ok(Err(error)) => {
+                    tracing::warn!("renewing failed: {}", line(&error));
+                    pause = LOOK;
+                }
+                Err(_) => {
+                    tracing::warn!(
+                        "Lease {}: not renewed for {} s",
+                        self.name,
+                        GIVE_UP.as_secs()
+                    );
+                    return;
+                }
             }
         }
     }
 
     /// Gives the lease back, so that the next leader need not wait for its end. Best effort.
     pub async fn release(&self) {
-        let Ok(Some(mut lease)) = self.api.get_opt(&self.name).await else {
+        let Ok(Ok(Some(mut lease))) = timeout(ANSWER, self.api.get_opt(&self.name)).await else {
             return;
         };
         let Some(spec) = lease
@@ -169,12 +219,10 @@ impl Leadership {
             return;
         };
         spec.holder_identity = None;
-        if let Err(error) = self
-            .api
-            .replace(&self.name, &PostParams::default(), &lease)
-            .await
-        {
-            tracing::debug!(%error, "giving the lease back failed");
+        let parameters = PostParams::default();
+        let given_back = self.api.replace(&self.name, &parameters, &lease);
+        if !matches!(timeout(ANSWER, given_back).await, Ok(Ok(_))) {
+            tracing::warn!("Lease {}: giving it back failed", self.name);
         }
     }
 
@@ -215,7 +263,7 @@ impl Leadership {
 
     fn failed(&self, action: &'static str) -> impl FnOnce(kube::Error) -> LeaseError + use<> {
         let name = self.name.clone();
-        move |source| LeaseError {
+        move |source| LeaseError::Refused {
             action,
             name,
             source,
@@ -224,51 +272,4 @@ impl Leadership {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn lease(version: &str, holder: Option<&str>) -> Lease {
-        Lease {
-            metadata: ObjectMeta {
-                resource_version: Some(version.into()),
-                ..ObjectMeta::default()
-            },
-            spec: Some(LeaseSpec {
-                holder_identity: holder.map(Into::into),
-                lease_duration_seconds: Some(15),
-                // What another machine's clock says decides nothing: this one is far in the past.
-                renew_time: Some(MicroTime(Timestamp::UNIX_EPOCH)),
-                ..LeaseSpec::default()
-            }),
-        }
-    }
-
-    #[test]
-    fn a_lease_is_taken_when_nobody_has_it_or_it_was_not_renewed_while_we_looked() {
-        let begin = Instant::now();
-        let at = |seconds| begin + Duration::from_secs(seconds);
-        let mut watch = Watch::default();
-        for (second, found, expected) in [
-            (0, None, Decision::Create),
-            (1, Some(lease("1", Some("other"))), Decision::Wait),
-            (15, Some(lease("1", Some("other"))), Decision::Wait),
-            (16, Some(lease("2", Some("other"))), Decision::Wait),
-            (30, Some(lease("2", Some("other"))), Decision::Wait),
-            (31, Some(lease("2", Some("other"))), Decision::Take),
-            (32, Some(lease("3", Some("us"))), Decision::Take),
-            (33, Some(lease("4", None)), Decision::Take),
-            (34, Some(lease("5", Some("other"))), Decision::Wait),
-        ] {
-            assert_eq!(
-                watch.decide(found.as_ref(), "us", at(second)),
-                expected,
-                "at second {second}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_leader_gives_up_before_another_may_begin() {
-        assert!(GIVE_UP + RENEW < DURATION);
-    }
-}
+mod tests;

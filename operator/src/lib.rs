@@ -2,6 +2,7 @@
 
 pub mod backoff;
 pub mod controller;
+pub mod failure;
 pub mod lease;
 pub mod metrics;
 pub mod push_cluster;

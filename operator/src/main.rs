@@ -42,8 +42,8 @@ struct Run {
     /// The Redis of a PushCluster that names none.
     #[arg(long, env, default_value = "pushcluster/redis:dev")]
     redis_image: String,
-    /// This pod's name: who holds the lease.
-    #[arg(long, env, default_value = "operator")]
+    /// This pod's name: who holds the lease. Default: one of its own for each start.
+    #[arg(long, env, default_value_t = unique_name())]
     pod_name: String,
     /// This pod's namespace: where the lease is.
     #[arg(long, env, default_value = "default")]
@@ -55,6 +55,11 @@ struct Run {
     log_filter: String,
     #[arg(long, env, default_value = "text")]
     log_format: LogFormat,
+}
+
+/// Two operators of the same name would both lead.
+fn unique_name() -> String {
+    format!("operator-{:016x}", rand::random::<u64>())
 }
 
 #[derive(Clone, Copy, ValueEnum)]

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use crds::PushCluster;
+use k8s_openapi::jiff::Timestamp;
 use kube::{Client, ResourceExt};
 use rand::RngCore;
 
@@ -13,6 +14,8 @@ use apply::Change;
 
 pub mod apply;
 pub mod build;
+#[cfg(test)]
+mod fixture;
 pub mod observe;
 pub mod status;
 pub mod validate;
@@ -43,39 +46,40 @@ pub enum ReconcileError {
 /// What a reconcile came to.
 #[derive(Debug)]
 pub struct Outcome {
+    /// What was written, also by a reconcile that then failed.
     pub changes: Vec<Change>,
     /// Whether there is nothing left to wait for.
-    pub settled: bool,
+    pub settled: Result<bool, ReconcileError>,
 }
 
-pub async fn reconcile(
+pub async fn reconcile(client: &Client, cluster: Arc<PushCluster>, images: &Images) -> Outcome {
+    let mut changes = Vec::new();
+    let settled = steps(client, cluster, images, &mut changes).await;
+    Outcome { changes, settled }
+}
+
+async fn steps(
     client: &Client,
     cluster: Arc<PushCluster>,
     images: &Images,
-) -> Result<Outcome, ReconcileError> {
-    let object = format!(
-        "{}/{}",
-        cluster.namespace().unwrap_or_default(),
-        cluster.name_any()
-    );
-    let observed =
-        observe::observe(client, cluster)
-            .await
-            .map_err(|source| ReconcileError::Observe {
-                object: object.clone(),
-                source,
-            })?;
+    changes: &mut Vec<Change>,
+) -> Result<bool, ReconcileError> {
+    let object = name(&cluster);
+    let mut observed = look(client, cluster).await?;
     let validated = validate::validate(&observed, images);
-    let mut changes = Vec::new();
     let mut failure = None;
     if let (Ok(validated), false) = (&validated, observed.cluster.spec.paused) {
         let objects = build::build(validated, &observed.keys.or_generate(random_key));
-        match apply::apply(client, objects, &observed).await {
-            Ok(applied) => changes = applied,
-            Err(source) => failure = Some(source),
-        }
+        let applied = apply::apply(client, objects, &observed).await;
+        *changes = applied.changes;
+        failure = applied.failure;
     }
-    let status = status::status(&observed, &validated, failure.as_ref());
+    if !changes.is_empty() {
+        // What was seen before is no longer so: a Deployment that was changed a moment ago is not rolled out.
+        observed = look(client, observed.cluster).await?;
+    }
+    let now = status::to_the_second(Timestamp::now());
+    let status = status::status(&observed, &validated, failure.as_ref(), now);
     let settled = status::is_settled(&status);
     status::write(client, &observed.cluster, status)
         .await
@@ -85,8 +89,27 @@ pub async fn reconcile(
         })?;
     match failure {
         Some(source) => Err(ReconcileError::Apply { object, source }),
-        None => Ok(Outcome { changes, settled }),
+        None => Ok(settled),
     }
+}
+
+async fn look(
+    client: &Client,
+    cluster: Arc<PushCluster>,
+) -> Result<observe::Observed, ReconcileError> {
+    let object = name(&cluster);
+    observe::observe(client, cluster)
+        .await
+        .map_err(|source| ReconcileError::Observe { object, source })
+}
+
+/// Namespace and name, as people write them.
+pub fn name(cluster: &PushCluster) -> String {
+    format!(
+        "{}/{}",
+        cluster.namespace().unwrap_or_default(),
+        cluster.name_any()
+    )
 }
 
 /// 256 bits, as text that needs no quoting anywhere.

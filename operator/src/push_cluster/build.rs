@@ -81,12 +81,17 @@ pub fn build(cluster: &ValidatedCluster, keys: &Keys) -> Objects {
         keys: secret::keys(cluster, keys),
         redis: match &cluster.redis {
             ValidatedRedis::Standalone { image, resources } => Some(RedisObjects {
-                stateful_set: redis::stateful_set(cluster, image, resources),
+                stateful_set: redis::stateful_set(
+                    cluster,
+                    image,
+                    resources,
+                    &config::keys_hash(keys),
+                ),
                 service: service::redis(cluster),
             }),
             ValidatedRedis::External { .. } => None,
         },
-        deployment: gateway::deployment(cluster, &config::hash(&config)),
+        deployment: gateway::deployment(cluster, &config::hash(&config, keys, &cluster.referenced)),
         service: service::clients(cluster),
         nodes_service: service::nodes(cluster),
         budget: budget::budget(cluster),

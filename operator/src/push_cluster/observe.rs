@@ -11,7 +11,7 @@ use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::{ByteString, NamespaceResourceScope};
-use kube::api::{Api, ListParams};
+use kube::api::{Api, ListParams, ObjectMeta};
 use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -30,7 +30,8 @@ pub struct Observed {
     pub keys: StoredKeys,
     /// The values of the Secret keys that the manifest names; None where there is no such thing.
     pub referenced: BTreeMap<(String, String), Option<ByteString>>,
-    pub gateway_pods: Vec<Pod>,
+    /// The pods of gateways and of Redis.
+    pub pods: Vec<Pod>,
     /// What an external Redis answered.
     pub external_redis: Option<Result<(), String>>,
 }
@@ -48,6 +49,41 @@ pub struct Live {
     pub nodes_service: Option<Service>,
     pub budget: Option<PodDisruptionBudget>,
     pub autoscaler: Option<HorizontalPodAutoscaler>,
+}
+
+impl Live {
+    /// Kind and metadata of everything that is there.
+    pub fn all(&self) -> impl Iterator<Item = (&'static str, &ObjectMeta)> {
+        let Live {
+            service_account,
+            keys,
+            config,
+            redis,
+            redis_service,
+            deployment,
+            service,
+            nodes_service,
+            budget,
+            autoscaler,
+        } = self;
+        fn meta<K: Resource>(object: &Option<K>) -> Option<&ObjectMeta> {
+            object.as_ref().map(Resource::meta)
+        }
+        [
+            ("ServiceAccount", meta(service_account)),
+            ("Secret", meta(keys)),
+            ("ConfigMap", meta(config)),
+            ("StatefulSet", meta(redis)),
+            ("Service", meta(redis_service)),
+            ("Deployment", meta(deployment)),
+            ("Service", meta(service)),
+            ("Service", meta(nodes_service)),
+            ("PodDisruptionBudget", meta(budget)),
+            ("HorizontalPodAutoscaler", meta(autoscaler)),
+        ]
+        .into_iter()
+        .filter_map(|(kind, meta)| Some((kind, meta?)))
+    }
 }
 
 /// The generated Secret's values.
@@ -101,17 +137,32 @@ pub async fn observe(client: &Client, cluster: Arc<PushCluster>) -> Result<Obser
         namespace: cluster.namespace().unwrap_or_default(),
     };
     let names = Names::of(&cluster.name_any());
+    // Straight from the API server, not from a cache: what is written next is decided on what is there now.
+    let (service_account, keys, config, redis, redis_service) = tokio::try_join!(
+        reader.get(&names.gateway),
+        reader.get(&names.keys),
+        reader.get(&names.config),
+        reader.get(&names.redis),
+        reader.get(&names.redis),
+    )?;
+    let (deployment, service, nodes_service, budget, autoscaler) = tokio::try_join!(
+        reader.get(&names.gateway),
+        reader.get(&names.service),
+        reader.get(&names.nodes_service),
+        reader.get(&names.gateway),
+        reader.get(&names.service),
+    )?;
     let live = Live {
-        service_account: reader.get(&names.gateway).await?,
-        keys: reader.get(&names.keys).await?,
-        config: reader.get(&names.config).await?,
-        redis: reader.get(&names.redis).await?,
-        redis_service: reader.get(&names.redis).await?,
-        deployment: reader.get(&names.gateway).await?,
-        service: reader.get(&names.service).await?,
-        nodes_service: reader.get(&names.nodes_service).await?,
-        budget: reader.get(&names.gateway).await?,
-        autoscaler: reader.get(&names.service).await?,
+        service_account,
+        keys,
+        config,
+        redis,
+        redis_service,
+        deployment,
+        service,
+        nodes_service,
+        budget,
+        autoscaler,
     };
     let mut referenced = BTreeMap::new();
     for SecretKey { name, key } in secrets_named(&cluster) {
@@ -119,7 +170,7 @@ pub async fn observe(client: &Client, cluster: Arc<PushCluster>) -> Result<Obser
         let value = secret.and_then(|secret| secret.data?.remove(key));
         referenced.insert((name.clone(), key.clone()), value);
     }
-    let gateway_pods = reader.gateway_pods(&names.instance).await?;
+    let pods = reader.pods(&names.instance).await?;
     let external_redis = match &cluster.spec.redis.external {
         Some(external) => Some(ping(external).await),
         None => None,
@@ -130,7 +181,7 @@ pub async fn observe(client: &Client, cluster: Arc<PushCluster>) -> Result<Obser
         live,
         keys,
         referenced,
-        gateway_pods,
+        pods,
         external_redis,
     })
 }
@@ -168,10 +219,10 @@ impl Reader<'_> {
         })
     }
 
-    async fn gateway_pods(&self, instance: &str) -> Result<Vec<Pod>, ObserveError> {
+    async fn pods(&self, instance: &str) -> Result<Vec<Pod>, ObserveError> {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
         let labels =
-            format!("app.kubernetes.io/instance={instance},app.kubernetes.io/component=gateway");
+            format!("app.kubernetes.io/name=pushcluster,app.kubernetes.io/instance={instance}");
         let listed = api.list(&ListParams::default().labels(&labels)).await;
         Ok(listed
             .map_err(|source| ObserveError {
@@ -184,25 +235,26 @@ impl Reader<'_> {
 }
 
 /// Whether a Redis is there at all. It need not let us in: an answer that asks for a password is an answer.
+/// Of any other answer nothing is repeated: whoever may write a PushCluster must not read, through its status, what
+/// services say that only the operator can reach.
 async fn ping(redis: &ExternalRedis) -> Result<(), String> {
-    let port = u16::try_from(redis.port).map_err(|_| format!("{} is no port", redis.port))?;
-    let address = format!("{}:{port}", redis.host);
+    let ExternalRedis { host, port, .. } = redis;
+    let number = u16::try_from(*port).map_err(|_| format!("{port} is no port"))?;
     let talk = async {
-        let mut socket = TcpStream::connect(&address).await?;
+        let mut socket = TcpStream::connect((host.as_str(), number)).await?;
         socket.write_all(b"PING\r\n").await?;
         let mut answer = [0; 64];
         let count = socket.read(&mut answer).await?;
-        Ok::<_, std::io::Error>(String::from_utf8_lossy(&answer[..count]).trim().to_owned())
+        let answer = &answer[..count];
+        Ok::<_, std::io::Error>(answer.starts_with(b"+PONG") || answer.starts_with(b"-NOAUTH"))
     };
     match tokio::time::timeout(REDIS_DEADLINE, talk).await {
         Err(_) => Err(format!(
-            "Redis {address} did not answer within {} s",
+            "Redis {host}:{port} did not answer within {} s",
             REDIS_DEADLINE.as_secs()
         )),
-        Ok(Err(error)) => Err(format!("Redis {address} is not reachable: {error}")),
-        Ok(Ok(answer)) if answer.starts_with("+PONG") || answer.starts_with("-NOAUTH") => Ok(()),
-        Ok(Ok(answer)) => Err(format!(
-            "{address} does not answer like a Redis: {answer:?}"
-        )),
+        Ok(Err(error)) => Err(format!("Redis {host}:{port} is not reachable: {error}")),
+        Ok(Ok(true)) => Ok(()),
+        Ok(Ok(false)) => Err(format!("{host}:{port} does not answer like a Redis")),
     }
 }

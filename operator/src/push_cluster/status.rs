@@ -12,6 +12,7 @@ use super::apply::{ApplyError, FIELD_MANAGER};
 use super::build::Names;
 use super::observe::Observed;
 use super::validate::{Problem, ValidatedCluster};
+use crate::failure::line;
 
 /// Longest message of a condition that is ours to choose; the API server's limit is 32 KiB.
 const MAX_MESSAGE: usize = 1_000;
@@ -54,10 +55,12 @@ impl Verdict {
     }
 }
 
+/// `now`: to the second, see [`to_the_second`].
 pub fn status(
     observed: &Observed,
     validated: &Result<ValidatedCluster, Vec<Problem>>,
     failure: Option<&ApplyError>,
+    now: Timestamp,
 ) -> PushClusterStatus {
     let deployment = observed.live.deployment.as_ref();
     let found = deployment
@@ -89,7 +92,7 @@ pub fn status(
         ),
         conditions: verdicts
             .into_iter()
-            .map(|verdict| condition(verdict, &before.conditions, generation))
+            .map(|verdict| condition(verdict, &before.conditions, generation, now))
             .collect(),
     }
 }
@@ -131,17 +134,9 @@ fn config_valid(
                 .collect();
             Verdict::new(KIND, Holds::No, "InvalidSpec", all.join("; "))
         }
-        (Ok(_), Some(failure)) => Verdict::new(KIND, Holds::No, "ApplyFailed", chain(failure)),
+        (Ok(_), Some(failure)) => Verdict::new(KIND, Holds::No, "ApplyFailed", line(failure)),
         (Ok(_), None) => Verdict::new(KIND, Holds::Yes, "Valid", "the spec is applied"),
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
 }
 
 fn gateway_available(observed: &Observed) -> Verdict {
@@ -173,8 +168,9 @@ fn gateway_available(observed: &Observed) -> Verdict {
         );
     }
     let why = observed
-        .gateway_pods
+        .pods
         .iter()
+        .filter(|pod| is_of(pod, "gateway"))
         .find_map(pod_trouble)
         .map_or_else(String::new, |why| format!(": {why}"));
     let reason = if why.is_empty() && ready >= wanted.min(1) {
@@ -227,34 +223,54 @@ fn pod_trouble(pod: &Pod) -> Option<String> {
     Some(format!("pod {}: {}", pod.name_any(), trouble.trim()))
 }
 
+fn is_of(pod: &Pod, component: &str) -> bool {
+    pod.labels()
+        .get("app.kubernetes.io/component")
+        .is_some_and(|label| label == component)
+}
+
 fn redis_available(observed: &Observed) -> Verdict {
     const KIND: &str = "RedisAvailable";
     if let Some(external) = &observed.external_redis {
-        return match external {
-            Ok(()) => Verdict::new(KIND, Holds::Yes, "Answers", "the external Redis answers"),
-            Err(why) => Verdict::new(KIND, Holds::No, "ExternalRedisUnreachable", why.clone()),
-        };
+        return external_redis_available(observed, external);
     }
     let Some(redis) = &observed.live.redis else {
         return Verdict::new(KIND, Holds::No, "Creating", "Redis is being created");
     };
-    let ready = redis
-        .status
-        .as_ref()
-        .and_then(|status| status.ready_replicas)
+    let name = redis.name_any();
+    let found = redis.status.clone().unwrap_or_default();
+    let ready = found.ready_replicas.unwrap_or(0) >= 1;
+    let current = found.observed_generation == redis.metadata.generation
+        && found.current_revision == found.update_revision;
+    if ready && current {
+        return Verdict::new(KIND, Holds::Yes, "Ready", "Redis answers");
+    }
+    if ready {
+        let message = format!("Redis StatefulSet {name}: its pod is about to be replaced");
+        return Verdict::new(KIND, Holds::No, "RollingOut", message);
+    }
+    let why = observed
+        .pods
+        .iter()
+        .filter(|pod| is_of(pod, "redis"))
+        .find_map(pod_trouble)
+        .map_or_else(String::new, |why| format!(": {why}"));
+    let message = format!("Redis StatefulSet {name}: 0 of 1 pods are ready{why}");
+    Verdict::new(KIND, Holds::No, "NotReady", message)
+}
+
+/// A gateway is ready only while messages come back to it through Redis, so a ready one knows best. The operator may
+/// stand where Redis cannot be reached from; its own try only explains why no gateway is ready.
+fn external_redis_available(observed: &Observed, tried: &Result<(), String>) -> Verdict {
+    const KIND: &str = "RedisAvailable";
+    let deployment = observed.live.deployment.as_ref();
+    let ready = deployment
+        .and_then(|deployment| deployment.status.as_ref()?.ready_replicas)
         .unwrap_or(0);
-    if ready >= 1 {
-        Verdict::new(KIND, Holds::Yes, "Ready", "Redis answers")
-    } else {
-        Verdict::new(
-            KIND,
-            Holds::No,
-            "NotReady",
-            format!(
-                "Redis StatefulSet {}: 0 of 1 pods are ready",
-                redis.name_any()
-            ),
-        )
+    match tried {
+        _ if ready > 0 => Verdict::new(KIND, Holds::Yes, "Delivers", "gateways deliver through it"),
+        Ok(()) => Verdict::new(KIND, Holds::Yes, "Answers", "the external Redis answers"),
+        Err(why) => Verdict::new(KIND, Holds::No, "ExternalRedisUnreachable", why.clone()),
     }
 }
 
@@ -286,11 +302,18 @@ fn autoscaler_active(observed: &Observed) -> Verdict {
         ),
         Some(inactive) => {
             let why = inactive.reason.as_deref().unwrap_or_default();
+            let message = inactive.message.as_deref().unwrap_or_default();
+            // At zero gateways the autoscaler rests on purpose.
+            let reason = if why == "ScalingDisabled" {
+                "Resting"
+            } else {
+                "MetricUnavailable"
+            };
             Verdict::new(
                 KIND,
                 Holds::No,
-                "MetricUnavailable",
-                format!("HorizontalPodAutoscaler: {why}"),
+                reason,
+                format!("HorizontalPodAutoscaler: {why}: {message}"),
             )
         }
         None => Verdict::new(
@@ -317,7 +340,12 @@ fn paused(cluster: &PushCluster) -> Verdict {
 }
 
 /// Keeps the time of the last transition while the condition stays what it was.
-fn condition(verdict: Verdict, before: &[Condition], generation: Option<i64>) -> Condition {
+fn condition(
+    verdict: Verdict,
+    before: &[Condition],
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Condition {
     let status = match verdict.holds {
         Holds::Yes => "True",
         Holds::No => "False",
@@ -333,15 +361,15 @@ fn condition(verdict: Verdict, before: &[Condition], generation: Option<i64>) ->
         message: verdict.message,
         observed_generation: generation,
         last_transition_time: same.map_or_else(
-            || Time(now()),
+            || Time(now),
             |condition| condition.last_transition_time.clone(),
         ),
     }
 }
 
-/// To the second, as Kubernetes stores it: a fraction would differ from what is read back.
-fn now() -> Timestamp {
-    Timestamp::from_second(Timestamp::now().as_second()).unwrap_or(Timestamp::UNIX_EPOCH)
+/// As Kubernetes stores a time: a fraction would differ from what is read back, and be written again.
+pub fn to_the_second(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 /// Writes the status, unless it is that already.

@@ -7,13 +7,15 @@ use crds::{
     ServiceSpec,
 };
 use gateway_config as config;
+use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 
 use super::Images;
 use super::build::{FILES, Names};
-use super::observe::Observed;
+use super::observe::{Live, Observed};
 
 /// Shortest HS256 key (RFC 7518 section 3.2).
 const MIN_HS256_KEY_BYTES: usize = 32;
@@ -30,6 +32,9 @@ pub struct ValidatedCluster {
     /// What the gateways read.
     pub config: config::Config,
     pub hs256_key: Option<SecretKey>,
+    /// What the Secrets that the manifest names hold, in the order of their names. Gateways read them at their start
+    /// only, so other values are other pods.
+    pub referenced: Vec<ByteString>,
     pub redis: ValidatedRedis,
     pub autoscaling: Option<AutoscalingSpec>,
     pub drain_deadline_seconds: i64,
@@ -60,7 +65,7 @@ pub fn validate(observed: &Observed, images: &Images) -> Result<ValidatedCluster
     let spec = &cluster.spec;
     let names = Names::of(&cluster.name_any());
     let namespace = cluster.namespace().unwrap_or_default();
-    let mut problems = Vec::new();
+    let mut problems = taken_names(cluster, &observed.live);
 
     let hs256_key = spec.gateway.auth.hs256_key_secret.clone();
     if let Some(secret) = &hs256_key {
@@ -118,6 +123,7 @@ pub fn validate(observed: &Observed, images: &Images) -> Result<ValidatedCluster
             .unwrap_or_else(|| images.gateway.clone()),
         gateway_resources: or_default(&spec.gateway.resources, "128Mi", "512Mi"),
         hs256_key,
+        referenced: observed.referenced.values().flatten().cloned().collect(),
         redis,
         autoscaling: spec.autoscaling.enabled.then(|| spec.autoscaling.clone()),
         drain_deadline_seconds: i64::from(spec.drain.deadline_seconds),
@@ -125,6 +131,53 @@ pub fn validate(observed: &Observed, images: &Images) -> Result<ValidatedCluster
         names,
         namespace,
     })
+}
+
+/// Objects that have the name of one that would be made, and are somebody else's. To apply over them would break
+/// what they are for, and deleting the PushCluster would delete them.
+fn taken_names(cluster: &PushCluster, live: &Live) -> Vec<Problem> {
+    let makes_redis = cluster.spec.redis.mode == RedisMode::Standalone;
+    let redis = Names::of(&cluster.name_any()).redis;
+    live.all()
+        .filter(|(_, meta)| makes_redis || meta.name.as_ref() != Some(&redis))
+        .filter(|(kind, _)| *kind != "HorizontalPodAutoscaler" || cluster.spec.autoscaling.enabled)
+        .filter_map(|(kind, meta)| {
+            let whose = somebody_elses(cluster, meta)?;
+            let name = meta.name.as_deref().unwrap_or_default();
+            Some(Problem {
+                field: "metadata.name",
+                message: format!("is taken: {kind} {name} {whose}"),
+            })
+        })
+        .collect()
+}
+
+/// Whose it is, if not this PushCluster's. One that a PushCluster of this name left behind (`--cascade=orphan`) has its
+/// labels and no owner, and may be taken up again.
+fn somebody_elses(cluster: &PushCluster, meta: &ObjectMeta) -> Option<String> {
+    let owner = meta
+        .owner_references
+        .iter()
+        .flatten()
+        .find(|owner| owner.controller == Some(true));
+    match owner {
+        Some(owner) if cluster.uid().as_ref() == Some(&owner.uid) => None,
+        Some(owner) if owner.kind == "PushCluster" && owner.name == cluster.name_any() => Some(
+            "belongs to the PushCluster of this name that was deleted, and will be gone soon"
+                .into(),
+        ),
+        Some(owner) => Some(format!(
+            "belongs to {} {}: rename the one or the other",
+            owner.kind, owner.name
+        )),
+        None => {
+            let label = |key| meta.labels.as_ref().and_then(|labels| labels.get(key));
+            let left_behind = label("app.kubernetes.io/managed-by").map(String::as_str)
+                == Some("pushcluster-operator")
+                && label("app.kubernetes.io/instance") == Some(&cluster.name_any());
+            (!left_behind).then(|| "was there before: rename the one or the other".into())
+        }
+    }
 }
 
 fn check_secret(
@@ -203,6 +256,12 @@ fn redis_config(redis: &RedisSpec, names: &Names, namespace: &str) -> config::Re
             username,
             password_secret,
         }) => {
+            // An IPv6 address stands in brackets in a URL (RFC 3986 section 3.2.2).
+            let host = if host.contains(':') {
+                format!("[{host}]")
+            } else {
+                host.clone()
+            };
             made.url = format!("redis://{host}:{port}/0");
             made.username = username.clone().unwrap_or_default();
             if password_secret.is_some() {
@@ -239,3 +298,6 @@ fn or_default(given: &ResourceRequirements, request: &str, limit: &str) -> Resou
         ..ResourceRequirements::default()
     }
 }
+
+#[cfg(test)]
+mod tests;

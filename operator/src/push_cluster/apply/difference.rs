@@ -2,10 +2,26 @@
 
 use serde_json::Value;
 
+/// Lists in which server-side apply owns entries, not the list: the entry of the same keys is compared, wherever it
+/// stands. The API server's `x-kubernetes-list-map-keys`, for the lists that are built here.
+const ENTRIES: &[(&str, &[&str])] = &[
+    ("containers", &["name"]),
+    ("env", &["name"]),
+    ("ownerReferences", &["uid"]),
+    ("ports", &["containerPort", "port", "protocol"]),
+    (
+        "topologySpreadConstraints",
+        &["topologyKey", "whenUnsatisfiable"],
+    ),
+    ("volumeMounts", &["mountPath"]),
+    ("volumes", &["name"]),
+];
+
 /// The path of the first thing that was built and is otherwise in the live object; None when all of it is there.
 ///
-/// What the live object has besides (defaults, status, other people's labels) does not count. Quantities count as
-/// numbers: the API server writes `1024Mi` back as `1Gi`.
+/// What the live object has besides does not count: defaults, status, other people's labels, an environment variable
+/// that somebody added. Server-side apply would leave it there, so to call it a difference would be to write for ever.
+/// Quantities count as numbers: the API server writes `1024Mi` back as `1Gi`.
 pub fn difference(built: &Value, live: &Value) -> Option<String> {
     differs(built, live, "")
 }
@@ -25,12 +41,7 @@ fn differs(built: &Value, live: &Value, path: &str) -> Option<String> {
             })
         }
         (Value::Array(built), Value::Null) if built.is_empty() => None,
-        (Value::Array(built), Value::Array(live)) if built.len() == live.len() => {
-            let pairs = built.iter().zip(live).enumerate();
-            pairs.into_iter().find_map(|(index, (built, live))| {
-                differs(built, live, &format!("{path}[{index}]"))
-            })
-        }
+        (Value::Array(built), Value::Array(live)) => differing_entry(built, live, path),
         (Value::String(built), Value::String(live))
             if is_quantity(path) && quantity(built) == quantity(live) =>
         {
@@ -38,6 +49,27 @@ fn differs(built: &Value, live: &Value, path: &str) -> Option<String> {
         }
         (built, live) => (built != live).then(|| path.to_owned()),
     }
+}
+
+fn differing_entry(built: &[Value], live: &[Value], path: &str) -> Option<String> {
+    let last = path.rsplit('.').next().unwrap_or_default();
+    let keys = ENTRIES.iter().find(|(list, _)| *list == last);
+    if keys.is_none() && built.len() != live.len() {
+        return Some(path.to_owned());
+    }
+    built.iter().enumerate().find_map(|(index, entry)| {
+        let path = format!("{path}[{index}]");
+        let same = match keys {
+            Some((_, keys)) => live
+                .iter()
+                .find(|live| keys.iter().all(|key| live.get(key) == entry.get(key))),
+            None => live.get(index),
+        };
+        match same {
+            Some(live) => differs(entry, live, &path),
+            None => Some(path),
+        }
+    })
 }
 
 /// Whether the value at this path is a Kubernetes quantity.
@@ -102,6 +134,27 @@ mod tests {
             ),
             (json!({"a": [1]}), json!({"a": [1, 2]}), Some("a")),
             (json!({"a": [1]}), json!({}), Some("a")),
+            // Of a list with keys, an entry is ours and the rest is not.
+            (
+                json!({"env": [{"name": "a", "value": "1"}]}),
+                json!({"env": [{"name": "b"}, {"name": "a", "value": "1"}]}),
+                None,
+            ),
+            (
+                json!({"env": [{"name": "a", "value": "1"}]}),
+                json!({"env": [{"name": "a", "value": "2"}]}),
+                Some("env[0].value"),
+            ),
+            (
+                json!({"env": [{"name": "a"}]}),
+                json!({"env": [{"name": "b"}]}),
+                Some("env[0]"),
+            ),
+            (
+                json!({"ports": [{"port": 80, "protocol": "TCP"}]}),
+                json!({"ports": [{"port": 81, "protocol": "TCP"}]}),
+                Some("ports[0]"),
+            ),
         ] {
             assert_eq!(
                 difference(&built, &live).as_deref(),

@@ -1,9 +1,11 @@
 use std::collections::BTreeMap;
 
+use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::ConfigMap;
 use sha1::{Digest, Sha1};
 
 use super::{Component, metadata};
+use crate::push_cluster::observe::Keys;
 use crate::push_cluster::validate::ValidatedCluster;
 
 pub const FILE: &str = "gateway.yaml";
@@ -19,15 +21,45 @@ pub fn config_map(cluster: &ValidatedCluster) -> ConfigMap {
     }
 }
 
-/// Stands in the pod template: gateways with another config are other pods.
-pub fn hash(config: &ConfigMap) -> String {
-    let text = config
-        .data
-        .iter()
-        .flatten()
-        .map(|(_, text)| text.as_str())
-        .collect::<String>();
-    Sha1::digest(text)
+/// Stands in the pod template: what a gateway reads at its start, so that other settings or keys are other pods.
+/// The secret values are hashed together with the API key, which makes the hash worth nothing to whoever reads the
+/// pod and would try passwords until one fits.
+pub fn hash(config: &ConfigMap, keys: &Keys, referenced: &[ByteString]) -> String {
+    let mut digest = keyed(keys);
+    for (_, text) in config.data.iter().flatten() {
+        part(&mut digest, text.as_bytes());
+    }
+    for value in referenced {
+        part(&mut digest, &value.0);
+    }
+    text(digest)
+}
+
+/// The same for Redis, which reads its password at its start.
+pub fn keys_hash(keys: &Keys) -> String {
+    text(keyed(keys))
+}
+
+fn keyed(keys: &Keys) -> Sha1 {
+    let Keys {
+        api_key,
+        redis_password,
+    } = keys;
+    let mut digest = Sha1::new();
+    part(&mut digest, api_key.as_bytes());
+    part(&mut digest, redis_password.as_bytes());
+    digest
+}
+
+/// With its length, so that no two lists of parts run together into the same bytes.
+fn part(digest: &mut Sha1, bytes: &[u8]) {
+    digest.update(bytes.len().to_le_bytes());
+    digest.update(bytes);
+}
+
+fn text(digest: Sha1) -> String {
+    digest
+        .finalize()
         .iter()
         .take(8)
         .map(|byte| format!("{byte:02x}"))

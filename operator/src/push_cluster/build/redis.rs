@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetSpec};
 use k8s_openapi::api::core::v1::{
     Container, ContainerPort, EmptyDirVolumeSource, EnvVar, EnvVarSource, ExecAction, KeyToPath,
@@ -14,6 +16,7 @@ pub fn stateful_set(
     cluster: &ValidatedCluster,
     image: &str,
     resources: &ResourceRequirements,
+    keys_hash: &str,
 ) -> StatefulSet {
     StatefulSet {
         metadata: metadata(cluster, &cluster.names.redis, Component::Redis),
@@ -24,6 +27,10 @@ pub fn stateful_set(
             template: PodTemplateSpec {
                 metadata: Some(ObjectMeta {
                     labels: Some(labels(cluster, Component::Redis)),
+                    annotations: Some(BTreeMap::from([(
+                        "pushcluster.io/keys-hash".to_owned(),
+                        keys_hash.to_owned(),
+                    )])),
                     ..ObjectMeta::default()
                 }),
                 spec: Some(pod(cluster, image, resources)),

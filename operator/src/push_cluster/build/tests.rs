@@ -1,47 +1,12 @@
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use crds::PushCluster;
 use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::PodSpec;
+use k8s_openapi::api::core::v1::{PodSpec, PodTemplateSpec};
 use serde_json::json;
 
 use super::*;
-use crate::push_cluster::Images;
-use crate::push_cluster::observe::{Live, Observed, StoredKeys};
+use crate::push_cluster::fixture::{built, images, keys, observed};
 use crate::push_cluster::validate::validate;
-
-/// Builds what a spec asks for, through the real validation. Names differ wherever swapping them would hide.
-fn built(spec: &serde_json::Value) -> Objects {
-    let cluster: PushCluster = serde_json::from_value(json!({
-        "apiVersion": "pushcluster.io/v1alpha1", "kind": "PushCluster",
-        "metadata": {"name": "demo", "namespace": "shop", "uid": "u-1"}, "spec": spec,
-    }))
-    .unwrap();
-    let secret = |name: &str, key: &str| {
-        (
-            (name.to_owned(), key.to_owned()),
-            Some(ByteString(vec![b'x'; 32])),
-        )
-    };
-    let observed = Observed {
-        cluster: Arc::new(cluster),
-        live: Live::default(),
-        keys: StoredKeys::default(),
-        referenced: BTreeMap::from([secret("jwt", "hmac"), secret("cache", "pass")]),
-        gateway_pods: vec![],
-        external_redis: None,
-    };
-    let images = Images {
-        gateway: "img/gateway:1".into(),
-        redis: "img/redis:1".into(),
-    };
-    let keys = Keys {
-        api_key: "the-api-key".into(),
-        redis_password: "the-password".into(),
-    };
-    build(&validate(&observed, &images).unwrap(), &keys)
-}
 
 fn gateway_pod(objects: &Objects) -> &PodSpec {
     objects
@@ -246,4 +211,53 @@ fn services_select_the_pods_that_they_are_for() {
             (to_gateway, !to_gateway)
         );
     }
+}
+
+/// Gateways and Redis read keys at their start only: with other ones they must be other pods.
+#[test]
+fn a_pod_with_other_keys_is_another_pod() {
+    let spec = json!({"gateway": {"auth": {"hs256KeySecret": {"name": "jwt", "key": "hmac"}}}});
+    let templates = |keys: Keys, jwt: &[u8]| {
+        let mut observed = observed(&spec);
+        observed.referenced = BTreeMap::from([(
+            ("jwt".into(), "hmac".into()),
+            Some(ByteString(jwt.to_vec())),
+        )]);
+        let objects = build(&validate(&observed, &images()).unwrap(), &keys);
+        let template = |spec: PodTemplateSpec| spec.metadata.unwrap().annotations.unwrap();
+        let redis = objects.redis.unwrap().stateful_set.spec.unwrap().template;
+        let gateway = objects.deployment.spec.unwrap().template;
+        (template(gateway), template(redis))
+    };
+    let before = templates(keys(), &[b'a'; 32]);
+    assert_eq!(before, templates(keys(), &[b'a'; 32]));
+    let other_jwt = templates(keys(), &[b'b'; 32]);
+    assert_eq!(
+        (before.0 == other_jwt.0, before.1 == other_jwt.1),
+        (false, true),
+        "Redis has no part in tokens"
+    );
+    let other_password = Keys {
+        redis_password: "another".into(),
+        ..keys()
+    };
+    let after = templates(other_password, &[b'a'; 32]);
+    assert_eq!((before.0 == after.0, before.1 == after.1), (false, false));
+}
+
+/// What can be read from a pod must not let anybody try passwords: the same one under another API key looks otherwise.
+#[test]
+fn the_hash_of_a_password_is_worth_nothing_without_the_api_key() {
+    let hash = |api_key: &str| {
+        let keys = Keys {
+            api_key: api_key.into(),
+            ..keys()
+        };
+        config::hash(
+            &built(&json!({})).config,
+            &keys,
+            &[ByteString(b"hunter2".to_vec())],
+        )
+    };
+    assert_ne!(hash("one"), hash("another"));
 }

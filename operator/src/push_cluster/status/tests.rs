@@ -7,16 +7,15 @@ use kube::api::ObjectMeta;
 use serde_json::json;
 
 use super::*;
-use crate::push_cluster::Images;
+use crate::push_cluster::fixture;
 use crate::push_cluster::observe::Live;
 use crate::push_cluster::validate::validate;
 
 fn deployment(wanted: i32, updated: i32, ready: i32) -> Deployment {
     Deployment {
         metadata: ObjectMeta {
-            name: Some("demo-gateway".into()),
             generation: Some(4),
-            ..ObjectMeta::default()
+            ..fixture::owned("demo-gateway")
         },
         spec: Some(DeploymentSpec {
             replicas: Some(wanted),
@@ -34,10 +33,7 @@ fn deployment(wanted: i32, updated: i32, ready: i32) -> Deployment {
 
 fn redis(ready: i32) -> StatefulSet {
     StatefulSet {
-        metadata: ObjectMeta {
-            name: Some("demo-redis".into()),
-            ..ObjectMeta::default()
-        },
+        metadata: fixture::owned("demo-redis"),
         status: Some(StatefulSetStatus {
             ready_replicas: Some(ready),
             ..StatefulSetStatus::default()
@@ -47,24 +43,18 @@ fn redis(ready: i32) -> StatefulSet {
 }
 
 fn observed(spec: &serde_json::Value, live: Live) -> Observed {
-    let cluster: PushCluster = serde_json::from_value(json!({
-        "apiVersion": "pushcluster.io/v1alpha1", "kind": "PushCluster",
-        "metadata": {"name": "demo", "namespace": "shop", "generation": 7}, "spec": spec,
-    }))
-    .unwrap();
-    let external_redis = cluster
+    let observed = fixture::observed(spec);
+    let external_redis = observed
+        .cluster
         .spec
         .redis
         .external
         .is_some()
         .then(|| Err("Redis nobody:6379 is not reachable: no such name".into()));
     Observed {
-        cluster: Arc::new(cluster),
         live,
-        keys: crate::push_cluster::observe::StoredKeys::default(),
-        referenced: std::collections::BTreeMap::new(),
-        gateway_pods: vec![],
         external_redis,
+        ..observed
     }
 }
 
@@ -77,11 +67,29 @@ fn live(deployment: Option<Deployment>, redis: Option<StatefulSet>) -> Live {
 }
 
 fn of(observed: &Observed) -> PushClusterStatus {
-    let images = Images {
-        gateway: "gateway".into(),
-        redis: "redis".into(),
-    };
-    status(observed, &validate(observed, &images), None)
+    let validated = validate(observed, &fixture::images());
+    status(
+        observed,
+        &validated,
+        None,
+        Timestamp::from_second(2_000).unwrap(),
+    )
+}
+
+fn ready_of(observed: &Observed) -> String {
+    let status = of(observed);
+    assert!(
+        status
+            .conditions
+            .iter()
+            .all(|condition| condition.observed_generation == Some(7))
+    );
+    let ready = status
+        .conditions
+        .iter()
+        .find(|condition| condition.type_ == "Ready")
+        .unwrap();
+    format!("{} {}: {}", ready.status, ready.reason, ready.message)
 }
 
 #[test]
@@ -121,7 +129,7 @@ fn ready_names_the_first_thing_that_is_wrong() {
         ),
         (
             jwt,
-            live(Some(deployment(2, 2, 2)), Some(redis(1))),
+            live(None, None),
             "False InvalidSpec: spec.gateway.auth.hs256KeySecret names key k of Secret jwt, which is not there",
         ),
         (
@@ -130,23 +138,83 @@ fn ready_names_the_first_thing_that_is_wrong() {
             "False ExternalRedisUnreachable: Redis nobody:6379 is not reachable: no such name",
         ),
     ] {
-        let status = of(&observed(&spec, live));
-        let ready = status
-            .conditions
-            .iter()
-            .find(|condition| condition.type_ == "Ready")
-            .unwrap();
-        assert_eq!(
-            format!("{} {}: {}", ready.status, ready.reason, ready.message),
-            expected,
-            "{spec}"
+        assert_eq!(ready_of(&observed(&spec, live)), expected, "{spec}");
+    }
+}
+
+/// A status that says Ready of the old pods, with the new generation, would let `kubectl wait` go on too early.
+#[test]
+fn what_was_changed_a_moment_ago_is_not_ready() {
+    let mut changed = deployment(2, 2, 2);
+    changed.metadata.generation = Some(5);
+    let mut replaced = redis(1);
+    replaced.status.as_mut().unwrap().update_revision = Some("new".into());
+    for (live, expected) in [
+        (
+            live(Some(changed), Some(redis(1))),
+            "False RollingOut: Deployment demo-gateway: 2 of 2 gateways are ready, 2 are up to date",
+        ),
+        (
+            live(Some(deployment(2, 2, 2)), Some(replaced)),
+            "False RollingOut: Redis StatefulSet demo-redis: its pod is about to be replaced",
+        ),
+    ] {
+        assert_eq!(ready_of(&observed(&json!({}), live)), expected);
+    }
+}
+
+/// A gateway that is ready has had a message back through Redis; the operator may stand behind a wall.
+#[test]
+fn ready_gateways_know_better_than_the_operator_whether_redis_is_there() {
+    let external = json!({"redis": {"mode": "External", "external": {"host": "nobody"}}});
+    assert_eq!(
+        ready_of(&observed(&external, live(Some(deployment(2, 2, 2)), None))),
+        "True Delivering: every gateway is connected to Redis and takes clients"
+    );
+}
+
+#[test]
+fn why_a_pod_does_not_start_is_in_the_message() {
+    let pod = |component: &str, status: serde_json::Value| -> Pod {
+        serde_json::from_value(json!({
+            "metadata": {"name": format!("demo-{component}-x"), "labels": {"app.kubernetes.io/component": component}},
+            "status": status,
+        }))
+        .unwrap()
+    };
+    let waiting = |reason: &str, message: &str| {
+        json!({"containerStatuses": [{
+            "name": "c", "image": "i", "imageID": "", "ready": false, "restartCount": 1,
+            "state": {"waiting": {"reason": reason, "message": message}},
+            "lastState": {"terminated": {"exitCode": 2}},
+        }]})
+    };
+    let unscheduled = json!({"conditions": [
+        {"type": "PodScheduled", "status": "False", "message": "0/2 nodes are available"},
+    ]});
+    for (pod, ready, expected) in [
+        (
+            pod("gateway", waiting("CrashLoopBackOff", "back-off 10s")),
+            1,
+            "False NotReady: Deployment demo-gateway: 0 of 2 gateways are ready, 2 are up to date: pod demo-gateway-x: CrashLoopBackOff, exit code 2 back-off 10s",
+        ),
+        (
+            pod("gateway", unscheduled),
+            1,
+            "False NotReady: Deployment demo-gateway: 0 of 2 gateways are ready, 2 are up to date: pod demo-gateway-x: Unschedulable 0/2 nodes are available",
+        ),
+        (
+            pod("redis", waiting("ImagePullBackOff", "no such image")),
+            0,
+            "False NotReady: Redis StatefulSet demo-redis: 0 of 1 pods are ready: pod demo-redis-x: ImagePullBackOff, exit code 2 no such image",
+        ),
+    ] {
+        let mut observed = observed(
+            &json!({}),
+            live(Some(deployment(2, 2, 0)), Some(redis(ready))),
         );
-        assert!(
-            status
-                .conditions
-                .iter()
-                .all(|condition| condition.observed_generation == Some(7))
-        );
+        observed.pods = vec![pod];
+        assert_eq!(ready_of(&observed), expected);
     }
 }
 

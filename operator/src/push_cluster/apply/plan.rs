@@ -1,0 +1,170 @@
+//! Which writes make the live objects as built. Pure: objects in, requests out.
+
+use k8s_openapi::NamespaceResourceScope;
+use kube::api::ApiResource;
+use kube::{Resource, ResourceExt};
+use serde::Serialize;
+use serde_json::{Value, json};
+use sha1::{Digest, Sha1};
+
+use super::FIELD_MANAGER;
+use super::difference::difference;
+use crate::push_cluster::build::{Objects, RedisObjects};
+use crate::push_cluster::observe::Live;
+
+/// What was applied last, as a hash: a field that is no longer built is noticed although the live object still has it.
+pub const APPLIED: &str = "pushcluster.io/applied";
+
+/// One request to come.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Write {
+    pub resource: ApiResource,
+    pub name: String,
+    pub act: Act,
+    /// Whether the user's own words are in it, so that the API server may find fault with them.
+    pub has_users_words: bool,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Act {
+    Apply {
+        manifest: Value,
+        what: What,
+    },
+    /// Only the object of this uid: one that was made since under the same name is another.
+    Delete {
+        uid: String,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum What {
+    Created,
+    /// The first field that was not as built, and who wrote the object last if that was not the operator.
+    Changed {
+        path: String,
+        by: Option<String>,
+    },
+    Deleted,
+}
+
+/// In an order in which nothing refers to what is not there yet: pods find their Secret, their config and Redis's name.
+/// `owner` is the uid of the PushCluster: what is not its own is never deleted.
+pub fn plan(objects: Objects, live: &Live, owner: &str) -> Vec<Write> {
+    let Objects {
+        service_account,
+        keys,
+        config,
+        redis,
+        deployment,
+        service,
+        nodes_service,
+        budget,
+        autoscaler,
+    } = objects;
+    let (redis, redis_service) = match redis {
+        Some(RedisObjects {
+            stateful_set,
+            service,
+        }) => (Some(stateful_set), Some(service)),
+        None => (None, None),
+    };
+    [
+        put(&service_account, live.service_account.as_ref(), false),
+        put(&keys, live.keys.as_ref(), false),
+        put(&config, live.config.as_ref(), false),
+        put_or_prune(redis_service.as_ref(), live.redis_service.as_ref(), owner),
+        put_or_prune(redis.as_ref(), live.redis.as_ref(), owner),
+        put(&nodes_service, live.nodes_service.as_ref(), false),
+        put(&service, live.service.as_ref(), true),
+        put(&budget, live.budget.as_ref(), false),
+        put(&deployment, live.deployment.as_ref(), true),
+        put_or_prune(autoscaler.as_ref(), live.autoscaler.as_ref(), owner),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn put_or_prune<K: Owned>(built: Option<&K>, live: Option<&K>, owner: &str) -> Option<Write> {
+    match (built, live) {
+        (Some(built), live) => put(built, live, true),
+        (None, Some(live)) => prune(live, owner),
+        (None, None) => None,
+    }
+}
+
+fn put<K: Owned>(built: &K, live: Option<&K>, has_users_words: bool) -> Option<Write> {
+    let manifest = to_json(built);
+    let hash = hash(&manifest);
+    let what = match live {
+        None => What::Created,
+        Some(live) => What::Changed {
+            path: difference(&manifest, &to_json(live)).or_else(|| no_longer_built(live, &hash))?,
+            by: somebody_else(live),
+        },
+    };
+    Some(Write {
+        resource: ApiResource::erase::<K>(&()),
+        name: built.name_any(),
+        act: Act::Apply {
+            manifest: with_hash(manifest, &hash),
+            what,
+        },
+        has_users_words,
+    })
+}
+
+/// All that is built is there, and was applied together with something that is built no more.
+fn no_longer_built<K: Owned>(live: &K, hash: &str) -> Option<String> {
+    let applied = live.annotations().get(APPLIED).map(String::as_str);
+    (applied != Some(hash)).then(|| format!("metadata.annotations.{APPLIED}"))
+}
+
+/// Status has its own writers, who are not meant.
+fn somebody_else<K: Owned>(live: &K) -> Option<String> {
+    let writers = live.meta().managed_fields.iter().flatten();
+    let last = writers
+        .filter(|entry| entry.subresource.as_deref().unwrap_or_default().is_empty())
+        .max_by_key(|entry| entry.time.as_ref().map(|time| time.0))?;
+    last.manager
+        .clone()
+        .filter(|manager| manager != FIELD_MANAGER)
+}
+
+fn prune<K: Owned>(live: &K, owner: &str) -> Option<Write> {
+    let ours = live.owner_references().iter().any(|o| o.uid == owner);
+    let going = live.meta().deletion_timestamp.is_some();
+    (ours && !going).then(|| Write {
+        resource: ApiResource::erase::<K>(&()),
+        name: live.name_any(),
+        act: Act::Delete {
+            uid: live.uid().unwrap_or_default(),
+        },
+        has_users_words: false,
+    })
+}
+
+/// The kinds that a PushCluster owns.
+trait Owned: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Serialize {}
+impl<K> Owned for K where K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Serialize {}
+
+fn hash(manifest: &Value) -> String {
+    Sha1::digest(manifest.to_string())
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+fn with_hash(mut manifest: Value, hash: &str) -> Value {
+    manifest["metadata"]["annotations"][APPLIED] = json!(hash);
+    manifest
+}
+
+fn to_json<K: Serialize>(object: &K) -> Value {
+    serde_json::to_value(object).expect("Kubernetes objects are JSON")
+}
+
+#[cfg(test)]
+mod tests;

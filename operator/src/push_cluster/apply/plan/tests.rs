@@ -1,0 +1,187 @@
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, Time};
+use k8s_openapi::jiff::Timestamp;
+
+use super::*;
+use crate::push_cluster::fixture::{built, live};
+
+const OWNER: &str = "u-1";
+
+/// What the API server has after a plan for an empty namespace was carried out.
+fn applied(spec: &Value) -> Live {
+    let mut live = live(built(spec));
+    for write in plan(built(spec), &Live::default(), OWNER) {
+        let Act::Apply { manifest, .. } = write.act else {
+            panic!("{} is deleted before it is made", write.name)
+        };
+        let hash = manifest["metadata"]["annotations"][APPLIED]
+            .as_str()
+            .unwrap();
+        annotate(&mut live, &write.resource.kind, &write.name, hash);
+    }
+    live
+}
+
+fn annotate(live: &mut Live, kind: &str, name: &str, hash: &str) {
+    macro_rules! annotate {
+        ($($field:ident),*) => {$(
+            if let Some(object) = live.$field.as_mut()
+                && kind_of(object) == kind
+                && object.metadata.name.as_deref() == Some(name)
+            {
+                object.annotations_mut().insert(APPLIED.into(), hash.into());
+            }
+        )*};
+    }
+    annotate!(
+        service_account,
+        keys,
+        config,
+        redis,
+        redis_service,
+        deployment,
+        service,
+        nodes_service,
+        budget,
+        autoscaler
+    );
+}
+
+fn kind_of<K: Resource<DynamicType = ()>>(_: &K) -> std::borrow::Cow<'static, str> {
+    K::kind(&())
+}
+
+/// Each write as a line: what is done to which object.
+fn lines(writes: &[Write]) -> Vec<String> {
+    let line = |write: &Write| {
+        let act = match &write.act {
+            Act::Apply {
+                what: What::Created,
+                ..
+            } => "create".into(),
+            Act::Apply {
+                what: What::Changed { path, by },
+                ..
+            } => format!("{path} by {}", by.as_deref().unwrap_or("us")),
+            Act::Apply {
+                what: What::Deleted,
+                ..
+            } => panic!("applied, and called deleted"),
+            Act::Delete { uid } => format!("delete {uid}"),
+        };
+        format!("{} {}: {act}", write.resource.kind, write.name)
+    };
+    writes.iter().map(line).collect()
+}
+
+#[test]
+fn what_pods_need_is_made_before_them() {
+    assert_eq!(
+        lines(&plan(built(&json!({})), &Live::default(), OWNER)),
+        [
+            "ServiceAccount demo-gateway: create",
+            "Secret demo-keys: create",
+            "ConfigMap demo-config: create",
+            "Service demo-redis: create",
+            "StatefulSet demo-redis: create",
+            "Service demo-nodes: create",
+            "Service demo: create",
+            "PodDisruptionBudget demo-gateway: create",
+            "Deployment demo-gateway: create",
+            "HorizontalPodAutoscaler demo: create",
+        ]
+    );
+}
+
+#[test]
+fn what_is_as_built_gets_no_request() {
+    for spec in [
+        json!({}),
+        json!({"autoscaling": {"enabled": false}}),
+        json!({"redis": {"mode": "External", "external": {"host": "cache"}}}),
+        json!({"service": {"annotations": {"a": "b"}}}),
+    ] {
+        assert_eq!(plan(built(&spec), &applied(&spec), OWNER), [], "{spec}");
+    }
+}
+
+#[test]
+fn a_changed_spec_writes_what_it_is_about() {
+    for (before, after, expected) in [
+        (
+            json!({}),
+            json!({"replicas": 3}),
+            &["Deployment demo-gateway: spec.replicas by us"] as &[_],
+        ),
+        (
+            json!({}),
+            json!({"service": {"port": 81}}),
+            &["Service demo: spec.ports[0] by us"],
+        ),
+        (
+            json!({"service": {"annotations": {"a": "b"}}}),
+            json!({}),
+            &["Service demo: metadata.annotations.pushcluster.io/applied by us"],
+        ),
+        (
+            json!({}),
+            json!({"autoscaling": {"enabled": false}}),
+            &["HorizontalPodAutoscaler demo: delete hpa-uid"],
+        ),
+        (
+            json!({}),
+            json!({"gateway": {"limits": {"maxConnections": 5}}}),
+            &[
+                "ConfigMap demo-config: data.gateway.yaml by us",
+                "Deployment demo-gateway: spec.template.metadata.annotations.pushcluster.io/config-hash by us",
+            ],
+        ),
+    ] {
+        let mut live = applied(&before);
+        if let Some(autoscaler) = &mut live.autoscaler {
+            autoscaler.metadata.uid = Some("hpa-uid".into());
+        }
+        let writes = plan(built(&after), &live, OWNER);
+        assert_eq!(lines(&writes), expected, "{before} to {after}");
+    }
+}
+
+#[test]
+fn what_others_changed_is_put_back_and_says_who() {
+    let entry = |manager: &str, second, subresource: Option<&str>| ManagedFieldsEntry {
+        manager: Some(manager.into()),
+        subresource: subresource.map(Into::into),
+        time: Some(Time(Timestamp::from_second(second).unwrap())),
+        ..ManagedFieldsEntry::default()
+    };
+    let mut live = applied(&json!({}));
+    let deployment = live.deployment.as_mut().unwrap();
+    deployment.spec.as_mut().unwrap().replicas = Some(9);
+    deployment.metadata.managed_fields = Some(vec![
+        entry("pushcluster-operator", 1, None),
+        entry("kubectl-scale", 2, None),
+        entry("kube-controller-manager", 3, Some("status")),
+    ]);
+    live.config = None;
+    assert_eq!(
+        lines(&plan(built(&json!({})), &live, OWNER)),
+        [
+            "ConfigMap demo-config: create",
+            "Deployment demo-gateway: spec.replicas by kubectl-scale"
+        ]
+    );
+}
+
+#[test]
+fn only_what_is_ours_and_not_going_already_is_deleted() {
+    let off = json!({"autoscaling": {"enabled": false}});
+    for (owner, going, deleted) in [(OWNER, false, 1), ("u-2", false, 0), (OWNER, true, 0)] {
+        let mut live = applied(&json!({}));
+        live.autoscaler
+            .as_mut()
+            .unwrap()
+            .metadata
+            .deletion_timestamp = going.then_some(Time(Timestamp::UNIX_EPOCH));
+        let writes = plan(built(&off), &live, owner);
+        assert_eq!(writes.len(), deleted, "{owner}, going: {going}");
+    }
+}

@@ -1,0 +1,95 @@
+//! What tests begin with: a PushCluster as the API server would hand it over, and nothing else there yet.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crds::PushCluster;
+use k8s_openapi::ByteString;
+use kube::api::ObjectMeta;
+use serde_json::{Value, json};
+
+use super::Images;
+use super::build::{Objects, build};
+use super::observe::{Keys, Live, Observed, StoredKeys};
+use super::validate::validate;
+
+/// The Secrets that specs in tests name hold these keys. Names differ wherever swapping them would hide.
+pub fn observed(spec: &Value) -> Observed {
+    let cluster: PushCluster = serde_json::from_value(json!({
+        "apiVersion": "pushcluster.io/v1alpha1", "kind": "PushCluster",
+        "metadata": {"name": "demo", "namespace": "shop", "uid": "u-1", "generation": 7},
+        "spec": spec,
+    }))
+    .unwrap();
+    let secret = |name: &str, key: &str| {
+        (
+            (name.to_owned(), key.to_owned()),
+            Some(ByteString(vec![b'x'; 32])),
+        )
+    };
+    Observed {
+        cluster: Arc::new(cluster),
+        live: Live::default(),
+        keys: StoredKeys::default(),
+        referenced: BTreeMap::from([secret("jwt", "hmac"), secret("cache", "pass")]),
+        pods: vec![],
+        external_redis: None,
+    }
+}
+
+/// Metadata of an object of this PushCluster.
+pub fn owned(name: &str) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name.into()),
+        ..built(&json!({})).config.metadata
+    }
+}
+
+pub fn images() -> Images {
+    Images {
+        gateway: "img/gateway:1".into(),
+        redis: "img/redis:1".into(),
+    }
+}
+
+pub fn keys() -> Keys {
+    Keys {
+        api_key: "the-api-key".into(),
+        redis_password: "the-password".into(),
+    }
+}
+
+/// Builds what a spec asks for, through the real validation.
+pub fn built(spec: &Value) -> Objects {
+    build(&validate(&observed(spec), &images()).unwrap(), &keys())
+}
+
+/// What there is after these objects were applied and nothing else happened.
+pub fn live(objects: Objects) -> Live {
+    let Objects {
+        service_account,
+        keys,
+        config,
+        redis,
+        deployment,
+        service,
+        nodes_service,
+        budget,
+        autoscaler,
+    } = objects;
+    let (redis, redis_service) = redis.map_or((None, None), |redis| {
+        (Some(redis.stateful_set), Some(redis.service))
+    });
+    Live {
+        service_account: Some(service_account),
+        keys: Some(keys),
+        config: Some(config),
+        redis,
+        redis_service,
+        deployment: Some(deployment),
+        service: Some(service),
+        nodes_service: Some(nodes_service),
+        budget: Some(budget),
+        autoscaler,
+    }
+}
