@@ -26,6 +26,15 @@ struct Line {
     user: User,
     object_ref: Option<ObjectRef>,
     response_status: Option<ResponseStatus>,
+    #[serde(default)]
+    annotations: Annotations,
+}
+
+#[derive(Deserialize, Default)]
+struct Annotations {
+    /// `allow` or `forbid`. A 403 alone says less: creating something in a namespace that ends is one too.
+    #[serde(default, rename = "authorization.k8s.io/decision")]
+    decision: String,
 }
 
 #[derive(Deserialize)]
@@ -54,26 +63,54 @@ const NOT_COUNTED: &[&str] = &["events", "leases"];
 
 /// All writes so far of service accounts of `operator_namespace` to `namespace`, oldest first.
 pub fn operator_writes(operator_namespace: &str, namespace: &str) -> Result<Vec<Write>> {
-    let path: PathBuf = std::env::var_os(AUDIT_LOG)
-        .with_context(|| {
-            format!("{AUDIT_LOG} is not set: counting writes needs the API server's audit log")
-        })?
-        .into();
-    let text =
-        std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
     Ok(writes_in(
-        &text,
-        &format!("system:serviceaccount:{operator_namespace}:"),
+        &read()?,
+        &account_prefix(operator_namespace),
         namespace,
     ))
 }
 
-fn writes_in(log: &str, account_prefix: &str, namespace: &str) -> Vec<Write> {
+/// All requests so far of service accounts of `operator_namespace` that RBAC refused: verb and object.
+pub fn operator_refusals(operator_namespace: &str) -> Result<Vec<String>> {
+    Ok(refusals_in(&read()?, &account_prefix(operator_namespace)))
+}
+
+fn read() -> Result<String> {
+    let path: PathBuf = std::env::var_os(AUDIT_LOG)
+        .with_context(|| format!("{AUDIT_LOG} is not set: it names the API server's audit log"))?
+        .into();
+    std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))
+}
+
+fn account_prefix(operator_namespace: &str) -> String {
+    format!("system:serviceaccount:{operator_namespace}:")
+}
+
+fn refusals_in(log: &str, account_prefix: &str) -> Vec<String> {
+    finished(log, account_prefix)
+        .filter(|line| line.annotations.decision == "forbid")
+        .map(|line| {
+            let object = line.object_ref.unwrap_or_default();
+            format!(
+                "{} {} {}/{}",
+                line.verb, object.resource, object.namespace, object.name
+            )
+        })
+        .collect()
+}
+
+/// The account's requests that have ended.
+fn finished<'a>(log: &'a str, account_prefix: &'a str) -> impl Iterator<Item = Line> + 'a {
     log.lines()
         // The last line may be half written; everything else is an event.
         .filter_map(|line| serde_json::from_str::<Line>(line).ok())
-        .filter(|line| line.stage == "ResponseComplete" && CHANGING.contains(&line.verb.as_str()))
-        .filter(|line| line.user.username.starts_with(account_prefix))
+        .filter(|line| line.stage == "ResponseComplete")
+        .filter(move |line| line.user.username.starts_with(account_prefix))
+}
+
+fn writes_in(log: &str, account_prefix: &str, namespace: &str) -> Vec<Write> {
+    finished(log, account_prefix)
+        .filter(|line| CHANGING.contains(&line.verb.as_str()))
         .filter_map(|line| {
             let object = line.object_ref.unwrap_or_default();
             let counts =
@@ -95,7 +132,7 @@ mod tests {
 
     fn line(user: &str, verb: &str, namespace: &str, resource: &str) -> String {
         format!(
-            r#"{{"stage":"ResponseComplete","verb":"{verb}","user":{{"username":"{user}"}},"objectRef":{{"namespace":"{namespace}","resource":"{resource}","name":"demo"}},"responseStatus":{{"code":200}}}}"#
+            r#"{{"stage":"ResponseComplete","verb":"{verb}","user":{{"username":"{user}"}},"objectRef":{{"namespace":"{namespace}","resource":"{resource}","name":"demo"}},"responseStatus":{{"code":200}},"annotations":{{"authorization.k8s.io/decision":"allow"}}}}"#
         )
     }
 
@@ -123,6 +160,22 @@ mod tests {
         assert_eq!(
             writes_in(&log, "system:serviceaccount:system:", "here"),
             [expected]
+        );
+    }
+
+    #[test]
+    fn a_refused_request_is_told_with_its_object() {
+        let us = "system:serviceaccount:system:operator";
+        let log = [
+            line(us, "get", "here", "nodes").replace("allow", "forbid"),
+            // The namespace is being terminated.
+            line(us, "create", "here", "secrets").replace("200", "403"),
+            line("admin", "get", "here", "nodes").replace("allow", "forbid"),
+        ]
+        .join("\n");
+        assert_eq!(
+            refusals_in(&log, "system:serviceaccount:system:"),
+            ["get nodes here/demo"]
         );
     }
 }

@@ -1,9 +1,10 @@
 //! A changed spec reaches every gateway, whoever looks after it meanwhile.
 
 use anyhow::{Context, Result, ensure};
-use e2e::cluster::{is_ready, name_of};
+use e2e::audit::operator_refusals;
+use e2e::cluster::{Cluster, is_ready, name_of};
 use e2e::namespace::{Namespace, in_namespace};
-use e2e::push_cluster::{self, BECOMES_READY, gateway_pods, until_ready};
+use e2e::push_cluster::{self, BECOMES_READY, gateway_pods, ready_gateways, until_ready};
 use e2e::wait::eventually;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DeleteParams, Patch, PatchParams};
@@ -65,6 +66,34 @@ async fn a_changed_spec_is_rolled_out() {
     .await;
 }
 
+/// What `kubectl scale pushcluster` does, and every autoscaler.
+#[tokio::test]
+async fn a_scaled_push_cluster_has_as_many_gateways() {
+    let _guard = operator_stays().await;
+    in_namespace("scale", async |namespace| {
+        two_gateways(&namespace).await?;
+        let objects = push_cluster::api(&namespace.cluster, &namespace.name);
+        let three = json!({"spec": {"replicas": 3}});
+        objects
+            .patch_scale(NAME, &PatchParams::default(), &Patch::Merge(three))
+            .await?;
+        until_ready(&namespace.cluster, &namespace.name, NAME).await?;
+        let gateways = ready_gateways(&namespace.cluster, &namespace.name, NAME).await?;
+        let scale = objects
+            .get_scale(NAME)
+            .await?
+            .status
+            .context("a scale has a status")?;
+        ensure!(
+            gateways.len() == 3 && scale.replicas == 3,
+            "{} gateways, {scale:?}",
+            gateways.len()
+        );
+        Ok(())
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_rollout_survives_the_restart_of_every_operator_pod() {
     let _guard = operator_is_mine().await;
@@ -82,14 +111,11 @@ async fn a_rollout_survives_the_restart_of_every_operator_pod() {
         })
         .await?;
         let old = namespace.cluster.operator_pods().await?;
-        let pods: Api<Pod> = Api::namespaced(
-            namespace.cluster.client(),
-            &e2e::cluster::Cluster::operator_namespace(),
-        );
+        let pods: Api<Pod> =
+            Api::namespaced(namespace.cluster.client(), &Cluster::operator_namespace());
         for pod in &old {
             pods.delete(&name_of(pod), &DeleteParams::default()).await?;
         }
-        // A second change, for which only the new leader can be responsible.
         eventually("the old operators are gone", BECOMES_READY, async || {
             for pod in &old {
                 ensure!(
@@ -102,8 +128,17 @@ async fn a_rollout_survives_the_restart_of_every_operator_pod() {
         })
         .await?;
         until_all_have(&namespace, "301Mi").await?;
+        // A second change, for which only a new leader can be responsible.
         change_memory(&namespace, "302Mi").await?;
-        until_all_have(&namespace, "302Mi").await
+        until_all_have(&namespace, "302Mi").await?;
+
+        // Almost everything else that an operator does has been done by other tests by now.
+        let refused = operator_refusals(&Cluster::operator_namespace())?;
+        ensure!(
+            refused.is_empty(),
+            "the chart's roles do not allow {refused:?}"
+        );
+        Ok(())
     })
     .await;
 }
