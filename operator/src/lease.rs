@@ -156,12 +156,13 @@ impl Leadership {
     pub async fn acquire(&mut self, answered: &AtomicBool) {
         let mut told = String::new();
         loop {
-            match self.try_once().await {
+            let tried = self.try_once().await;
+            if tried.is_ok() {
+                answered.store(true, Ordering::Relaxed);
+            }
+            match tried {
                 Ok(true) => return,
-                Ok(false) => {
-                    answered.store(true, Ordering::Relaxed);
-                    told.clear();
-                }
+                Ok(false) => told.clear(),
                 Err(error) => {
                     let why = line(&error);
                     if why != told {

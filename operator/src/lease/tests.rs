@@ -121,7 +121,12 @@ async fn a_leader_that_cannot_renew_ends_before_another_may_begin() {
     ] {
         let api = Api::namespaced(client(script), "system");
         let mut leadership = Leadership::new(api, "pushcluster-operator", "us");
-        leadership.acquire(&AtomicBool::new(false)).await;
+        let answered = AtomicBool::new(false);
+        leadership.acquire(&answered).await;
+        assert!(
+            answered.load(Ordering::Relaxed),
+            "{what}: a leader is ready"
+        );
         let begun = Instant::now();
         leadership.hold().await;
         assert_eq!(begun.elapsed().as_secs(), expected.as_secs(), "{what}");
