@@ -54,9 +54,34 @@ pub struct Node {
 pub struct Auth {
     /// Whether a connection without a token may stay, as nobody in particular.
     pub anonymous: bool,
-    /// File with the shared secret for HS256 tokens (RFC 7518 section 3.2: at least 32 bytes).
-    /// Empty: no token is accepted.
+    /// File with the shared secret for HS256 tokens (RFC 7518 section 3.2: at least 32 bytes). Without any
+    /// key no token is accepted. Key files are read again when they change; no connection is closed for that.
     pub hs256_key_file: String,
+    /// File with the shared secret for HS384 tokens, at least 48 bytes.
+    pub hs384_key_file: String,
+    /// File with the shared secret for HS512 tokens, at least 64 bytes.
+    pub hs512_key_file: String,
+    /// Files with keys that say what they are: PEM (public keys or certificates, several in one file too), a
+    /// JWK, or a JWK set. A key is for one algorithm: the `alg` of a JWK, otherwise RS256 for RSA (2048 to 8192
+    /// bits), ES256 and ES384 for P-256 and P-384, EdDSA for Ed25519. `alg` may also be RS384, RS512, PS256,
+    /// PS384, PS512 and, for a JWK that is a secret, HS256, HS384, HS512. All sources together give at most 64 keys.
+    pub key_files: Vec<String>,
+    /// `https://…`: a JWK set that is fetched at the start (before, the node is not ready), again on a schedule,
+    /// and when a token names a key (`kid`) that is not known, at most every 10 seconds. While the server does not
+    /// answer, or answers with more than 256 KiB, the last keys stay. `http://` is for networks that nobody else is in.
+    pub jwks_url: String,
+    /// File with the certificates (PEM) that the server of `jwksUrl` may be signed by. Empty: those that browsers trust.
+    pub jwks_ca_file: String,
+    /// Between two requests to `jwksUrl`. After a failure the next one comes sooner: after 1 second, 2, 4, up to 60.
+    pub jwks_refresh_seconds: u32,
+    /// For one request to `jwksUrl`, from the connection to the last byte.
+    pub jwks_timeout_seconds: u32,
+    /// The `iss` of a token must be one of these. Empty: any.
+    pub issuers: Vec<String>,
+    /// One `aud` of a token must be one of these. Empty: any, which accepts what an issuer made for other services.
+    pub audiences: Vec<String>,
+    /// How far clocks may differ: a token counts so much earlier than its `nbf` and longer than its `exp`.
+    pub leeway_seconds: u32,
 }
 
 /// Who may use the HTTP API, and how much of it.
@@ -221,6 +246,16 @@ impl Default for Auth {
         Auth {
             anonymous: true,
             hs256_key_file: String::new(),
+            hs384_key_file: String::new(),
+            hs512_key_file: String::new(),
+            key_files: Vec::new(),
+            jwks_url: String::new(),
+            jwks_ca_file: String::new(),
+            jwks_refresh_seconds: 300,
+            jwks_timeout_seconds: 5,
+            issuers: Vec::new(),
+            audiences: Vec::new(),
+            leeway_seconds: 5,
         }
     }
 }

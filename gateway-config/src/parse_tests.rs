@@ -26,6 +26,7 @@ fn lines(text: &str, overrides: &[&str]) -> Vec<String> {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn mistakes_in_a_file() {
     #[rustfmt::skip]
     let table: &[(&str, &str)] = &[
@@ -85,7 +86,19 @@ fn mistakes_in_a_file() {
         ("listen: {trustedProxies: [10.0.0.0/8, fd00::/8, 192.0.2.1]}", "good"),
         ("listen: {trustedProxies: [10.0.0.0/33]}", "g.yaml:1:26: listen.trustedProxies: \"10.0.0.0/33\" is no address or network, as in 10.0.0.0/8"),
         ("limits: {messageBurst: 0}", "g.yaml:1:24: limits.messageBurst: must be at least 1"),
-        ("auth:\n  anonymous: false\n", "g.yaml:2:14: auth.anonymous: nobody could connect: anonymous is false and there is no hs256KeyFile"),
+        ("auth:\n  anonymous: false\n", "g.yaml:2:14: auth.anonymous: nobody could connect: anonymous is false, and neither a key file nor jwksUrl says which tokens are good"),
+        ("auth: {anonymous: false, jwksUrl: 'https://id.example/keys'}", "good"),
+        ("auth: {anonymous: false, keyFiles: [/etc/keys/a.pem]}", "good"),
+        ("auth: {jwksUrl: id.example/keys}", "g.yaml:1:17: auth.jwksUrl: is not https://host/path"),
+        ("auth: {jwksUrl: 'https:///keys'}", "g.yaml:1:17: auth.jwksUrl: is not https://host/path"),
+        ("auth: {jwksUrl: 'https://me:secret@id.example/keys'}", "g.yaml:1:17: auth.jwksUrl: has a user or password in it, which would end up in logs"),
+        ("auth: {jwksUrl: 'https://id.example:x/keys'}", "g.yaml:1:17: auth.jwksUrl: is not https://host/path"),
+        ("auth: {jwksUrl: 'https://[::1]/keys'}", "good"),
+        ("auth: {jwksUrl: 'http://id:8080'}", "good"),
+        ("auth: {jwksUrl: 'http://id/a b'}", "g.yaml:1:17: auth.jwksUrl: has a space or a # in it"),
+        ("auth: {jwksUrl: 'http://id', jwksTimeoutSeconds: 0}", "g.yaml:1:50: auth.jwksTimeoutSeconds: must be at least 1"),
+        ("auth: {jwksCaFile: /ca}", "g.yaml:1:20: auth.jwksCaFile: counts only with auth.jwksUrl"),
+        ("auth: {leewaySeconds: 301}", "g.yaml:1:23: auth.leewaySeconds: must be at most 300: set the clocks instead"),
         ("broker:\n  redis:\n    url: http://x\n", "good"),
         ("broker:\n  kind: redis\n  redis:\n    url: http://x\n", "g.yaml:4:10: broker.redis.url: is not redis://host:port/database"),
         ("broker:\n  kind: redis\n  redis:\n    url: redis://me:secret@h:1/0\n", "g.yaml:4:10: broker.redis.url: has a user or password in it, which would end up in logs; use broker.redis.username and broker.redis.passwordFile"),

@@ -15,6 +15,11 @@ const MAX_MESSAGE_BYTES: u32 = 64 << 20;
 /// Shards are numbered in 16 bits, and more threads than this help on no machine.
 const MAX_SHARDS: u32 = 1_024;
 
+/// Each is read every few seconds.
+const MAX_KEY_FILES: usize = 32;
+/// A token that has ended for longer has ended.
+const MAX_LEEWAY_SECONDS: u32 = 300;
+
 pub(crate) fn broken(config: &Config) -> Vec<Broken> {
     let mut rules = Rules(Vec::new());
     listen(config, &mut rules);
@@ -119,13 +124,70 @@ fn split_address(address: &str) -> Option<(&str, u16)> {
 }
 
 fn access(config: &Config, rules: &mut Rules) {
-    if !config.auth.anonymous && config.auth.hs256_key_file.is_empty() {
-        let message = "nobody could connect: anonymous is false and there is no hs256KeyFile";
-        rules.say(&["auth.anonymous", "auth.hs256KeyFile"], message);
+    let auth = &config.auth;
+    let files = [
+        &auth.hs256_key_file,
+        &auth.hs384_key_file,
+        &auth.hs512_key_file,
+    ];
+    let keys = files.iter().any(|file| !file.is_empty())
+        || !auth.key_files.is_empty()
+        || !auth.jwks_url.is_empty();
+    if !auth.anonymous && !keys {
+        let message = "nobody could connect: anonymous is false, and neither a key file nor jwksUrl \
+                       says which tokens are good";
+        rules.say(&["auth.anonymous"], message);
     }
+    if auth.key_files.len() > MAX_KEY_FILES {
+        let message = format!("must name at most {MAX_KEY_FILES} files");
+        rules.say(&["auth.keyFiles"], message);
+    }
+    if auth.leeway_seconds > MAX_LEEWAY_SECONDS {
+        let message = format!("must be at most {MAX_LEEWAY_SECONDS}: set the clocks instead");
+        rules.say(&["auth.leewaySeconds"], message);
+    }
+    key_server(auth, rules);
     if config.log.filter.trim().is_empty() {
         rules.say(&["log.filter"], "is empty; write off to log nothing");
     }
+}
+
+fn key_server(auth: &crate::Auth, rules: &mut Rules) {
+    if auth.jwks_url.is_empty() {
+        if !auth.jwks_ca_file.is_empty() {
+            rules.say(&["auth.jwksCaFile"], "counts only with auth.jwksUrl");
+        }
+        return;
+    }
+    if let Err(message) = web_url(&auth.jwks_url) {
+        rules.say(&["auth.jwksUrl"], message);
+    }
+    rules.at_least_one("auth.jwksTimeoutSeconds", auth.jwks_timeout_seconds);
+    rules.at_least_one("auth.jwksRefreshSeconds", auth.jwks_refresh_seconds);
+}
+
+/// The messages never repeat the URL: it may hold a password.
+fn web_url(url: &str) -> Result<(), &'static str> {
+    let rest = url
+        .strip_prefix("https://")
+        .or_else(|| url.strip_prefix("http://"))
+        .ok_or("is not https://host/path")?;
+    let host = rest.split(['/', '?']).next().unwrap_or_default();
+    if host.contains('@') {
+        return Err("has a user or password in it, which would end up in logs");
+    }
+    let host_only = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    let with_port = host.contains(':') && split_address(host).is_none();
+    if host_only.is_empty() || (with_port && !host.ends_with(']')) {
+        return Err("is not https://host/path");
+    }
+    if url
+        .chars()
+        .any(|c| c.is_control() || c.is_whitespace() || c == '#')
+    {
+        return Err("has a space or a # in it");
+    }
+    Ok(())
 }
 
 fn broker(config: &Config, rules: &mut Rules) {

@@ -12,7 +12,9 @@ use gateway_config::{Config, Limits};
 use prometheus::{IntCounter, Registry};
 use tokio::net::{TcpListener, TcpSocket};
 
-use crate::auth::Verifier;
+use crate::auth::keys::TooManyKeys;
+use crate::auth::signature::Key;
+use crate::auth::{Policy, Verifier};
 use crate::broker::memory::Memory;
 use crate::broker::redis::{Counters, Redis};
 use crate::broker::{Chosen, Events, PublishError};
@@ -25,6 +27,7 @@ use crate::http::accept::Acceptor;
 use crate::http::api::idempotency::Keys;
 use crate::http::door::Door;
 use crate::http::{self, Front, Handshaken};
+use crate::keys::{self, Keyring};
 use crate::limits::bucket::Pace;
 use crate::limits::{Cap, Shares};
 use crate::memory::{self, Pressure};
@@ -48,6 +51,8 @@ pub enum StartError {
     },
     #[error("register metrics")]
     Metrics(#[from] prometheus::Error),
+    #[error("start of token verification: {0}")]
+    Keys(#[from] TooManyKeys),
     #[error(transparent)]
     Router(#[from] router::StartError),
 }
@@ -71,7 +76,7 @@ impl App {
             config,
             clients,
             admin,
-            verifier,
+            tokens,
             api,
             redis,
             node,
@@ -85,7 +90,8 @@ impl App {
         let metrics = Arc::new(Metrics::register(&registry)?);
         let (broker, events) = start_broker(redis, &registry)?;
         let limits = &config.limits;
-        let rules = session_rules(&config, verifier, node);
+        let keyring = start_keys(tokens.sources, tokens.keys, &registry)?;
+        let rules = session_rules(&config, tokens.policy, &keyring, node);
         let shares = Shares::new(limits);
         let router = Router::start(
             Arc::new(broker),
@@ -96,23 +102,19 @@ impl App {
         )?;
         let pressure = guard_memory(&router, &registry, limits.max_memory_bytes)?;
         let draining = Arc::new(AtomicBool::new(false));
-        announce(
-            &config,
-            &rules.node,
-            [&listener, &admin_listener],
-            page,
-            &api,
-        );
+        let listeners = [&listener, &admin_listener];
+        announce(&config, &rules.node, listeners, page, &api);
 
         let keys = keys(&config.api, &registry)?;
         let drain = Drain::new(router.clone(), draining.clone());
         let access = Arc::new(api);
-        let gates = (pressure.clone(), draining.clone());
+        let gates = (pressure.clone(), draining.clone(), keyring.clone());
         let probes = probes(&router, limits, gates, registry);
         let admin = admin_routes(probes, drain.clone(), access.clone(), &config);
         let front = Front {
             node: Behind(router.clone()),
             rules,
+            keyring,
             access,
             door: Door::new(&config, shares, pressure, metrics.clone()),
             draining,
@@ -207,12 +209,13 @@ fn start_broker(
 fn probes(
     router: &Router<Chosen>,
     limits: &Limits,
-    (pressure, draining): (Pressure, Arc<AtomicBool>),
+    (pressure, draining, keyring): (Pressure, Arc<AtomicBool>, Keyring),
     metrics: Registry,
 ) -> Admin {
     Admin {
         live: health::live(router.clone()),
-        ready: health::ready(router.clone(), limits.max_connections, pressure, draining),
+        ready: health::ready(router.clone(), limits.max_connections, pressure, draining)
+            .with("keys", move || keyring.ready()),
         metrics,
     }
 }
@@ -278,10 +281,21 @@ fn acceptor(
     }
 }
 
-fn session_rules(config: &Config, verifier: Verifier, node: Arc<str>) -> Arc<Rules> {
+fn start_keys(
+    sources: keys::Sources,
+    first: Vec<Key>,
+    registry: &Registry,
+) -> Result<Keyring, StartError> {
+    let counters = keys::counters::Counters::register(registry)?;
+    Ok(Keyring::start(sources, first, counters)?)
+}
+
+fn session_rules(config: &Config, policy: Policy, keys: &Keyring, node: Arc<str>) -> Arc<Rules> {
     let limits = &config.limits;
+    let refused = keys.clone();
     Arc::new(Rules {
-        verifier,
+        verifier: Verifier::new(policy, keys.current()),
+        token_refused: Box::new(move |error| refused.refused(error)),
         node,
         max_channels: limits.max_channels_per_connection as usize,
         auth_deadline_ms: u64::from(limits.handshake_timeout_seconds) * 1_000,

@@ -1,28 +1,47 @@
 //! Tokens: a JSON Web Token (RFC 7519) to the user it names. Pure: keys and the time are arguments.
+//!
+//! `signature` pins keys to algorithms, `read` takes keys out of texts, `keys` chooses the one that a token is for.
 
 use std::sync::Arc;
 
-use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
+use arc_swap::ArcSwap;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use crate::message::ConnectionId;
 use crate::name::check_user;
 
-/// Shortest HS256 key (RFC 7518 section 3.2: at least as long as the hash).
-pub const MIN_HS256_KEY_BYTES: usize = 32;
+use keys::KeySet;
+use signature::Algorithm;
+
+pub mod keys;
+pub mod read;
+pub mod signature;
 
 /// Longest token that is looked at, in bytes.
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
 
-/// A clock of another machine may be this far from ours: a token counts so much earlier and longer than it says.
-pub const LEEWAY_SECONDS: u64 = 5;
+/// What a token must say, beyond being signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// Whether a connection may stay without a token.
+    pub anonymous: bool,
+    /// `iss` must be one of these. Empty: any.
+    pub issuers: Vec<String>,
+    /// One of `aud` must be one of these. Empty: any.
+    pub audiences: Vec<String>,
+    /// A clock of another machine may be this far from ours: a token counts so much earlier and longer than it says.
+    pub leeway_seconds: u64,
+}
 
 /// Who may connect.
 pub struct Verifier {
-    /// None: no token is accepted.
-    key: Option<DecodingKey>,
-    validation: Validation,
-    anonymous: bool,
+    policy: Policy,
+    /// Replaced as a whole when keys change, by who reads files and asks servers. Readers never wait for that: a
+    /// verification uses the set that it began with.
+    keys: Arc<ArcSwap<KeySet>>,
 }
 
 /// What a token says.
@@ -38,70 +57,191 @@ pub struct Identity {
 pub enum TokenError {
     #[error("token refused: this gateway accepts none")]
     NoKey,
+    #[error("token not looked at: this gateway has not got its keys yet, try again")]
+    NoKeyYet,
     #[error("token refused: it is longer than {MAX_TOKEN_BYTES} bytes")]
     TooLong,
-    #[error("token refused: its form, algorithm or signature is wrong")]
-    Invalid,
+    #[error("token refused: it is not a signed JSON Web Token")]
+    Malformed,
+    #[error("token refused: no key of this gateway is for its algorithm")]
+    Algorithm,
+    #[error("token refused: the key that it names (`kid`) is not known here")]
+    UnknownKey,
+    #[error("token refused: it names no key (`kid`), and there are too many to try")]
+    Unnamed,
+    #[error("token refused: its signature is wrong")]
+    Signature,
     #[error("token refused: it has expired")]
     Expired,
     #[error("token refused: it is not valid yet")]
     NotYet,
+    #[error("token refused: its issuer (`iss`) is none that counts here")]
+    Issuer,
+    #[error("token refused: it is not for this gateway (`aud`)")]
+    Audience,
     #[error("token refused: `sub` {0}")]
     BadUser(String),
 }
 
+impl TokenError {
+    /// Every cause, in the order of [`TokenError::index`]: labels of a metric.
+    pub const CAUSES: [&str; 13] = [
+        "no_key",
+        "no_key_yet",
+        "too_long",
+        "malformed",
+        "algorithm",
+        "unknown_key",
+        "unnamed_key",
+        "signature",
+        "expired",
+        "not_yet",
+        "issuer",
+        "audience",
+        "user",
+    ];
+
+    /// Its place in [`TokenError::CAUSES`].
+    pub fn index(&self) -> usize {
+        match self {
+            TokenError::NoKey => 0,
+            TokenError::NoKeyYet => 1,
+            TokenError::TooLong => 2,
+            TokenError::Malformed => 3,
+            TokenError::Algorithm => 4,
+            TokenError::UnknownKey => 5,
+            TokenError::Unnamed => 6,
+            TokenError::Signature => 7,
+            TokenError::Expired => 8,
+            TokenError::NotYet => 9,
+            TokenError::Issuer => 10,
+            TokenError::Audience => 11,
+            TokenError::BadUser(_) => 12,
+        }
+    }
+
+    /// Whether newer keys could change it.
+    pub fn wants_keys(&self) -> bool {
+        matches!(self, TokenError::UnknownKey | TokenError::NoKeyYet)
+    }
+}
+
+/// RFC 7515 section 4.1.
+#[derive(Deserialize)]
+struct Header {
+    alg: String,
+    kid: Option<String>,
+    /// Extensions that must be understood. None is here, so a token that has this is refused (section 4.1.11).
+    crit: Option<IgnoredAny>,
+}
+
+/// RFC 7519 section 4.1.
 #[derive(Deserialize)]
 struct Claims {
+    iss: Option<String>,
     sub: Option<String>,
+    #[serde(default)]
+    aud: Audience,
     exp: Option<f64>,
     nbf: Option<f64>,
 }
 
-#[derive(Debug, thiserror::Error)]
-#[error("the key has {0} bytes, fewer than {MIN_HS256_KEY_BYTES}")]
-pub struct ShortKey(usize);
+#[derive(Deserialize, Default)]
+#[serde(untagged)]
+enum Audience {
+    #[default]
+    None,
+    One(String),
+    Many(Vec<String>),
+}
 
 impl Verifier {
-    /// The algorithm is pinned: what a token's own header asks for decides nothing (RFC 8725 section 3.1).
-    pub fn hs256(key: Option<&[u8]>, anonymous: bool) -> Result<Self, ShortKey> {
-        if let Some(key) = key
-            && key.len() < MIN_HS256_KEY_BYTES
-        {
-            return Err(ShortKey(key.len()));
-        }
-        let mut validation = Validation::new(Algorithm::HS256);
-        // The library would ask the system's clock; `verify` compares with the time it is given.
-        validation.validate_exp = false;
-        validation.validate_aud = false;
-        validation.required_spec_claims.clear();
-        Ok(Verifier {
-            key: key.map(DecodingKey::from_secret),
-            validation,
+    pub fn new(policy: Policy, keys: Arc<ArcSwap<KeySet>>) -> Self {
+        Verifier { policy, keys }
+    }
+
+    /// With one secret, for tests; 32 bytes at least.
+    #[cfg(test)]
+    pub fn hs256(key: Option<&[u8]>, anonymous: bool) -> Result<Self, signature::BadKey> {
+        let key = key.map(|key| signature::Key::secret(Algorithm::Hs256, None, key));
+        let keys = KeySet::new(
+            key.into_iter().collect::<Result<_, _>>()?,
+            keys::Remote::None,
+        );
+        let policy = Policy {
             anonymous,
-        })
+            issuers: Vec::new(),
+            audiences: Vec::new(),
+            leeway_seconds: 5,
+        };
+        let keys = keys.expect("one key is not too many");
+        Ok(Verifier::new(policy, Arc::new(ArcSwap::from_pointee(keys))))
     }
 
     /// Whether a connection may stay without a token.
     pub fn anonymous(&self) -> bool {
-        self.anonymous
+        self.policy.anonymous
+    }
+
+    /// When a token that names this end stops counting, both in seconds since the Unix epoch.
+    pub fn end(&self, expires: u64) -> u64 {
+        expires.saturating_add(self.policy.leeway_seconds)
     }
 
     /// `now`: seconds since the Unix epoch.
     pub fn verify(&self, token: &str, now: u64) -> Result<Identity, TokenError> {
-        let key = self.key.as_ref().ok_or(TokenError::NoKey)?;
+        self.policy.verify(&self.keys.load(), token, now)
+    }
+}
+
+impl Policy {
+    /// `now`: seconds since the Unix epoch.
+    pub fn verify(&self, keys: &KeySet, token: &str, now: u64) -> Result<Identity, TokenError> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(TokenError::TooLong);
         }
-        let claims = decode::<Claims>(token, key, &self.validation)
-            .map_err(|_| TokenError::Invalid)?
-            .claims;
+        // JWS compact serialization (RFC 7515 section 7.1).
+        let (signed, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
+        let (header, claims) = signed.split_once('.').ok_or(TokenError::Malformed)?;
+        let header: Header = json(header)?;
+        if header.crit.is_some() {
+            return Err(TokenError::Malformed);
+        }
+        let signature = decode(signature)?;
+        let claimed = Algorithm::named(&header.alg);
+        keys.prove(
+            claimed,
+            header.kid.as_deref(),
+            signed.as_bytes(),
+            &signature,
+        )?;
+        self.judge(json(claims)?, now)
+    }
+
+    /// What a token says whose signature is right.
+    fn judge(&self, claims: Claims, now: u64) -> Result<Identity, TokenError> {
         // NumericDate may have a fraction (RFC 7519 section 2).
         let (expires, not_before) = (claims.exp.map(whole_seconds), claims.nbf.map(whole_seconds));
-        if expires.is_some_and(|expires| expires.saturating_add(LEEWAY_SECONDS) <= now) {
+        let leeway = self.leeway_seconds;
+        if expires.is_some_and(|expires| expires.saturating_add(leeway) <= now) {
             return Err(TokenError::Expired);
         }
-        if not_before.is_some_and(|begin| begin > now.saturating_add(LEEWAY_SECONDS)) {
+        if not_before.is_some_and(|begin| begin > now.saturating_add(leeway)) {
             return Err(TokenError::NotYet);
+        }
+        let counts = |list: &[String], name: &String| list.is_empty() || list.contains(name);
+        if !self.issuers.is_empty() && claims.iss.is_none_or(|iss| !counts(&self.issuers, &iss)) {
+            return Err(TokenError::Issuer);
+        }
+        let named = match &claims.aud {
+            Audience::None => self.audiences.is_empty(),
+            Audience::One(name) => counts(&self.audiences, name),
+            Audience::Many(names) => {
+                self.audiences.is_empty() || names.iter().any(|name| counts(&self.audiences, name))
+            }
+        };
+        if !named {
+            return Err(TokenError::Audience);
         }
         let user = claims
             .sub
@@ -120,6 +260,16 @@ impl Verifier {
     }
 }
 
+fn decode(part: &str) -> Result<Vec<u8>, TokenError> {
+    URL_SAFE_NO_PAD
+        .decode(part)
+        .map_err(|_| TokenError::Malformed)
+}
+
+fn json<T: DeserializeOwned>(part: &str) -> Result<T, TokenError> {
+    serde_json::from_slice(&decode(part)?).map_err(|_| TokenError::Malformed)
+}
+
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -130,126 +280,9 @@ fn whole_seconds(date: f64) -> u64 {
 }
 
 #[cfg(test)]
+#[path = "auth/signers_tests.rs"]
+mod signers;
+#[cfg(test)]
+#[path = "auth/auth_tests.rs"]
 #[expect(clippy::too_many_lines, reason = "tables")]
-mod tests {
-    use jsonwebtoken::{EncodingKey, Header, encode};
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    const KEY: &[u8] = b"0123456789abcdef0123456789abcdef";
-
-    fn token(algorithm: Algorithm, key: &[u8], claims: &Value) -> String {
-        encode(
-            &Header::new(algorithm),
-            claims,
-            &EncodingKey::from_secret(key),
-        )
-        .unwrap()
-    }
-
-    #[test]
-    fn a_token_names_its_user_or_is_refused() {
-        let verifier = Verifier::hs256(Some(KEY), false).unwrap();
-        let good = |claims: Value| token(Algorithm::HS256, KEY, &claims);
-        let unsigned = format!(
-            "{}.",
-            good(json!({"sub": "ann"})).rsplit_once('.').unwrap().0
-        );
-        let none = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbm4ifQ.";
-        let ann = |expires| {
-            Ok(Identity {
-                user: "ann".into(),
-                expires,
-            })
-        };
-        for (name, token, expected) in [
-            (
-                "valid",
-                good(json!({"sub": "ann", "exp": 1100})),
-                ann(Some(1100)),
-            ),
-            ("without an end", good(json!({"sub": "ann"})), ann(None)),
-            (
-                "fraction of a second",
-                good(json!({"sub": "ann", "exp": 1100.9})),
-                ann(Some(1100)),
-            ),
-            (
-                "audience is not ours to judge",
-                good(json!({"sub": "ann", "aud": "x"})),
-                ann(None),
-            ),
-            (
-                "within the leeway",
-                good(json!({"sub": "ann", "exp": 996})),
-                ann(Some(996)),
-            ),
-            (
-                "expired",
-                good(json!({"sub": "ann", "exp": 995})),
-                Err(TokenError::Expired),
-            ),
-            (
-                "negative end",
-                good(json!({"sub": "ann", "exp": -1})),
-                Err(TokenError::Expired),
-            ),
-            (
-                "not yet",
-                good(json!({"sub": "ann", "nbf": 1006})),
-                Err(TokenError::NotYet),
-            ),
-            (
-                "other key",
-                token(Algorithm::HS256, &[b'x'; 32], &json!({"sub": "ann"})),
-                Err(TokenError::Invalid),
-            ),
-            (
-                "other algorithm",
-                token(Algorithm::HS512, KEY, &json!({"sub": "ann"})),
-                Err(TokenError::Invalid),
-            ),
-            ("no algorithm", none.into(), Err(TokenError::Invalid)),
-            ("no signature", unsigned, Err(TokenError::Invalid)),
-            ("not a token", "x".into(), Err(TokenError::Invalid)),
-            ("too long", "x".repeat(9000), Err(TokenError::TooLong)),
-            (
-                "no user",
-                good(json!({"exp": 1100})),
-                Err(TokenError::BadUser("is missing".into())),
-            ),
-            (
-                "empty user",
-                good(json!({"sub": ""})),
-                Err(TokenError::BadUser("is empty".into())),
-            ),
-            (
-                "user that looks like a connection",
-                good(json!({"sub": "~a.1"})),
-                Err(TokenError::BadUser(
-                    "begins with `~`, as only connections do".into(),
-                )),
-            ),
-            (
-                "unprintable user",
-                good(json!({"sub": "a\n"})),
-                Err(TokenError::BadUser(
-                    "has a character that cannot be printed at byte 6".into(),
-                )),
-            ),
-        ] {
-            assert_eq!(verifier.verify(&token, 1000), expected, "{name}");
-        }
-    }
-
-    #[test]
-    fn without_a_key_no_token_counts_and_a_short_key_is_none() {
-        let verifier = Verifier::hs256(None, true).unwrap();
-        assert_eq!(
-            verifier.verify(&token(Algorithm::HS256, KEY, &json!({"sub": "a"})), 0),
-            Err(TokenError::NoKey)
-        );
-        assert!(Verifier::hs256(Some(&KEY[1..]), true).is_err());
-    }
-}
+mod tests;

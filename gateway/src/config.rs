@@ -12,8 +12,10 @@ use std::time::Duration;
 
 use gateway_config::{BrokerKind, Config, Override, Problem, overrides_from_environment, parse};
 
-use crate::auth::Verifier;
 use crate::broker::redis;
+
+mod tokens;
+pub use tokens::Tokens;
 
 /// What a person typed.
 #[derive(Debug, Default, clap::Args)]
@@ -132,7 +134,7 @@ pub struct Settings {
     pub config: Config,
     pub clients: SocketAddr,
     pub admin: SocketAddr,
-    pub verifier: Verifier,
+    pub tokens: Tokens,
     pub api: ApiAccess,
     /// None: the memory broker.
     pub redis: Option<redis::Settings>,
@@ -149,17 +151,7 @@ impl Settings {
     pub fn prepare(config: Config) -> Result<Settings, ConfigError> {
         let clients = resolve("listen.clients", &config.listen.clients)?;
         let admin = resolve("listen.admin", &config.listen.admin)?;
-        let key = match config.auth.hs256_key_file.as_str() {
-            "" => None,
-            file => Some(secret("auth.hs256KeyFile", file)?),
-        };
-        let verifier = Verifier::hs256(key.as_deref(), config.auth.anonymous).map_err(|e| {
-            let what = format!("{}: {e}", config.auth.hs256_key_file);
-            ConfigError::Setting {
-                key: "auth.hs256KeyFile",
-                what,
-            }
-        })?;
+        let tokens = tokens::prepare(&config.auth)?;
         let api = match config.api.key_file.as_str() {
             "" if clients.ip().is_loopback() => ApiAccess::Loopback,
             "" => ApiAccess::Off,
@@ -184,7 +176,7 @@ impl Settings {
         Ok(Settings {
             clients,
             admin,
-            verifier,
+            tokens,
             api,
             redis,
             node: node.into(),

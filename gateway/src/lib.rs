@@ -9,6 +9,7 @@ pub mod engine;
 pub mod health;
 pub mod http;
 pub mod hub;
+pub mod keys;
 pub mod limits;
 pub mod memory;
 pub mod memory_guard;

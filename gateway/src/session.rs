@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
-use crate::auth::{Identity, LEEWAY_SECONDS, Verifier};
+use crate::auth::{Identity, TokenError, Verifier};
 use crate::limits::bucket::{Bucket, Pace, Verdict};
 use crate::message::{ConnectionId, Message, MessageKind, Sender};
 use crate::name::ChannelName;
@@ -14,6 +14,8 @@ use crate::protocol::native::{ErrorCode, Recipient, Refusal, Request, RequestId}
 /// What all sessions of a gateway share.
 pub struct Rules {
     pub verifier: Verifier,
+    /// Told of every token that is refused: it is counted, and may be a reason to look for newer keys.
+    pub token_refused: Box<dyn Fn(&TokenError) + Send + Sync>,
     /// This node's name.
     pub node: Arc<str>,
     pub max_channels: usize,
@@ -116,6 +118,8 @@ pub enum Effect {
         refusal: Refusal,
         id: Option<RequestId>,
     },
+    /// Nothing for the client, which has its answer.
+    TokenRefused(TokenError),
     Close(CloseCode),
 }
 
@@ -234,7 +238,7 @@ impl Session {
     /// What time alone brings about.
     pub fn tick(&self, cx: Context<'_>) -> Option<CloseCode> {
         let expired = self
-            .token_ends()
+            .token_ends(cx.rules)
             .is_some_and(|end| end <= cx.now.unix_seconds());
         let unknown = !self.may_receive(cx.rules);
         let late = unknown && cx.now.monotonic_ms >= self.opened_ms + cx.rules.auth_deadline_ms;
@@ -242,15 +246,14 @@ impl Session {
     }
 
     /// As the verifier sees it: what it accepts must not be closed at the next tick.
-    fn token_ends(&self) -> Option<u64> {
-        self.expires
-            .map(|expires| expires.saturating_add(LEEWAY_SECONDS))
+    fn token_ends(&self, rules: &Rules) -> Option<u64> {
+        self.expires.map(|expires| rules.verifier.end(expires))
     }
 
     /// Milliseconds from now until `tick` can have something new to say.
     pub fn next_tick_ms(&self, cx: Context<'_>) -> Option<u64> {
         let expiry = self
-            .token_ends()
+            .token_ends(cx.rules)
             .map(|end| end.saturating_mul(1000).saturating_sub(cx.now.unix_ms));
         let auth = (!self.may_receive(cx.rules)).then(|| {
             (self.opened_ms + cx.rules.auth_deadline_ms).saturating_sub(cx.now.monotonic_ms)
@@ -265,14 +268,15 @@ impl Session {
         cx: Context<'_>,
         effects: &mut Vec<Effect>,
     ) -> Result<(), Refusal> {
-        let identity = cx
-            .rules
-            .verifier
-            .verify(token, cx.now.unix_seconds())
-            .map_err(|error| Refusal {
-                code: ErrorCode::Unauthorized,
-                message: error.to_string(),
-            })?;
+        let verified = cx.rules.verifier.verify(token, cx.now.unix_seconds());
+        let identity = match verified {
+            Ok(identity) => identity,
+            Err(error) => {
+                let refusal = refused_token(&error);
+                effects.push(Effect::TokenRefused(error));
+                return Err(refusal);
+            }
+        };
         if self
             .user
             .as_ref()
@@ -434,6 +438,17 @@ impl Session {
 
 fn shared(json: &RawValue) -> Arc<RawValue> {
     json.to_owned().into()
+}
+
+fn refused_token(error: &TokenError) -> Refusal {
+    let code = match error {
+        TokenError::NoKeyYet => ErrorCode::Unavailable,
+        _ => ErrorCode::Unauthorized,
+    };
+    Refusal {
+        code,
+        message: error.to_string(),
+    }
 }
 
 fn denied(what: &str) -> Refusal {

@@ -13,6 +13,7 @@ const NOW: Now = Now {
 fn rules(anonymous: bool) -> Rules {
     Rules {
         verifier: Verifier::hs256(Some(KEY), anonymous).unwrap(),
+        token_refused: Box::new(|_| ()),
         node: "gw-0".into(),
         max_channels: 2,
         auth_deadline_ms: 10_000,
@@ -69,6 +70,7 @@ fn show(effect: &Effect) -> String {
             message.only.as_ref().map(ConnectionId::as_str),
         ),
         Effect::Refuse { refusal, .. } => format!("refuse {:?}: {}", refusal.code, refusal.message),
+        Effect::TokenRefused(error) => format!("count {}", TokenError::CAUSES[error.index()]),
         Effect::Close(code) => format!("close {code:?}"),
     }
 }
@@ -94,7 +96,10 @@ fn a_session_is_a_script_of_requests_and_effects() {
         ),
         (
             r#"{"type":"auth","token":"x"}"#,
-            vec!["refuse Unauthorized: token refused: its form, algorithm or signature is wrong"],
+            vec![
+                "count malformed",
+                "refuse Unauthorized: token refused: it is not a signed JSON Web Token",
+            ],
         ),
         (
             r#"{"type":"unsubscribe","channel":"user:ann"}"#,

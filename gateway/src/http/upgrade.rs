@@ -16,7 +16,7 @@ use sha1::{Digest, Sha1};
 use tokio::net::TcpStream;
 
 use super::{Front, Handshaken, Node, Peer, Problem, bearer, now};
-use crate::auth::Identity;
+use crate::auth::{Identity, TokenError};
 use crate::engine::command::Arrival;
 use crate::limits::{Permit, Share};
 use crate::protocol::native::SUBPROTOCOL;
@@ -40,7 +40,7 @@ struct Parameters {
 /// The route.
 pub async fn handle<N: Node>(State(front): State<Arc<Front<N>>>, request: Request) -> Response {
     let (mut parts, _) = request.into_parts();
-    match admit(&front, &mut parts) {
+    match admit(&front, &mut parts).await {
         Ok(Admitted {
             offer,
             guest,
@@ -66,7 +66,7 @@ struct Guest {
     share: Share,
 }
 
-fn admit<N: Node>(front: &Front<N>, parts: &mut Parts) -> Result<Admitted, Problem> {
+async fn admit<N: Node>(front: &Front<N>, parts: &mut Parts) -> Result<Admitted, Problem> {
     let offer = read_offer(&parts.method, &parts.headers)?;
     check_origin(&parts.headers, &front.allowed_origins)?;
     if front.draining.load(Ordering::Relaxed) {
@@ -75,15 +75,7 @@ fn admit<N: Node>(front: &Front<N>, parts: &mut Parts) -> Result<Admitted, Probl
     front.door.has_memory()?;
     front.door.pace()?;
     let identity = match token(parts)? {
-        Some(token) => Some(
-            front
-                .rules
-                .verifier
-                .verify(&token, now().as_secs())
-                .map_err(|e| {
-                    Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", e.to_string())
-                })?,
-        ),
+        Some(token) => Some(identify(front, &token).await?),
         // May still say who it is, in its first message.
         None => None,
     };
@@ -105,6 +97,23 @@ fn admit<N: Node>(front: &Front<N>, parts: &mut Parts) -> Result<Admitted, Probl
             share,
         },
         upgrade,
+    })
+}
+
+/// Waits for newer keys when the token names one that is not known: after a rotation the first client that comes with
+/// it must not be sent away.
+async fn identify<N: Node>(front: &Front<N>, token: &str) -> Result<Identity, Problem> {
+    let verify = || front.rules.verifier.verify(token, now().as_secs());
+    let mut verified = verify();
+    if verified.as_ref().is_err_and(TokenError::wants_keys) && front.keyring.refreshed().await {
+        verified = verify();
+    }
+    verified.map_err(|error| {
+        (front.rules.token_refused)(&error);
+        match error {
+            TokenError::NoKeyYet => unavailable(&error.to_string()),
+            _ => Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", error.to_string()),
+        }
     })
 }
 

@@ -213,6 +213,7 @@ impl Shard {
                 });
             }
             Effect::Refuse { refusal, id } => self.refuse(key, &refusal, id.as_ref(), now),
+            Effect::TokenRefused(error) => (self.shared.rules.token_refused)(&error),
             Effect::Close(code) => self.begin_close(key, code, now),
         }
     }

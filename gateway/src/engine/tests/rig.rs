@@ -53,6 +53,7 @@ impl Node {
         let metrics = Arc::new(Metrics::register(&registry).unwrap());
         let rules = Arc::new(Rules {
             verifier: Verifier::hs256(None, anonymous).unwrap(),
+            token_refused: Box::new(|_| ()),
             node: "gw-0".into(),
             max_channels: 4,
             auth_deadline_ms: 300,
