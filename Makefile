@@ -61,7 +61,7 @@ unit: ## tests that need no cluster: pure parts, the gateway on real sockets and
 	cargo test --workspace --locked --no-fail-fast
 
 .PHONY: autobahn
-autobahn: ## the gateway against the Autobahn test suite, WebSocket by the book (CASES='["5.*"]'; needs a Python 2.7)
+autobahn: ## the gateway against the Autobahn test suite, WebSocket by the book (CASES='["5.*"]')
 	@PUSHCLUSTER_CACHE="$(CACHE)" CASES='$(or $(CASES),["*"])' gateway/tests/autobahn/run.sh
 
 .PHONY: chart

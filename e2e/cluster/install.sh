@@ -3,7 +3,8 @@
 . "$(dirname "$0")/lib.sh"
 
 PACKAGES=(etcd-server containerd runc containernetworking-plugins iptables conntrack socat ethtool
-  iproute2 util-linux buildah redis-server openssl gcc libc6-dev make cmake curl ca-certificates jq git shellcheck)
+  iproute2 util-linux buildah redis-server openssl gcc libc6-dev make cmake curl ca-certificates jq git shellcheck
+  python3-pip)
 GO_MINIMUM=1.24
 RUST_MINIMUM=1.89
 

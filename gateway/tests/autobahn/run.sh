@@ -1,14 +1,12 @@
 #!/usr/bin/env bash
 # The Autobahn test suite's client against the gateway (gateway/examples/echo.rs). Fails with the names of the cases
-# that are not passed by the book. CASES='["5.*"]' runs some of them. The suite is Python 2.7, and is installed once
-# into the cache.
+# that are not passed by the book. CASES='["5.*"]' runs some of them.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../../.."
 
-SUITE_VERSION=25.10.1
 CACHE=${PUSHCLUSTER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/pushcluster}
-SUITE=$CACHE/autobahntestsuite-$SUITE_VERSION
 HERE=gateway/tests/autobahn
+SUITE=$CACHE/autobahn-$("$HERE/install.sh" --version)
 OUT=${CARGO_TARGET_DIR:-target}/autobahn
 CASES=${CASES:-'["*"]'}
 # Larger than any message of the suite (16 MiB) and than what it sends before it reads.
@@ -16,33 +14,14 @@ LIMITS=(limits.maxMessageBytes=33554432 limits.maxRequestBytes=33554432 limits.m
 
 die() { echo "autobahn: $*" >&2; exit 1; }
 
-is_python_2() { "$1" -c 'import pip, ssl, sys, zlib; sys.exit(sys.version_info[:2] != (2, 7))' 2>/dev/null; }
-
-find_python_2() {
-  local found
-  for found in "${PYTHON2:-}" python2.7 "${PYENV_ROOT:-$HOME/.pyenv}"/versions/2.7.*/bin/python2.7; do
-    if [ -n "$found" ] && is_python_2 "$found"; then
-      command -v "$found"
-      return
-    fi
-  done
-  die "found no Python 2.7 with pip, which the suite is written in; set PYTHON2=path, or 'pyenv install 2.7'"
-}
-
 install_suite() {
   [ ! -d "$SUITE" ] || return 0
-  echo "installing the Autobahn test suite $SUITE_VERSION, once: half a minute"
+  echo "installing the Autobahn test suite, once: half a minute"
   mkdir -p "$CACHE"
   # A second run waits for the first and finds its work done.
   exec 8>"$CACHE/autobahn.lock"
   flock 8
-  [ ! -d "$SUITE" ] || return 0
-  # Made aside and moved into place whole, so that a killed run leaves no half suite.
-  rm -rf "$SUITE.aside"
-  "$PYTHON" -m pip install --quiet --disable-pip-version-check --no-warn-script-location \
-    --target "$SUITE.aside" "autobahntestsuite==$SUITE_VERSION" 8>&- 2>"$OUT/pip.log" ||
-    die "pip could not install the suite: $(cat "$OUT/pip.log")"
-  mv -T "$SUITE.aside" "$SUITE"
+  [ -d "$SUITE" ] || "$HERE/install.sh" "$SUITE" 8>&-
 }
 
 start_gateway() {
@@ -66,7 +45,7 @@ run_suite() {
     outdir: $out, servers: [{agent: "gateway", url: $url}],
     cases: $cases, "exclude-cases": ["12.*", "13.*"], "exclude-agent-cases": {}
   }' >"$OUT/spec.json"
-  "$PYTHON" "$HERE/suite.py" "$SUITE" --mode fuzzingclient --spec "$OUT/spec.json" >"$OUT/suite.log" 2>&1 ||
+  "$SUITE/python2" "$HERE/suite.py" "$SUITE/suite" --mode fuzzingclient --spec "$OUT/spec.json" >"$OUT/suite.log" 2>&1 ||
     die "the suite did not run: $(tail -n 20 "$OUT/suite.log")"
 }
 
@@ -87,7 +66,6 @@ judge() {
 
 rm -rf "$OUT"
 mkdir -p "$OUT"
-PYTHON=$(find_python_2)
 install_suite
 start_gateway
 run_suite
