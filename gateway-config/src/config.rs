@@ -12,6 +12,7 @@ pub struct Config {
     pub auth: Auth,
     pub api: Api,
     pub broker: Broker,
+    pub compression: Compression,
     pub limits: Limits,
     pub heartbeat: Heartbeat,
     pub drain: Drain,
@@ -136,6 +137,17 @@ pub struct Redis {
     pub timeout_seconds: u32,
     /// How often a message is sent through every Pub/Sub connection to see whether it still delivers.
     pub probe_seconds: u32,
+}
+
+/// permessage-deflate (RFC 7692): WebSocket messages compressed. Each by itself, so that a message is compressed
+/// once for all its receivers, and an idle connection costs no more memory than without.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Compression {
+    /// Whether a client that offers it gets it. It saves network and costs processor time on both sides.
+    pub enabled: bool,
+    /// Shorter messages to clients are sent as they are: what they would save is less than a packet.
+    pub min_message_bytes: u32,
 }
 
 /// Caps on everything a client can grow. Reaching one has a named outcome and a metric.
@@ -280,6 +292,15 @@ impl Default for Redis {
             key_prefix: "pushcluster:".into(),
             timeout_seconds: 5,
             probe_seconds: 1,
+        }
+    }
+}
+
+impl Default for Compression {
+    fn default() -> Self {
+        Compression {
+            enabled: false,
+            min_message_bytes: 512,
         }
     }
 }

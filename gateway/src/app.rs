@@ -117,6 +117,7 @@ impl App {
             keyring,
             access,
             door: Door::new(&config, shares, pressure, metrics.clone()),
+            compression: config.compression.enabled,
             draining,
             allowed_origins: config.listen.allowed_origins.clone(),
             caps: (&config).into(),
@@ -312,6 +313,7 @@ fn engine_settings(
     engine::Settings {
         shards,
         echo,
+        min_deflate_bytes: config.compression.min_message_bytes as usize,
         max_message_bytes: config.limits.max_message_bytes,
         max_outbox_bytes: config.limits.max_outbox_bytes as usize,
         ping_ms: u64::from(config.heartbeat.ping_seconds) * 1_000,

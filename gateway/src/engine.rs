@@ -37,6 +37,8 @@ pub struct Settings {
     pub ping_ms: u64,
     /// A connection without a channel that says nothing is closed after this long.
     pub idle_ms: u64,
+    /// Shorter messages are sent as they are also where permessage-deflate was agreed on.
+    pub min_deflate_bytes: usize,
     /// Every message comes back as it is, and nothing else happens: what conformance suites ask of a server.
     /// No setting of the product; `examples/echo.rs` has it.
     pub echo: bool,

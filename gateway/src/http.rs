@@ -28,6 +28,7 @@ use door::Door;
 pub mod accept;
 pub mod admin;
 pub mod api;
+pub mod compression;
 pub mod door;
 pub mod page;
 pub mod upgrade;
@@ -72,6 +73,8 @@ pub struct Front<N> {
     pub door: Door,
     pub draining: Arc<std::sync::atomic::AtomicBool>,
     pub allowed_origins: Vec<String>,
+    /// Whether permessage-deflate may be agreed on.
+    pub compression: bool,
     pub caps: Caps,
     /// What was answered to requests with an `Idempotency-Key`.
     pub keys: api::idempotency::Keys,

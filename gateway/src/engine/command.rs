@@ -12,6 +12,7 @@ use crate::limits::Share;
 use crate::message::{ConnectionId, Delivery, Message};
 use crate::name::ChannelName;
 use crate::protocol::close::CloseCode;
+use crate::protocol::deflate::{Deflater, WINDOWS, Window};
 use crate::protocol::native::{Refusal, RequestId, encode_delivery};
 
 /// Which shard of this node. A connection's number modulo the number of shards is its shard.
@@ -91,6 +92,8 @@ pub struct Arrival {
     pub share: Share,
     /// The node has become unable to take it since its handshake: it is told so and closed.
     pub turned_away: Option<CloseCode>,
+    /// permessage-deflate as it was agreed on.
+    pub deflate: Option<Window>,
 }
 
 /// An arrival with its number on this node.
@@ -130,6 +133,8 @@ pub enum Event {
 pub struct EncodedDelivery {
     pub delivery: Delivery,
     native: OnceLock<Bytes>,
+    /// By [`Window`].
+    deflated: [OnceLock<Bytes>; WINDOWS.len()],
 }
 
 impl EncodedDelivery {
@@ -137,11 +142,17 @@ impl EncodedDelivery {
         EncodedDelivery {
             delivery,
             native: OnceLock::new(),
+            deflated: Default::default(),
         }
     }
 
     pub fn native(&self) -> &Bytes {
         self.native.get_or_init(|| encode_delivery(&self.delivery))
+    }
+
+    /// For every client that agreed on permessage-deflate with this window.
+    pub fn deflated(&self, window: Window, deflater: &mut Deflater) -> &Bytes {
+        self.deflated[window as usize].get_or_init(|| deflater.deflate(self.native(), window))
     }
 
     /// Whether every subscriber gets it.

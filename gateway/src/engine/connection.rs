@@ -7,6 +7,7 @@ use super::heartbeat::{Heartbeat, Intervals};
 use super::outbox::Outbox;
 use crate::limits::Share;
 use crate::protocol::close::CloseCode;
+use crate::protocol::deflate::Window;
 use crate::protocol::frame::Decoder;
 use crate::session::{Context, Session};
 
@@ -20,6 +21,8 @@ pub struct Connection {
     pub share: Option<Box<Share>>,
     pub session: Session,
     pub decoder: Decoder,
+    /// permessage-deflate, and how far back the client can look; None: not agreed on.
+    pub deflate: Option<Window>,
     pub outbox: Outbox,
     pub heartbeat: Heartbeat,
     /// The one entry of the timer wheel that counts.

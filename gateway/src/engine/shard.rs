@@ -26,7 +26,8 @@ use crate::limits::{Limit, bucket};
 use crate::metrics::{Metrics, ShardMetrics};
 use crate::name::ChannelName;
 use crate::protocol::close::CloseCode;
-use crate::protocol::frame::{self, Decoder, Frame, Next, Opcode};
+use crate::protocol::deflate::{Deflater, Inflater, WINDOWS, Window};
+use crate::protocol::frame::{self, Decoder, Frame, Next, Opcode, Reading};
 use crate::protocol::native::{self, ErrorCode, Refusal, Reply};
 use crate::session::{Ack, Context, Effect, Now, Rules, Session};
 
@@ -76,6 +77,8 @@ pub struct Shard {
     /// Deliveries taken from the queue together.
     staged: Vec<Arc<super::command::EncodedDelivery>>,
     buffer: Box<[u8]>,
+    inflater: Inflater,
+    deflater: Deflater,
     draining: Option<Draining>,
     more_commands: bool,
     stopped: bool,
@@ -105,6 +108,8 @@ impl Shard {
     pub fn new(id: ShardId, poll: Poll, queues: Queues, shared: Shared) -> Self {
         Shard {
             id,
+            inflater: Inflater::default(),
+            deflater: Deflater::new(shared.settings.min_deflate_bytes),
             poll,
             queues,
             metrics: shared.metrics.shard(),
@@ -283,6 +288,7 @@ impl Shard {
             identity,
             share,
             turned_away,
+            deflate,
         } = arrival;
         let mut socket = mio::net::TcpStream::from_std(socket);
         let entry = self.connections.vacant_entry();
@@ -311,6 +317,7 @@ impl Shard {
             share: (share.user.is_some() || share.address.is_some()).then(|| share.into()),
             session: Session::new(number, identity, now),
             decoder: Decoder::default(),
+            deflate,
             outbox: Outbox::default(),
             heartbeat: Heartbeat::new(now.monotonic_ms, number, intervals),
             timer: 0,

@@ -1,5 +1,6 @@
 //! The engine on real sockets, with this file in the place of the hub.
 
+mod deflate;
 mod rig;
 
 use std::io::{self, Read, Write};

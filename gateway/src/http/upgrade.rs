@@ -15,10 +15,12 @@ use serde::Deserialize;
 use sha1::{Digest, Sha1};
 use tokio::net::TcpStream;
 
+use super::compression::{self, Agreed};
 use super::{Front, Handshaken, Node, Peer, Problem, bearer, now};
 use crate::auth::{Identity, TokenError};
 use crate::engine::command::Arrival;
 use crate::limits::{Permit, Share};
+use crate::protocol::deflate::Window;
 use crate::protocol::native::SUBPROTOCOL;
 
 /// RFC 6455 section 1.3.
@@ -30,6 +32,7 @@ struct Offer {
     accept: String,
     /// Whether the client asked for [`SUBPROTOCOL`] by name.
     subprotocol: bool,
+    compression: Option<Agreed>,
 }
 
 #[derive(Deserialize)]
@@ -46,7 +49,8 @@ pub async fn handle<N: Node>(State(front): State<Arc<Front<N>>>, request: Reques
             guest,
             upgrade,
         }) => {
-            tokio::spawn(hand_over(front, upgrade, guest));
+            let deflate = offer.compression.map(|agreed| agreed.window);
+            tokio::spawn(hand_over(front, upgrade, deflate, guest));
             switch(&offer)
         }
         Err(problem) => refuse(problem),
@@ -67,7 +71,10 @@ struct Guest {
 }
 
 async fn admit<N: Node>(front: &Front<N>, parts: &mut Parts) -> Result<Admitted, Problem> {
-    let offer = read_offer(&parts.method, &parts.headers)?;
+    let mut offer = read_offer(&parts.method, &parts.headers)?;
+    if front.compression {
+        offer.compression = compression::agree(&parts.headers);
+    }
     check_origin(&parts.headers, &front.allowed_origins)?;
     if front.draining.load(Ordering::Relaxed) {
         return Err(unavailable("this gateway is ending; another one takes you"));
@@ -173,6 +180,7 @@ fn read_offer(method: &Method, headers: &HeaderMap) -> Result<Offer, Problem> {
     Ok(Offer {
         accept,
         subprotocol,
+        compression: None,
     })
 }
 
@@ -228,6 +236,9 @@ fn switch(offer: &Offer) -> Response {
     if offer.subprotocol {
         response = response.header(header::SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL);
     }
+    if let Some(agreed) = &offer.compression {
+        response = response.header(header::SEC_WEBSOCKET_EXTENSIONS, agreed.to_string());
+    }
     response
         .body(Body::empty())
         .expect("base64 and constants are valid header values")
@@ -253,6 +264,7 @@ fn refuse(problem: Problem) -> Response {
 async fn hand_over<N: Node>(
     front: Arc<Front<N>>,
     upgrade: OnUpgrade,
+    deflate: Option<Window>,
     Guest {
         identity,
         place,
@@ -280,6 +292,7 @@ async fn hand_over<N: Node>(
                         identity,
                         share,
                         turned_away: front.door.turns_away(),
+                        deflate,
                     },
                     place,
                 })

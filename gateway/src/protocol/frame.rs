@@ -9,13 +9,13 @@ use std::str;
 use bytes::Bytes;
 
 use super::close::{CloseCode, allowed_on_the_wire};
+use super::deflate::Inflater;
 
 /// Longest header of a client frame: 2 bytes, 8 of length, 4 of mask.
 const MAX_HEADER: usize = 14;
-/// The reserved bits of the first byte, and those that a negotiated extension gives a meaning: none yet;
-/// permessage-deflate will be RSV1, 0x40 (RFC 7692 section 6).
+/// The reserved bits of the first byte, and the one that permessage-deflate gives a meaning (RFC 7692 section 6).
 const RESERVED: u8 = 0x70;
-const NEGOTIATED: u8 = 0;
+pub(super) const RSV1: u8 = 0x40;
 /// Longest payload of a control frame (section 5.5).
 const MAX_CONTROL: u64 = 125;
 
@@ -48,6 +48,14 @@ pub enum Next {
     Stop,
 }
 
+/// What a connection may send.
+pub struct Reading<'a> {
+    /// Of a message, as it was sent and, if it was compressed, also as it was before.
+    pub max_message_bytes: u32,
+    /// None: permessage-deflate was not agreed on.
+    pub inflater: Option<&'a mut Inflater>,
+}
+
 #[derive(Debug, Default)]
 pub struct Decoder(Option<Box<Partial>>);
 
@@ -67,7 +75,8 @@ struct Partial {
 /// A message whose last fragment has not come. Never longer than the limit.
 #[derive(Debug)]
 struct Message {
-    text: bool,
+    opcode: Opcode,
+    compressed: bool,
     bytes: Vec<u8>,
     /// So many of the bytes are known to be UTF-8.
     valid: usize,
@@ -76,6 +85,7 @@ struct Message {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Header {
     fin: bool,
+    compressed: bool,
     opcode: Opcode,
     len: u64,
     mask: [u8; 4],
@@ -88,11 +98,11 @@ impl Decoder {
     pub fn feed(
         &mut self,
         mut input: &mut [u8],
-        max_message_bytes: u32,
+        reading: &mut Reading<'_>,
         visit: &mut impl FnMut(Frame<'_>) -> Next,
     ) -> Result<(), CloseCode> {
         while !input.is_empty() {
-            let Some((header, received)) = self.resume(&mut input, max_message_bytes)? else {
+            let Some((header, received)) = self.resume(&mut input, reading)? else {
                 return Ok(());
             };
             let wanted = header.len - received;
@@ -102,9 +112,14 @@ impl Decoder {
             input = rest;
             unmask(payload, header.mask, received);
             let next = if payload.len() as u64 == header.len && header.stands_alone() {
-                visit(whole(header.opcode, payload)?)
+                visit(reading.whole(header.opcode, header.compressed, payload)?)
             } else {
-                self.append(header, received, payload, visit)?
+                match self.append(header, received, payload)? {
+                    Some(whole) => {
+                        visit(reading.whole(whole.opcode, whole.compressed, &whole.bytes)?)
+                    }
+                    None => Next::Go,
+                }
             };
             if next == Next::Stop {
                 return Ok(());
@@ -118,7 +133,7 @@ impl Decoder {
     fn resume(
         &mut self,
         input: &mut &mut [u8],
-        max_message_bytes: u32,
+        reading: &Reading<'_>,
     ) -> Result<Option<(Header, u64)>, CloseCode> {
         if let Some(frame) = self.0.as_mut().and_then(|partial| partial.frame.take()) {
             return Ok(Some(frame));
@@ -141,7 +156,7 @@ impl Decoder {
         let Some(header) = header else {
             return Ok(None);
         };
-        self.check(&header, max_message_bytes)?;
+        self.check(&header, reading)?;
         if header.len > 0 && input.is_empty() {
             self.0.get_or_insert_default().frame = Some((header, 0));
             return Ok(None);
@@ -149,8 +164,12 @@ impl Decoder {
         Ok(Some((header, 0)))
     }
 
-    /// The rules that need the frames before: fragmentation (section 5.4) and the size of the whole.
-    fn check(&self, header: &Header, max_message_bytes: u32) -> Result<(), CloseCode> {
+    /// The rules that need what was agreed on or the frames before: compression (RFC 7692 section 6),
+    /// fragmentation (section 5.4) and the size of the whole.
+    fn check(&self, header: &Header, reading: &Reading<'_>) -> Result<(), CloseCode> {
+        if header.compressed && reading.inflater.is_none() {
+            return Err(CloseCode::Protocol);
+        }
         let message = self.0.as_ref().and_then(|p| p.message.as_ref());
         let before = match (header.opcode, message) {
             (Opcode::Continuation, Some(message)) => message.bytes.len() as u64,
@@ -160,21 +179,22 @@ impl Decoder {
             _ => 0,
         };
         match before.checked_add(header.len) {
-            Some(total) if total <= u64::from(max_message_bytes) || header.opcode.is_control() => {
+            Some(total)
+                if total <= u64::from(reading.max_message_bytes) || header.opcode.is_control() =>
+            {
                 Ok(())
             }
             _ => Err(CloseCode::TooBig),
         }
     }
 
-    /// Keeps a piece of a frame that is incomplete or a fragment; shows what the piece completes.
+    /// Keeps a piece of a frame that is incomplete or a fragment; returns what the piece completes.
     fn append(
         &mut self,
         header: Header,
         received: u64,
         payload: &[u8],
-        visit: &mut impl FnMut(Frame<'_>) -> Next,
-    ) -> Result<Next, CloseCode> {
+    ) -> Result<Option<Message>, CloseCode> {
         let partial = self.0.get_or_insert_default();
         let received = received + payload.len() as u64;
         let complete = received == header.len;
@@ -183,26 +203,18 @@ impl Decoder {
         }
         if header.opcode.is_control() {
             partial.control.extend_from_slice(payload);
-            if !complete {
-                return Ok(Next::Go);
-            }
-            let bytes = std::mem::take(&mut partial.control);
-            return Ok(visit(whole(header.opcode, &bytes)?));
+            return Ok(complete.then(|| Message {
+                bytes: std::mem::take(&mut partial.control),
+                ..Message::new(&header)
+            }));
         }
-        let message = partial.message.get_or_insert_with(|| Message {
-            text: header.opcode == Opcode::Text,
-            bytes: Vec::new(),
-            valid: 0,
-        });
+        let message = partial.message.get_or_insert_with(|| Message::new(&header));
         message.bytes.extend_from_slice(payload);
         message.check_utf8()?;
         if !(complete && header.fin) {
-            return Ok(Next::Go);
+            return Ok(None);
         }
-        let Some(message) = partial.message.take() else {
-            return Ok(Next::Go);
-        };
-        Ok(visit(message.finish()?))
+        Ok(partial.message.take())
     }
 
     /// Idle connections are most of them: what a partial frame took is given back.
@@ -239,9 +251,19 @@ impl Partial {
 }
 
 impl Message {
+    /// None of it has come.
+    fn new(first: &Header) -> Self {
+        Message {
+            opcode: first.opcode,
+            compressed: first.compressed,
+            bytes: Vec::new(),
+            valid: 0,
+        }
+    }
+
     /// Fails at the first byte that no continuation can make valid.
     fn check_utf8(&mut self) -> Result<(), CloseCode> {
-        if !self.text {
+        if self.opcode != Opcode::Text || self.compressed {
             return Ok(());
         }
         match str::from_utf8(&self.bytes[self.valid..]) {
@@ -251,14 +273,29 @@ impl Message {
         }
         Ok(())
     }
+}
 
-    fn finish(&self) -> Result<Frame<'_>, CloseCode> {
-        if !self.text {
-            return Ok(Frame::Binary(&self.bytes));
-        }
-        str::from_utf8(&self.bytes)
-            .map(Frame::Text)
-            .map_err(|_| CloseCode::InvalidUtf8)
+impl Reading<'_> {
+    /// A message or control frame from all of its payload.
+    fn whole<'b>(
+        &'b mut self,
+        opcode: Opcode,
+        compressed: bool,
+        payload: &'b [u8],
+    ) -> Result<Frame<'b>, CloseCode> {
+        let payload = match &mut self.inflater {
+            Some(inflater) if compressed => inflater.inflate(payload, self.max_message_bytes)?,
+            _ => payload,
+        };
+        Ok(match opcode {
+            Opcode::Text => {
+                Frame::Text(str::from_utf8(payload).map_err(|_| CloseCode::InvalidUtf8)?)
+            }
+            Opcode::Binary | Opcode::Continuation => Frame::Binary(payload),
+            Opcode::Ping => Frame::Ping(payload),
+            Opcode::Pong => Frame::Pong(payload),
+            Opcode::Close => Frame::Close(close_code(payload)?),
+        })
     }
 }
 
@@ -274,13 +311,18 @@ impl Header {
         let [first, second, ..] = *bytes else {
             return Ok(None);
         };
-        if first & RESERVED & !NEGOTIATED != 0 {
+        if first & RESERVED & !RSV1 != 0 {
             return Err(CloseCode::Protocol);
         }
+        let compressed = first & RSV1 != 0;
         let fin = first & 0x80 != 0;
         let opcode = Opcode::from_bits(first & 0x0f).ok_or(CloseCode::Protocol)?;
         if second & 0x80 == 0 {
             // Section 5.1: a server must close on an unmasked frame.
+            return Err(CloseCode::Protocol);
+        }
+        // RFC 7692 section 6.1: only the first frame of a message says that it is compressed.
+        if compressed && (opcode.is_control() || opcode == Opcode::Continuation) {
             return Err(CloseCode::Protocol);
         }
         let short = second & 0x7f;
@@ -306,6 +348,7 @@ impl Header {
             Some(mask) => Ok(Some((
                 Header {
                     fin,
+                    compressed,
                     opcode,
                     len,
                     mask,
@@ -333,16 +376,6 @@ impl Opcode {
     fn is_control(self) -> bool {
         self as u8 & 0x8 != 0
     }
-}
-
-fn whole(opcode: Opcode, payload: &[u8]) -> Result<Frame<'_>, CloseCode> {
-    Ok(match opcode {
-        Opcode::Text => Frame::Text(str::from_utf8(payload).map_err(|_| CloseCode::InvalidUtf8)?),
-        Opcode::Binary | Opcode::Continuation => Frame::Binary(payload),
-        Opcode::Ping => Frame::Ping(payload),
-        Opcode::Pong => Frame::Pong(payload),
-        Opcode::Close => Frame::Close(close_code(payload)?),
-    })
 }
 
 /// Section 5.5.1: nothing, or a code that may be sent and a reason in UTF-8.
@@ -376,13 +409,17 @@ fn unmask(payload: &mut [u8], mut mask: [u8; 4], offset: u64) {
 }
 
 /// Appends an unmasked, unfragmented server frame, with the shortest length.
+pub fn encode(opcode: Opcode, payload: &[u8], out: &mut Vec<u8>) {
+    encode_with(0x80 | opcode as u8, payload, out);
+}
+
 #[expect(
     clippy::cast_possible_truncation,
     reason = "each arm's range fits its type"
 )]
-pub fn encode(opcode: Opcode, payload: &[u8], out: &mut Vec<u8>) {
+pub(super) fn encode_with(first: u8, payload: &[u8], out: &mut Vec<u8>) {
     out.reserve(payload.len() + 10);
-    out.push(0x80 | opcode as u8);
+    out.push(first);
     match payload.len() {
         len @ 0..=125 => out.push(len as u8),
         len @ 126..=65_535 => {
@@ -402,6 +439,15 @@ pub fn frame(opcode: Opcode, payload: &[u8]) -> Bytes {
     let mut out = Vec::new();
     encode(opcode, payload, &mut out);
     out.into()
+}
+
+/// A client's message as the server's own; None for a control frame.
+pub fn same(message: &Frame<'_>) -> Option<Bytes> {
+    match message {
+        Frame::Text(text) => Some(frame(Opcode::Text, text.as_bytes())),
+        Frame::Binary(bytes) => Some(frame(Opcode::Binary, bytes)),
+        Frame::Ping(_) | Frame::Pong(_) | Frame::Close(_) => None,
+    }
 }
 
 /// The close frame for a cause; none is sent for [`CloseCode::Abnormal`].

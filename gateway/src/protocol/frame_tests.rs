@@ -40,11 +40,19 @@ fn client(first: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 fn decode(pieces: &[&[u8]], max: u32) -> Vec<Seen> {
+    let reading = Reading {
+        max_message_bytes: max,
+        inflater: None,
+    };
+    decode_with(pieces, reading)
+}
+
+fn decode_with(pieces: &[&[u8]], mut reading: Reading<'_>) -> Vec<Seen> {
     let mut decoder = Decoder::default();
     let mut seen = Vec::new();
     for piece in pieces {
         let mut piece = piece.to_vec();
-        let result = decoder.feed(&mut piece, max, &mut |frame| {
+        let result = decoder.feed(&mut piece, &mut reading, &mut |frame| {
             seen.push(match frame {
                 Frame::Text(text) => Seen::Text(text.into()),
                 Frame::Binary(bytes) => Seen::Binary(bytes.into()),
@@ -250,6 +258,83 @@ fn any_cut_gives_the_same_frames() {
     }
 }
 
+/// RFC 7692 section 6.1 and 7.2.3.1: RSV1 on the first frame of a message, and on no other.
+#[test]
+fn compressed_messages_are_decoded_where_that_was_agreed() {
+    const HELLO: [u8; 7] = [0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00];
+    let failed = |code| vec![Seen::Failed(code)];
+    let hello = || vec![text("Hello")];
+    for (name, bytes, expected) in [
+        ("text", client(0xc1, &HELLO), hello()),
+        (
+            "binary",
+            client(0xc2, &HELLO),
+            vec![Seen::Binary(b"Hello".to_vec())],
+        ),
+        ("not compressed", client(0x81, b"Hello"), hello()),
+        (
+            "fragments with a ping between",
+            [
+                client(0x41, &HELLO[..3]),
+                client(0x89, b""),
+                client(0x80, &HELLO[3..]),
+            ]
+            .concat(),
+            [vec![Seen::Ping(vec![])], hello()].concat(),
+        ),
+        (
+            "two messages",
+            [client(0xc1, &HELLO), client(0xc1, &HELLO)].concat(),
+            [hello(), hello()].concat(),
+        ),
+        (
+            "a later fragment says so",
+            [client(0x41, &HELLO[..3]), client(0xc0, &HELLO[3..])].concat(),
+            failed(CloseCode::Protocol),
+        ),
+        (
+            "a control frame says so",
+            client(0xc9, &HELLO),
+            failed(CloseCode::Protocol),
+        ),
+        (
+            "another reserved bit",
+            client(0xa1, b"Hello"),
+            failed(CloseCode::Protocol),
+        ),
+        (
+            "not deflate",
+            client(0xc1, &[0x07]),
+            failed(CloseCode::Protocol),
+        ),
+        (
+            "too long once inflated: 20 bytes",
+            client(0xc1, &[0xf2, 0x40, 0x07, 0x00]),
+            failed(CloseCode::TooBig),
+        ),
+        (
+            "invalid text once inflated",
+            client(0xc1, &[0x00, 1, 0, 0xfe, 0xff, 0xff, 0]),
+            failed(CloseCode::InvalidUtf8),
+        ),
+    ] {
+        let single: Vec<&[u8]> = bytes.chunks(1).collect();
+        for pieces in [&[&bytes[..]][..], &single] {
+            let mut inflater = Inflater::default();
+            let reading = Reading {
+                max_message_bytes: 10,
+                inflater: Some(&mut inflater),
+            };
+            assert_eq!(decode_with(pieces, reading), expected, "{name}");
+        }
+    }
+    assert_eq!(
+        decode(&[&client(0xc1, &HELLO)], 10),
+        failed(CloseCode::Protocol),
+        "not agreed"
+    );
+}
+
 #[test]
 fn a_message_over_the_limit_ends_at_its_header() {
     assert_eq!(
@@ -278,11 +363,15 @@ fn a_bad_byte_is_found_before_the_frame_is_complete() {
 #[test]
 fn an_idle_decoder_holds_nothing() {
     let mut decoder = Decoder::default();
+    let mut reading = Reading {
+        max_message_bytes: 10,
+        inflater: None,
+    };
     let frame = client(0x81, b"hello");
     for cut in [3, 8] {
         for piece in [&frame[..cut], &frame[cut..]] {
             decoder
-                .feed(&mut piece.to_vec(), 10, &mut |_| Next::Go)
+                .feed(&mut piece.to_vec(), &mut reading, &mut |_| Next::Go)
                 .unwrap();
         }
         assert!(decoder.0.is_none(), "cut at {cut}");

@@ -52,6 +52,42 @@ async fn bad_tokens_and_bad_requests() {
     assert_eq!(get(gateway.clients, "/api/publish").await.status, 405);
 }
 
+/// What a handshake with one more header is answered, in lower case.
+async fn answer(gateway: &Gateway, header: (&str, &str)) -> String {
+    let headers = [&HANDSHAKE[..], &[header]].concat();
+    within("answer", async {
+        let mut socket = TcpStream::connect(gateway.clients).await.unwrap();
+        let head: String = headers
+            .iter()
+            .map(|(n, v)| format!("{n}: {v}\r\n"))
+            .collect();
+        let text = format!("GET /ws HTTP/1.1\r\nhost: x\r\n{head}\r\n");
+        socket.write_all(text.as_bytes()).await.unwrap();
+        let mut bytes = vec![0; 4_096];
+        let n = socket.read(&mut bytes).await.unwrap();
+        String::from_utf8_lossy(&bytes[..n]).to_ascii_lowercase()
+    })
+    .await
+}
+
+#[tokio::test]
+async fn compression_is_agreed_on_where_it_is_enabled() {
+    let agreed = "\r\nsec-websocket-extensions: permessage-deflate; server_no_context_takeover; \
+                  client_no_context_takeover\r\n";
+    let offer = |text| ("sec-websocket-extensions", text);
+    let off = Gateway::start(&[]).await;
+    let refused = answer(&off, offer("permessage-deflate")).await;
+    assert!(refused.starts_with("http/1.1 101"), "{refused}");
+    assert!(!refused.contains("extensions"), "{refused}");
+
+    let on = Gateway::start(&["compression.enabled=true"]).await;
+    let taken = answer(&on, offer("permessage-deflate; client_max_window_bits")).await;
+    assert!(taken.contains(agreed), "{taken}");
+    let unknown = answer(&on, offer("permessage-bzip2")).await;
+    assert!(unknown.starts_with("http/1.1 101"), "{unknown}");
+    assert!(!unknown.contains("extensions"), "{unknown}");
+}
+
 #[tokio::test]
 async fn the_subprotocol_is_answered() {
     let gateway = Gateway::start(&[]).await;
@@ -60,20 +96,7 @@ async fn the_subprotocol_is_answered() {
         ("mqtt, pushcluster.v1", 101),
         ("mqtt", 400),
     ] {
-        let headers = [&HANDSHAKE[..], &[("sec-websocket-protocol", offered)]].concat();
-        let answer = within("answer", async {
-            let mut socket = TcpStream::connect(gateway.clients).await.unwrap();
-            let head: String = headers
-                .iter()
-                .map(|(n, v)| format!("{n}: {v}\r\n"))
-                .collect();
-            let text = format!("GET /ws HTTP/1.1\r\nhost: x\r\n{head}\r\n");
-            socket.write_all(text.as_bytes()).await.unwrap();
-            let mut bytes = vec![0; 4_096];
-            let n = socket.read(&mut bytes).await.unwrap();
-            String::from_utf8_lossy(&bytes[..n]).to_ascii_lowercase()
-        })
-        .await;
+        let answer = answer(&gateway, ("sec-websocket-protocol", offered)).await;
         assert!(
             answer.starts_with(&format!("http/1.1 {expected}")),
             "{answer}"

@@ -4,14 +4,25 @@ use super::*;
 
 impl Shard {
     pub(super) fn reply(&mut self, key: ConnectionKey, frame: Bytes, now: Now) {
-        let cap = self.shared.settings.max_outbox_bytes;
-        let Some(connection) = self.connection(key) else {
+        let Shard {
+            connections,
+            deflater,
+            shared,
+            ..
+        } = self;
+        let Some(connection) = live(connections, key) else {
             return;
         };
         if connection.closing.is_some() {
             return;
         }
-        let pushed = connection.outbox.push(frame, cap);
+        let frame = match connection.deflate {
+            Some(window) => deflater.deflate(&frame, window),
+            None => frame,
+        };
+        let pushed = connection
+            .outbox
+            .push(frame, shared.settings.max_outbox_bytes);
         self.metrics.replied();
         self.mark_dirty(key);
         if pushed.is_err() {

@@ -32,21 +32,28 @@ impl Shard {
     /// `together`: one delivery, or several to all subscribers of one channel.
     fn fan_out(&mut self, together: &[Arc<EncodedDelivery>], now: Now) {
         let first = &together[0].delivery;
-        let mut pushed = Pushed {
-            frames: join(together),
-            cap: self.shared.settings.max_outbox_bytes,
-            except: first.message.except.as_ref().and_then(|id| self.here(id)),
-            sent: 0,
-            slow: Vec::new(),
-        };
+        let except = first.message.except.as_ref().and_then(|id| self.here(id));
         let only = first.message.only.as_ref().and_then(|id| self.here(id));
         let Shard {
             connections,
             subscriptions,
             dirty,
             shared,
+            deflater,
             ..
         } = self;
+        let mut pushed = Pushed {
+            frames: Frames {
+                together,
+                deflater,
+                native: None,
+                deflated: [const { None }; WINDOWS.len()],
+            },
+            cap: shared.settings.max_outbox_bytes,
+            except,
+            sent: 0,
+            slow: Vec::new(),
+        };
         match first.channel.kind() {
             ChannelKind::Broadcast | ChannelKind::Notifications => {
                 for (slot, connection) in connections.iter_mut() {
@@ -72,12 +79,13 @@ impl Shard {
                 }
             }
         }
+        let Pushed { sent, slow, .. } = pushed;
         for delivery in together {
             let message = &delivery.delivery.message;
             self.metrics
-                .delivered(message.kind, pushed.sent, message.timestamp);
+                .delivered(message.kind, sent, message.timestamp);
         }
-        for key in pushed.slow {
+        for key in slow {
             self.begin_close(key, CloseCode::Slow, now);
         }
     }
@@ -90,15 +98,15 @@ impl Shard {
 }
 
 /// The same bytes into many outboxes.
-struct Pushed {
-    frames: Bytes,
+struct Pushed<'a> {
+    frames: Frames<'a>,
     cap: usize,
     except: Option<ConnectionKey>,
     sent: u64,
     slow: Vec<ConnectionKey>,
 }
 
-impl Pushed {
+impl Pushed<'_> {
     fn push(
         &mut self,
         key: ConnectionKey,
@@ -108,7 +116,8 @@ impl Pushed {
         if Some(key) == self.except || connection.closing.is_some() {
             return;
         }
-        match connection.outbox.push(self.frames.clone(), self.cap) {
+        let frames = self.frames.of(connection.deflate).clone();
+        match connection.outbox.push(frames, self.cap) {
             Ok(()) => self.sent += 1,
             Err(_) => self.slow.push(key),
         }
@@ -134,18 +143,42 @@ fn joinable(staged: &[Arc<EncodedDelivery>]) -> usize {
     same.count().max(1)
 }
 
-fn join(together: &[Arc<EncodedDelivery>]) -> Bytes {
-    if let [one] = together {
-        return one.native().clone();
+/// What goes out together, in each wire format: joined when the first client wants it, then shared by all.
+struct Frames<'a> {
+    together: &'a [Arc<EncodedDelivery>],
+    deflater: &'a mut Deflater,
+    native: Option<Bytes>,
+    /// By [`Window`].
+    deflated: [Option<Bytes>; WINDOWS.len()],
+}
+
+impl Frames<'_> {
+    fn of(&mut self, deflate: Option<Window>) -> &Bytes {
+        let Frames {
+            together, deflater, ..
+        } = self;
+        match deflate {
+            None => self
+                .native
+                .get_or_insert_with(|| join(together, EncodedDelivery::native)),
+            Some(window) => self.deflated[window as usize].get_or_insert_with(|| {
+                join(together, |delivery| delivery.deflated(window, deflater))
+            }),
+        }
     }
-    let mut joined = BytesMut::with_capacity(
-        together
-            .iter()
-            .map(|delivery| delivery.native().len())
-            .sum(),
-    );
-    for delivery in together {
-        joined.extend_from_slice(delivery.native());
+}
+
+fn join<'a>(
+    together: &'a [Arc<EncodedDelivery>],
+    mut encode: impl FnMut(&'a EncodedDelivery) -> &'a Bytes,
+) -> Bytes {
+    if let [one] = together {
+        return encode(one).clone();
+    }
+    let frames: Vec<&Bytes> = together.iter().map(|delivery| encode(delivery)).collect();
+    let mut joined = BytesMut::with_capacity(frames.iter().map(|frame| frame.len()).sum());
+    for frame in frames {
+        joined.extend_from_slice(frame);
     }
     joined.freeze()
 }

@@ -76,6 +76,7 @@ impl Shard {
             connections,
             shared,
             metrics,
+            inflater,
             ..
         } = self;
         let Some(connection) = live(connections, key) else {
@@ -83,6 +84,7 @@ impl Shard {
         };
         let Connection {
             decoder,
+            deflate,
             session,
             heartbeat,
             closing,
@@ -96,11 +98,12 @@ impl Shard {
             rules: &shared.rules,
             now,
         };
-        let mut acts = Vec::new();
-        let mut effects = Vec::new();
-        let max = shared.settings.max_message_bytes;
-        let echo = shared.settings.echo;
-        let result = decoder.feed(bytes, max, &mut |frame| {
+        let (mut acts, mut effects) = (Vec::new(), Vec::new());
+        let mut reading = Reading {
+            max_message_bytes: shared.settings.max_message_bytes,
+            inflater: deflate.map(|_| inflater),
+        };
+        let result = decoder.feed(bytes, &mut reading, &mut |frame| {
             match frame {
                 Frame::Close(code) => {
                     acts.push(Act::PeerClosed(code));
@@ -108,11 +111,8 @@ impl Shard {
                 }
                 // After our close frame only the peer's counts (RFC 6455 section 5.5.1).
                 _ if closing.is_some() => {}
-                Frame::Text(text) if echo => {
-                    acts.push(Act::Answer(frame::frame(Opcode::Text, text.as_bytes())));
-                }
-                Frame::Binary(bytes) if echo => {
-                    acts.push(Act::Answer(frame::frame(Opcode::Binary, bytes)));
+                Frame::Text(_) | Frame::Binary(_) if shared.settings.echo => {
+                    acts.extend(frame::same(&frame).map(Act::Answer));
                 }
                 Frame::Text(text) => {
                     heartbeat.spoke(now.monotonic_ms);

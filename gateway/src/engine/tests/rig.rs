@@ -18,6 +18,7 @@ use crate::limits::Share;
 use crate::message::{Delivery, Message, MessageKind};
 use crate::name::ChannelName;
 use crate::protocol::close::CloseCode;
+use crate::protocol::deflate::{Inflater, Window};
 
 /// Longest wait for something that must happen.
 pub(super) const SOON: Duration = Duration::from_secs(10);
@@ -28,6 +29,7 @@ pub(super) const SETTINGS: Settings = Settings {
     max_outbox_bytes: 64 * 1024,
     ping_ms: 600_000,
     idle_ms: 600_000,
+    min_deflate_bytes: 100,
     echo: false,
     users: None,
 };
@@ -92,6 +94,17 @@ impl Node {
 
     /// A client with a token for this user.
     pub(super) fn client_of(&mut self, user: Option<&str>, leftover: &[u8]) -> Client {
+        self.adopt(user, leftover, None)
+    }
+
+    /// A client that agreed on permessage-deflate, and has read its welcome.
+    pub(super) fn deflating_client(&mut self, window: Window) -> Client {
+        let mut client = self.adopt(None, b"", Some(window));
+        assert_eq!(client.text()["type"], "welcome");
+        client
+    }
+
+    fn adopt(&mut self, user: Option<&str>, leftover: &[u8], deflate: Option<Window>) -> Client {
         // Small buffers, so that what a client does not read soon waits in its outbox and not in the kernel.
         let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         client.set_recv_buffer_size(16 * 1024).unwrap();
@@ -118,6 +131,7 @@ impl Node {
                 }),
                 share: Share::default(),
                 turned_away: self.turned_away,
+                deflate,
             },
         }));
         self.next_number += 1;
@@ -209,6 +223,8 @@ pub(super) struct Client {
 #[derive(Debug, PartialEq)]
 pub(super) enum Heard {
     Text(Value),
+    /// A text that came compressed.
+    Deflated(Value),
     Ping,
     Pong(Vec<u8>),
     Close(u16, String),
@@ -248,6 +264,11 @@ impl Client {
         self.socket.read_exact(&mut payload).unwrap();
         match head[0] {
             0x81 => Heard::Text(serde_json::from_slice(&payload).unwrap()),
+            0xc1 => {
+                let mut inflater = Inflater::default();
+                let text = inflater.inflate(&payload, u32::MAX).unwrap();
+                Heard::Deflated(serde_json::from_slice(text).unwrap())
+            }
             0x89 => Heard::Ping,
             0x8a => Heard::Pong(payload),
             0x88 => {
