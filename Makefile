@@ -34,7 +34,7 @@ down: ## remove everything that `make up` made (CONTEXT=name: from that cluster)
 	@CLUSTER=$(or $(NAME),dev) CONTEXT=$(CONTEXT) e2e/cluster/make-down.sh
 
 .PHONY: test
-test: tools lint unit autobahn chart e2e ## everything that a change must pass; what CI runs
+test: tools lint unit autobahn openapi chart e2e ## everything that a change must pass; what CI runs
 	@echo "make test: lints, unit and process tests, WebSocket conformance, chart tests and e2e tests passed"
 
 .PHONY: tools
@@ -63,6 +63,10 @@ unit: ## tests that need no cluster: pure parts, the gateway on real sockets and
 .PHONY: autobahn
 autobahn: ## the gateway against the Autobahn test suite, WebSocket by the book (CASES='["5.*"]')
 	@PUSHCLUSTER_CACHE="$(CACHE)" CASES='$(or $(CASES),["*"])' gateway/tests/autobahn/run.sh
+
+.PHONY: openapi
+openapi: ## the HTTP API's OpenAPI document against a running gateway, with schemathesis (SEED=n EXAMPLES=n)
+	@PUSHCLUSTER_CACHE="$(CACHE)" SEED=$(SEED) EXAMPLES=$(EXAMPLES) gateway/tests/openapi/run.sh
 
 .PHONY: chart
 chart: ## the Helm chart, rendered and checked

@@ -24,6 +24,7 @@ use crate::engine;
 use crate::engine::census::{Page, Query};
 use crate::health;
 use crate::http::accept::Acceptor;
+use crate::http::answers::Answers;
 use crate::http::api::idempotency::Keys;
 use crate::http::door::Door;
 use crate::http::{self, Front, Handshaken};
@@ -105,7 +106,7 @@ impl App {
         let listeners = [&listener, &admin_listener];
         announce(&config, &rules.node, listeners, page, &api);
 
-        let keys = keys(&config.api, &registry)?;
+        let (keys, answers) = (keys(&config.api, &registry)?, Answers::register(&registry)?);
         let drain = Drain::new(router.clone(), draining.clone());
         let access = Arc::new(api);
         let gates = (pressure.clone(), draining.clone(), keyring.clone());
@@ -122,6 +123,7 @@ impl App {
             allowed_origins: config.listen.allowed_origins.clone(),
             caps: (&config).into(),
             keys,
+            answers,
             began: std::time::Instant::now(),
             page,
         };

@@ -27,6 +27,7 @@ use door::Door;
 
 pub mod accept;
 pub mod admin;
+pub mod answers;
 pub mod api;
 pub mod compression;
 pub mod door;
@@ -78,6 +79,7 @@ pub struct Front<N> {
     pub caps: Caps,
     /// What was answered to requests with an `Idempotency-Key`.
     pub keys: api::idempotency::Keys,
+    pub answers: answers::Answers,
     pub began: Instant,
     pub page: bool,
 }
@@ -111,7 +113,7 @@ impl From<&Config> for Caps {
 pub fn routes<N: Node>(front: Front<N>) -> Router {
     let mut router = Router::new()
         .route("/ws", any(upgrade::handle::<N>))
-        .merge(api::routes::<N>());
+        .merge(api::routes::<N>(front.answers.clone()));
     if front.page {
         router = router.route("/", get(page::page));
     }

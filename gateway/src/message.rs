@@ -92,7 +92,16 @@ impl ConnectionId {
     /// A connection id as a client wrote it; None when it has not that form.
     pub fn parse(text: &str) -> Option<Self> {
         let id = ConnectionId(text.into());
-        (!id.parts()?.0.is_empty()).then_some(id)
+        let (node, number) = text.strip_prefix(Self::SIGIL)?.rsplit_once('.')?;
+        // What `node.name` may be.
+        let named = (1..=128).contains(&node.len())
+            && node
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+        let numbered = number
+            .bytes()
+            .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        (named && numbered && id.number().is_some()).then_some(id)
     }
 
     /// The node that holds the socket.

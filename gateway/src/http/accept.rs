@@ -23,7 +23,8 @@ const MAX_HEAD_BYTES: usize = 32 << 10;
 
 /// Written without reading the request: a machine that is full must spend nothing on one more.
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\n\
-    content-length: 0\r\n\r\n";
+    content-type: application/json\r\ncontent-length: 81\r\n\r\n\
+    {\"error\":{\"code\":\"unavailable\",\"message\":\"too many HTTP connections: try later\"}}";
 
 /// How connections are accepted.
 pub struct Acceptor {

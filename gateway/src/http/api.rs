@@ -7,11 +7,13 @@ use axum::Router;
 use axum::extract::Path;
 use axum::extract::rejection::PathRejection;
 use axum::http::{StatusCode, header};
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use bytes::Bytes;
 use serde::Serialize;
 
+use super::answers::{Answers, Code, count};
 use super::{Front, Node, Problem};
 
 pub mod access;
@@ -20,11 +22,12 @@ pub mod channels;
 pub mod disconnect;
 pub mod idempotency;
 pub mod info;
+pub mod openapi;
 pub mod publish;
 pub mod request;
 
 /// Everything under `/api`.
-pub fn routes<N: Node>() -> Router<Arc<Front<N>>> {
+pub fn routes<N: Node>(answers: Answers) -> Router<Arc<Front<N>>> {
     Router::new()
         .route("/api/publish", post(publish::publish::<N>))
         .route("/api/broadcast", post(publish::broadcast::<N>))
@@ -44,6 +47,8 @@ pub fn routes<N: Node>() -> Router<Arc<Front<N>>> {
         )
         .route("/api/channels", get(channels::channels::<N>))
         .route("/api/info", get(info::info::<N>))
+        .route("/api/openapi.json", get(openapi::openapi))
+        .layer(middleware::from_fn_with_state(answers, count))
 }
 
 /// An answer that can be given again.
@@ -52,6 +57,8 @@ pub struct Answer {
     pub status: StatusCode,
     /// JSON.
     pub body: Bytes,
+    /// Of a refusal.
+    pub code: Option<&'static str>,
 }
 
 impl Answer {
@@ -61,6 +68,7 @@ impl Answer {
         Answer {
             status: StatusCode::OK,
             body: body.into(),
+            code: None,
         }
     }
 
@@ -68,6 +76,7 @@ impl Answer {
         Answer {
             status: problem.status,
             body: problem.body().into(),
+            code: Some(problem.code),
         }
     }
 }
@@ -75,7 +84,11 @@ impl Answer {
 impl IntoResponse for Answer {
     fn into_response(self) -> Response {
         let json = [(header::CONTENT_TYPE, "application/json")];
-        (self.status, json, self.body).into_response()
+        let mut response = (self.status, json, self.body).into_response();
+        if let Some(code) = self.code {
+            response.extensions_mut().insert(Code(code));
+        }
+        response
     }
 }
 

@@ -124,6 +124,12 @@ async fn refusals_name_the_field() {
     let headers = [("x-api-key", API_KEY), ("content-type", "text/plain")];
     let answer = request(gateway.clients, "POST", "/api/publish", &headers, "{}").await;
     assert_eq!(answer.status, 415);
+    for (code, expected) in [("unauthorized", 2.0), ("bad_field", 3.0), ("too_big", 2.0)] {
+        let series = format!("pushcluster_api_answers_total{{code=\"{code}\"}}");
+        assert_eq!(gateway.metric(&series).await, Some(expected), "{code}");
+    }
+    let series = "pushcluster_api_answers_total{code=\"ok\"}";
+    assert_eq!(gateway.metric(series).await, Some(0.0));
 }
 
 #[tokio::test]
@@ -150,4 +156,46 @@ async fn without_a_key_file_the_api_is_for_this_machine() {
         401,
         "DNS rebinding"
     );
+}
+
+#[tokio::test]
+async fn every_refusal_has_the_one_shape() {
+    let gateway = Gateway::start(&[]).await;
+    let key = ("x-api-key", API_KEY);
+    for (method, path, headers, status, code) in [
+        ("GET", "/nowhere", &[][..], 404, "not_found"),
+        ("GET", "/api/publish", &[key], 405, "bad_method"),
+        ("POST", "/api/info", &[], 405, "bad_method"),
+        ("GET", "/api/info", &[], 401, "unauthorized"),
+        ("GET", "/api/channels?limit=x", &[key], 422, "bad_field"),
+        ("GET", "/ws", &[], 426, "upgrade_required"),
+    ] {
+        let answer = request(gateway.clients, method, path, headers, "").await;
+        let error = &answer.json()["error"];
+        assert_eq!(
+            (answer.status, error["code"].as_str()),
+            (status, Some(code)),
+            "{method} {path}: {answer:?}"
+        );
+        assert!(error["message"].is_string(), "{answer:?}");
+        assert!(
+            answer.head.contains("content-type: application/json"),
+            "{answer:?}"
+        );
+    }
+    let gateway = Gateway::start(&["limits.maxHandshakes=1"]).await;
+    // One that says nothing takes the only place.
+    let _silent = tokio::net::TcpStream::connect(gateway.clients)
+        .await
+        .unwrap();
+    let answer = crate::wait::until("no place is left", || async {
+        let answer = request(gateway.clients, "GET", "/api/info", &[key], "").await;
+        if answer.status == 503 {
+            Ok(answer)
+        } else {
+            Err(format!("{answer:?}"))
+        }
+    })
+    .await;
+    assert_eq!(answer.json()["error"]["code"], "unavailable");
 }

@@ -56,9 +56,10 @@ impl Key {
         }
         let text = value.to_str().unwrap_or_default().trim();
         let quoted = text.strip_prefix('"').and_then(|t| t.strip_suffix('"'));
+        let spaced = quoted.is_none() && text.contains(' ');
         let text = quoted.unwrap_or(text);
-        if text.is_empty() || text.contains(['"', '\\']) {
-            return bad("must be printable ASCII without quotes and backslashes".to_owned());
+        if text.is_empty() || spaced || text.contains(['"', '\\', '\t']) {
+            return bad("must be printable ASCII, in quotes if it has spaces".to_owned());
         }
         if text.len() > MAX_KEY_BYTES {
             return bad(format!("is longer than {MAX_KEY_BYTES} bytes"));

@@ -30,6 +30,7 @@ fn answer(body: &'static str) -> Answer {
     Answer {
         status: StatusCode::OK,
         body: Bytes::from_static(body.as_bytes()),
+        code: None,
     }
 }
 
@@ -102,7 +103,10 @@ fn keys_as_clients_write_them() {
     for (value, expected) in [
         ("\"8e03978e-40d5\"", Some("8e03978e-40d5")),
         ("8e03978e-40d5", Some("8e03978e-40d5")),
-        (" a b ", Some("a b")),
+        (" ab ", Some("ab")),
+        ("\"a b\"", Some("a b")),
+        ("a b", None),
+        ("\"a\tb\"", None),
         (&long, Some(&*long)),
         (&longer, None),
         ("", None),
