@@ -178,7 +178,7 @@ pub struct Limits {
     /// Bytes that wait for one client that does not read (close code 3008 above it).
     pub max_outbox_bytes: u32,
     /// Memory of the process (resident), on which clients are refused: handshakes with 503, those under way
-    /// with 1013. If that does not help within a second, the oldest 10 % of the connections are closed with
+    /// with 1013, until it is below 90 % again. If that takes longer than a second, the oldest 10 % of the connections are closed with
     /// 1001 "Server overloaded", and again every five seconds. Above 80 % the node is not ready. In a container
     /// 90 % of the container's own limit count as well, against all that it uses, so 0, which means no limit of
     /// the gateway's own, leaves the container's.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use daemon::admin::{self, Admin};
+use daemon::admin::{self, Admin, Gates};
 use daemon::signals::Shutdown;
 use gateway_config::{Config, Limits};
 use prometheus::{IntCounter, Registry};
@@ -36,6 +36,7 @@ use crate::message::Message;
 use crate::metrics::Metrics;
 use crate::name::ChannelName;
 use crate::router::{self, Router};
+use crate::self_test::SelfTest;
 use crate::session::Rules;
 
 /// Connections that wait to be accepted. A storm of reconnects after a failover must not see refusals.
@@ -65,6 +66,7 @@ pub struct App {
     admin: axum::Router,
     router: Router<Chosen>,
     drain: Drain<Chosen>,
+    self_test: Option<SelfTest>,
     shutdown: Shutdown,
     config: Config,
 }
@@ -73,31 +75,20 @@ impl App {
     /// Binds both addresses and starts the node behind them. A broker that is not there yet is no error:
     /// the gateway is not ready until it is.
     pub async fn build(settings: Settings, shutdown: Shutdown) -> Result<App, StartError> {
-        let Settings {
-            config,
-            clients,
-            admin,
-            tokens,
-            api,
-            redis,
-            node,
-            page,
-            shards,
-            echo,
-        } = settings;
-        let listener = bind("listen.clients", clients)?;
-        let admin_listener = bind("listen.admin", admin)?;
+        let (config, api, page) = (settings.config, settings.api, settings.page);
+        let listener = bind("listen.clients", settings.clients)?;
+        let admin_listener = bind("listen.admin", settings.admin)?;
         let registry = Registry::new();
         let metrics = Arc::new(Metrics::register(&registry)?);
-        let (broker, events) = start_broker(redis, &registry)?;
+        let (broker, events) = start_broker(settings.redis, &registry)?;
         let limits = &config.limits;
-        let keyring = start_keys(tokens.sources, tokens.keys, &registry)?;
-        let rules = session_rules(&config, tokens.policy, &keyring, node);
+        let keyring = start_keys(settings.tokens.sources, settings.tokens.keys, &registry)?;
+        let rules = session_rules(&config, settings.tokens.policy, &keyring, settings.node);
         let shares = Shares::new(limits);
         let router = Router::start(
             Arc::new(broker),
             events,
-            &engine_settings(&config, (shards, echo), &shares),
+            &engine_settings(&config, (settings.shards, settings.echo), &shares),
             &rules,
             metrics.clone(),
         )?;
@@ -109,8 +100,13 @@ impl App {
         let (keys, answers) = (keys(&config.api, &registry)?, Answers::register(&registry)?);
         let drain = Drain::new(router.clone(), draining.clone());
         let access = Arc::new(api);
-        let gates = (pressure.clone(), draining.clone(), keyring.clone());
-        let probes = probes(&router, limits, gates, registry);
+        let self_test = SelfTest::register(&registry, rules.node.clone())?;
+        let secret = self_test.secret();
+        // An echo does not understand it.
+        let self_test = (!settings.echo).then_some(self_test);
+        let gates = (pressure.clone(), draining.clone(), self_test.clone());
+        let ready = health::ready(router.clone(), limits.max_connections, gates);
+        let probes = probes(&router, ready, keyring.clone(), registry);
         let admin = admin_routes(probes, drain.clone(), access.clone(), &config);
         let front = Front {
             node: Behind(router.clone()),
@@ -119,6 +115,7 @@ impl App {
             access,
             door: Door::new(&config, shares, pressure, metrics.clone()),
             compression: config.compression.enabled,
+            secret,
             draining,
             allowed_origins: config.listen.allowed_origins.clone(),
             caps: (&config).into(),
@@ -135,6 +132,7 @@ impl App {
             admin,
             router,
             drain,
+            self_test,
             shutdown,
             config,
         })
@@ -149,13 +147,22 @@ impl App {
             admin,
             router,
             drain,
+            self_test,
             shutdown,
             config,
         } = self;
         let ended = Shutdown::default();
         let admin = tokio::spawn(admin::serve(admin_listener, admin, ended.clone()));
+        let address = acceptor.listener.local_addr();
         let accepting = tokio::spawn(acceptor.run());
-        let why = shutdown.begun().await;
+        let why = match (self_test, address) {
+            (Some(test), Ok(address)) => tokio::select! {
+                why = shutdown.begun() => why,
+                () = test.run(address) => unreachable!("it tests for ever"),
+            },
+            // Without an address nobody could have connected either; the gate stays closed and says so.
+            _ => shutdown.begun().await,
+        };
         tracing::info!(connections = router.connections(), "ending: {why}");
         let deadline = Duration::from_secs(config.drain.deadline_seconds.into());
         let (requests, ()) = tokio::join!(
@@ -209,16 +216,10 @@ fn start_broker(
     })
 }
 
-fn probes(
-    router: &Router<Chosen>,
-    limits: &Limits,
-    (pressure, draining, keyring): (Pressure, Arc<AtomicBool>, Keyring),
-    metrics: Registry,
-) -> Admin {
+fn probes(router: &Router<Chosen>, ready: Gates, keyring: Keyring, metrics: Registry) -> Admin {
     Admin {
         live: health::live(router.clone()),
-        ready: health::ready(router.clone(), limits.max_connections, pressure, draining)
-            .with("keys", move || keyring.ready()),
+        ready: ready.with("keys", move || keyring.ready()),
         metrics,
     }
 }

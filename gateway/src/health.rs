@@ -8,6 +8,7 @@ use daemon::admin::Gates;
 use crate::broker::{Broker, Health};
 use crate::memory::Pressure;
 use crate::router::Router;
+use crate::self_test::SelfTest;
 
 /// Percent of `limits.maxConnections` at which the node asks for no more clients: those that are on
 /// their way, and those that a neighbour loses, still find room.
@@ -17,11 +18,14 @@ const FULL_PERCENT: u64 = 80;
 pub fn ready<B: Broker>(
     router: Router<B>,
     max_connections: u32,
-    pressure: Pressure,
-    draining: Arc<AtomicBool>,
+    (pressure, draining, self_test): (Pressure, Arc<AtomicBool>, Option<SelfTest>),
 ) -> Gates {
     let counted = router.clone();
-    Gates::default()
+    let gates = match self_test {
+        Some(test) => Gates::default().with("self-test", move || test.gate()),
+        None => Gates::default(),
+    };
+    gates
         .with("broker", move || match router.broker().health() {
             Health::Delivering => Ok(()),
             Health::NotDelivering(why) => Err(why),

@@ -22,6 +22,7 @@ use crate::keys::Keyring;
 use crate::limits::Permit;
 use crate::message::Message;
 use crate::name::ChannelName;
+use crate::self_test::Secret;
 use crate::session::Rules;
 use door::Door;
 
@@ -62,7 +63,7 @@ pub struct Handshaken {
     pub arrival: Arrival,
     /// Its place among the handshakes, to be given back once it is counted as a connection: until then
     /// it is seen here, so the cap is never exceeded.
-    pub place: Permit,
+    pub place: Option<Permit>,
 }
 
 /// What the routes share.
@@ -72,6 +73,8 @@ pub struct Front<N> {
     pub keyring: Keyring,
     pub access: Arc<ApiAccess>,
     pub door: Door,
+    /// Whoever knows it is the gateway itself.
+    pub secret: Secret,
     pub draining: Arc<std::sync::atomic::AtomicBool>,
     pub allowed_origins: Vec<String>,
     /// Whether permessage-deflate may be agreed on.

@@ -18,6 +18,7 @@ pub mod metrics;
 pub mod name;
 pub mod protocol;
 pub mod router;
+pub mod self_test;
 pub mod session;
 
 #[cfg(test)]

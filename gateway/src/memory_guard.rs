@@ -3,8 +3,8 @@
 //! ```text
 //! 80 %  not ready: a load balancer sends clients elsewhere
 //! 100 % refuse: handshakes are answered 503, those under way are closed with 1013
-//!       still so after a second: evict the oldest tenth with 1001, and again every five seconds
-//!  90 % no longer refuse
+//!       still refusing after a second: evict the oldest tenth with 1001, and again every five seconds
+//!  90 % below it: no longer refuse
 //! ```
 //! Refusing comes first because what is already here costs less to keep than to move: an evicted client comes back
 //! somewhere. The oldest go, because they have had the most, and because the newest would come back first.
@@ -92,7 +92,8 @@ impl Guard {
             self.evict_at_ms = self.evict_at_ms.max(now_ms + GRACE_MS);
         }
         self.over &= percent >= CALM_PERCENT;
-        let evict = self.over && percent >= 100 && now_ms >= self.evict_at_ms;
+        // Also below 100 %: whoever refuses must get out of that state, and nobody may be about to leave by himself.
+        let evict = self.over && now_ms >= self.evict_at_ms;
         if evict {
             self.evict_at_ms = now_ms + PAUSE_MS;
         }
@@ -120,7 +121,6 @@ mod tests {
             (200, 80, Full, false),
             (300, 99, Full, false),
             (400, 100, Over, false),
-            // Between 90 and 100 it stays as it was, and nobody is evicted.
             (500, 95, Over, false),
             (1_399, 120, Over, false),
             (1_400, 120, Over, true),
@@ -134,7 +134,8 @@ mod tests {
             (7_000, 100, Over, false),
             (8_100, 100, Over, false),
             (11_400, 100, Over, true),
-            (50_000, 99, Over, false),
+            // Between 90 and 100 it stays as it was.
+            (50_000, 99, Over, true),
             (50_100, 50, Fine, false),
             (60_000, 100, Over, false),
             (61_000, 100, Over, true),

@@ -52,7 +52,9 @@ impl MessageKind {
             ChannelKind::Room(_) => MessageKind::Room,
             ChannelKind::Broadcast => MessageKind::Broadcast,
             ChannelKind::User(_) | ChannelKind::Node(_) => MessageKind::Private,
-            ChannelKind::Notifications | ChannelKind::Free => MessageKind::Chat,
+            ChannelKind::Notifications | ChannelKind::SelfTest | ChannelKind::Free => {
+                MessageKind::Chat
+            }
         }
     }
 

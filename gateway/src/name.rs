@@ -15,6 +15,9 @@ pub const MAX_CHANNEL_BYTES: usize = 255;
 /// Longest user id, in bytes of UTF-8: `user:` and the id are a channel name.
 pub const MAX_USER_BYTES: usize = MAX_CHANNEL_BYTES - "user:".len();
 
+/// Ends the name of a node's [`ChannelKind::SelfTest`]. No node's name has a colon.
+const SELF_TEST: &str = ":self-test";
+
 /// A channel name: 1 to 255 bytes of printable UTF-8. Cloning shares the text.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -31,6 +34,8 @@ pub enum ChannelKind<'a> {
     Broadcast,
     /// One node's own inbox, for messages to single connections.
     Node(&'a str),
+    /// Where one node sends messages to itself, to see that they arrive.
+    SelfTest,
     Free,
 }
 
@@ -72,6 +77,11 @@ impl ChannelName {
         Self::parse(&format!("node:{name}"))
     }
 
+    /// Where a node tests itself.
+    pub fn self_test(node: &str) -> Result<Self, NameError> {
+        Self::parse(&format!("node:{node}{SELF_TEST}"))
+    }
+
     pub fn broadcast() -> Self {
         ChannelName("broadcast".into())
     }
@@ -91,6 +101,7 @@ impl ChannelName {
             name => match name.split_once(':') {
                 Some(("room", room)) => ChannelKind::Room(room),
                 Some(("user", id)) => ChannelKind::User(id),
+                Some(("node", node)) if node.ends_with(SELF_TEST) => ChannelKind::SelfTest,
                 Some(("node", node)) => ChannelKind::Node(node),
                 _ => ChannelKind::Free,
             },
@@ -102,7 +113,7 @@ impl ChannelName {
         match self.kind() {
             ChannelKind::Room(_) | ChannelKind::Notifications | ChannelKind::Free => true,
             ChannelKind::User(id) => user == Some(id),
-            ChannelKind::Broadcast | ChannelKind::Node(_) => false,
+            ChannelKind::Broadcast | ChannelKind::Node(_) | ChannelKind::SelfTest => false,
         }
     }
 
@@ -201,6 +212,7 @@ mod tests {
             ("broadcast", Broadcast, false, false),
             ("broadcasts", Free, true, true),
             ("node:gateway-0", Node("gateway-0"), false, false),
+            ("node:gateway-0:self-test", SelfTest, false, false),
         ] {
             let channel = ChannelName::parse(name).unwrap();
             assert_eq!(channel.kind(), kind, "{name}");

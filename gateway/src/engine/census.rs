@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BinaryHeap};
 
-use crate::name::ChannelName;
+use crate::name::{ChannelKind, ChannelName};
 
 /// Which channels. In the order of their names' bytes.
 #[derive(Debug, Clone)]
@@ -24,7 +24,8 @@ pub fn page<'a>(channels: impl Iterator<Item = (&'a ChannelName, usize)>, query:
     for (channel, count) in channels {
         let name = channel.as_str();
         let comes = query.after.as_ref().is_none_or(|after| channel > after);
-        if count == 0 || !comes || !name.starts_with(&query.prefix) {
+        let own = channel.kind() == ChannelKind::SelfTest;
+        if count == 0 || own || !comes || !name.starts_with(&query.prefix) {
             continue;
         }
         let full = first.len() >= query.limit;
@@ -69,8 +70,19 @@ mod tests {
 
     #[test]
     fn pages() {
-        let here = ["d", "room:b", "a", "room:a", "empty", "c", "b", "room:c"].map(name);
-        let counts = here.iter().zip([4, 9, 1, 8, 0, 3, 2, 7]);
+        let here = [
+            "d",
+            "room:b",
+            "a",
+            "room:a",
+            "empty",
+            "c",
+            "b",
+            "room:c",
+            "node:x:self-test",
+        ]
+        .map(name);
+        let counts = here.iter().zip([4, 9, 1, 8, 0, 3, 2, 7, 1]);
         for (prefix, after, limit, expected) in [
             ("", None, 3, "a=1 b=2 c=3"),
             ("", Some("c"), 3, "d=4 room:a=8 room:b=9"),

@@ -94,6 +94,8 @@ pub struct Arrival {
     pub turned_away: Option<CloseCode>,
     /// permessage-deflate as it was agreed on.
     pub deflate: Option<Window>,
+    /// The gateway's own connection: it counts for nothing.
+    pub self_test: bool,
 }
 
 /// An arrival with its number on this node.

@@ -64,10 +64,12 @@ struct Admitted {
 }
 
 /// Who comes in, and the places that it takes.
+#[derive(Default)]
 struct Guest {
     identity: Option<Identity>,
-    place: Permit,
+    place: Option<Permit>,
     share: Share,
+    self_test: bool,
 }
 
 async fn admit<N: Node>(front: &Front<N>, parts: &mut Parts) -> Result<Admitted, Problem> {
@@ -76,6 +78,30 @@ async fn admit<N: Node>(front: &Front<N>, parts: &mut Parts) -> Result<Admitted,
         offer.compression = compression::agree(&parts.headers);
     }
     check_origin(&parts.headers, &front.allowed_origins)?;
+    let guest = if front.secret.is_in(&parts.headers) {
+        Guest {
+            self_test: true,
+            ..Guest::default()
+        }
+    } else {
+        greet(front, parts).await?
+    };
+    let upgrade = parts.extensions.remove::<OnUpgrade>().ok_or_else(|| {
+        Problem::new(
+            StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+            "bad_handshake",
+            "not HTTP/1.1",
+        )
+    })?;
+    Ok(Admitted {
+        offer,
+        guest,
+        upgrade,
+    })
+}
+
+/// Who it is, and whether there is room.
+async fn greet<N: Node>(front: &Front<N>, parts: &Parts) -> Result<Guest, Problem> {
     if front.draining.load(Ordering::Relaxed) {
         return Err(unavailable("this gateway is ending; another one takes you"));
     }
@@ -89,21 +115,11 @@ async fn admit<N: Node>(front: &Front<N>, parts: &mut Parts) -> Result<Admitted,
     let place = front.door.place(|| front.node.connections())?;
     let peer = parts.extensions.get().map(|Peer(address)| *address);
     let share = front.door.share(peer, &parts.headers, identity.as_ref())?;
-    let upgrade = parts.extensions.remove::<OnUpgrade>().ok_or_else(|| {
-        Problem::new(
-            StatusCode::HTTP_VERSION_NOT_SUPPORTED,
-            "bad_handshake",
-            "not HTTP/1.1",
-        )
-    })?;
-    Ok(Admitted {
-        offer,
-        guest: Guest {
-            identity,
-            place,
-            share,
-        },
-        upgrade,
+    Ok(Guest {
+        identity,
+        place: Some(place),
+        share,
+        self_test: false,
     })
 }
 
@@ -269,6 +285,7 @@ async fn hand_over<N: Node>(
         identity,
         place,
         share,
+        self_test,
     }: Guest,
 ) {
     let upgraded = match upgrade.await {
@@ -291,8 +308,9 @@ async fn hand_over<N: Node>(
                         leftover,
                         identity,
                         share,
-                        turned_away: front.door.turns_away(),
+                        turned_away: (!self_test).then(|| front.door.turns_away()).flatten(),
                         deflate,
+                        self_test,
                     },
                     place,
                 })

@@ -24,6 +24,7 @@ mod memory;
 mod messages;
 mod program;
 mod redis_server;
+mod self_test;
 mod tokens;
 mod two_nodes;
 mod wait;

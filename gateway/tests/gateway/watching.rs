@@ -72,7 +72,7 @@ async fn probes() {
     let ready = get(gateway.admin, "/ready").await;
     assert_eq!(
         ready.json(),
-        json!({"ready": true, "gates": {"broker": "open", "connections": "open", "drain": "open", "keys": "open", "memory": "open"}})
+        json!({"ready": true, "gates": {"broker": "open", "connections": "open", "drain": "open", "keys": "open", "memory": "open", "self-test": "open"}})
     );
     assert_eq!(get(gateway.admin, "/live").await.status, 200);
     assert_eq!(

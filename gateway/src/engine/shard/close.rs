@@ -23,7 +23,9 @@ impl Shard {
         let pushed = connection
             .outbox
             .push(frame, shared.settings.max_outbox_bytes);
-        self.metrics.replied();
+        if !connection.session.is_self_test() {
+            self.metrics.replied();
+        }
         self.mark_dirty(key);
         if pushed.is_err() {
             self.begin_close(key, CloseCode::Slow, now);
@@ -144,7 +146,9 @@ impl Shard {
         let lived_ms = now
             .monotonic_ms
             .saturating_sub(connection.session.opened_ms());
-        self.metrics.closed(code, lived_ms);
+        if !connection.session.is_self_test() {
+            self.metrics.closed(code, lived_ms);
+        }
         self.report_drained();
     }
 }

@@ -10,7 +10,7 @@ impl Shard {
         let mut open: Vec<(u64, ConnectionKey)> = self
             .connections
             .iter()
-            .filter(|(_, connection)| connection.closing.is_none())
+            .filter(|(_, c)| c.closing.is_none() && !c.session.is_self_test())
             .map(|(slot, connection)| (connection.session.number(), key_of(slot, connection)))
             .collect();
         let count = (open.len() * percent).div_ceil(100);

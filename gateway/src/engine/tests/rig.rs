@@ -132,6 +132,7 @@ impl Node {
                 share: Share::default(),
                 turned_away: self.turned_away,
                 deflate,
+                self_test: false,
             },
         }));
         self.next_number += 1;

@@ -34,7 +34,7 @@ impl Address {
     pub fn channel(name: &str) -> Result<Address, Problem> {
         let channel = ChannelName::parse(name)
             .map_err(|e| Problem::field("channel", format!("the channel name {e}")))?;
-        if matches!(channel.kind(), ChannelKind::Node(_)) {
+        if matches!(channel.kind(), ChannelKind::Node(_) | ChannelKind::SelfTest) {
             let message =
                 format!("publish to {name:?}: names that begin with node: are the gateway's own");
             return Err(Problem::field("channel", message));
