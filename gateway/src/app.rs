@@ -106,12 +106,11 @@ impl App {
         let self_test = (!settings.echo).then_some(self_test);
         let gates = (pressure.clone(), draining.clone(), self_test.clone());
         let ready = health::ready(router.clone(), limits.max_connections, gates);
-        let probes = probes(&router, ready, keyring.clone(), registry);
+        let probes = probes(&router, ready, keyring, registry);
         let admin = admin_routes(probes, drain.clone(), access.clone(), &config);
         let front = Front {
             node: Behind(router.clone()),
             rules,
-            keyring,
             access,
             door: Door::new(&config, shares, pressure, metrics.clone()),
             compression: config.compression.enabled,
@@ -296,10 +295,9 @@ fn start_keys(
 
 fn session_rules(config: &Config, policy: Policy, keys: &Keyring, node: Arc<str>) -> Arc<Rules> {
     let limits = &config.limits;
-    let refused = keys.clone();
     Arc::new(Rules {
         verifier: Verifier::new(policy, keys.current()),
-        token_refused: Box::new(move |error| refused.refused(error)),
+        keys: Arc::new(keys.clone()),
         node,
         max_channels: limits.max_channels_per_connection as usize,
         auth_deadline_ms: u64::from(limits.handshake_timeout_seconds) * 1_000,

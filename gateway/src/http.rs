@@ -18,7 +18,6 @@ use crate::config::ApiAccess;
 use crate::engine::ShardEnded;
 use crate::engine::census::{Page, Query};
 use crate::engine::command::Arrival;
-use crate::keys::Keyring;
 use crate::limits::Permit;
 use crate::message::Message;
 use crate::name::ChannelName;
@@ -70,7 +69,6 @@ pub struct Handshaken {
 pub struct Front<N> {
     pub node: N,
     pub rules: Arc<Rules>,
-    pub keyring: Keyring,
     pub access: Arc<ApiAccess>,
     pub door: Door,
     /// Whoever knows it is the gateway itself.

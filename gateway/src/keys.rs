@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::auth::TokenError;
-use crate::auth::keys::{KeySet, Remote, TooManyKeys};
+use crate::auth::keys::{Asked, KeySet, KeySource, Remote, TooManyKeys};
 use crate::auth::signature::Key;
 
 pub mod counters;
@@ -53,6 +53,20 @@ struct Parts {
     failure: String,
 }
 
+impl KeySource for Keyring {
+    fn refused(&self, error: &TokenError) {
+        self.inner.counters.refused(error);
+    }
+
+    /// False: there is no server, or it was asked for this reason a short time ago.
+    fn ask(&self) -> Asked {
+        let (answer, answered) = oneshot::channel();
+        let asks = self.inner.asks.as_ref();
+        let under_way = asks.is_some_and(|asks| asks.try_send(answer).is_ok());
+        Box::pin(async move { under_way && answered.await.is_ok() })
+    }
+}
+
 impl Keyring {
     /// `first`: the keys of `sources.files`, as they were read. Keeps them current from now on; needs a tokio runtime.
     pub fn start(
@@ -84,27 +98,6 @@ impl Keyring {
     /// For a verifier: always the keys of the moment.
     pub fn current(&self) -> Arc<ArcSwap<KeySet>> {
         self.inner.current.clone()
-    }
-
-    /// Counts a refusal; one that newer keys could change has the server asked.
-    pub fn refused(&self, error: &TokenError) {
-        self.inner.counters.refused(error);
-        if error.wants_keys()
-            && let Some(asks) = &self.inner.asks
-        {
-            // Nobody waits for the answer. When the queue is full, the server is being asked already.
-            let _ = asks.try_send(oneshot::channel().0);
-        }
-    }
-
-    /// Asks the server because of a key that is not known, and waits for its answer. False: there is none, or it was
-    /// asked for this reason a short time ago, and nothing has changed.
-    pub async fn refreshed(&self) -> bool {
-        let Some(asks) = &self.inner.asks else {
-            return false;
-        };
-        let (answer, answered) = oneshot::channel();
-        asks.try_send(answer).is_ok() && answered.await.is_ok()
     }
 
     /// Gate of `/ready`: a node without the server's keys would refuse everybody.

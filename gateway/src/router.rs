@@ -13,6 +13,7 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
+use crate::auth::keys::KeySource;
 use crate::broker::{Broker, Events, PublishError};
 use crate::engine::census::{self, Page, Query};
 use crate::engine::command::{
@@ -40,6 +41,7 @@ pub struct Router<B> {
 struct Node<B> {
     broker: Arc<B>,
     engine: Arc<Engine>,
+    keys: Arc<dyn KeySource>,
     metrics: Arc<Metrics>,
     next_number: AtomicU64,
     /// The latest drain, and the shards that have closed their last connection in it.
@@ -85,6 +87,7 @@ impl<B: Broker> Router<B> {
         let node = Arc::new(Node {
             broker: broker.clone(),
             engine: engine.clone(),
+            keys: rules.keys.clone(),
             metrics: metrics.clone(),
             next_number: AtomicU64::new(first_number(unix_time())),
             drained: watch::Sender::default(),
@@ -281,8 +284,11 @@ impl<B: Broker> ShardTask<B> {
     /// Ends when the shard has.
     async fn run(self, mut events: mpsc::Receiver<Event>) {
         let mut publishes = FuturesUnordered::new();
+        // Bounded by who is asked: what waits too long or in too great a crowd is answered at once.
+        let mut lookups = FuturesUnordered::new();
         loop {
             tokio::select! {
+                Some((shard, came)) = lookups.next() => self.tell(shard, came).await,
                 Some((shard, asker, result)) = publishes.next() => {
                     self.answer(shard, &asker, result).await;
                 }
@@ -299,6 +305,13 @@ impl<B: Broker> ShardTask<B> {
                             shards.insert(shard);
                         }
                     }),
+                    Some(Event::AwaitKeys { shard, key, token, id }) => {
+                        let asked = self.node.keys.ask();
+                        lookups.push(async move {
+                            asked.await;
+                            (shard, Command::KeysCame { key, token, id })
+                        });
+                    }
                     Some(Event::Publish { shard, key, channel, message, id }) => {
                         let call = self.node.broker.publish(channel, message);
                         publishes.push(async move { (shard, Asker { key, id }, call.await) });
@@ -339,11 +352,12 @@ impl<B: Broker> ShardTask<B> {
                 )
             }
         };
-        let reply = Command::Reply {
-            key: asker.key,
-            frame,
-        };
-        if let Err(error) = self.node.engine.send(shard, reply).await {
+        let key = asker.key;
+        self.tell(shard, Command::Reply { key, frame }).await;
+    }
+
+    async fn tell(&self, shard: ShardId, answer: Command) {
+        if let Err(error) = self.node.engine.send(shard, answer).await {
             tracing::debug!(%error, "answer dropped");
         }
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::auth::keys::KeySource;
 use crate::auth::{Identity, TokenError, Verifier};
 use crate::limits::bucket::{Bucket, Pace, Verdict};
 use crate::message::{ConnectionId, Message};
@@ -9,13 +10,14 @@ use crate::name::{ChannelKind, ChannelName};
 use crate::protocol::close::CloseCode;
 use crate::protocol::native::{ErrorCode, Refusal, Request, RequestId};
 
+mod authenticate;
 mod publish;
 
 /// What all sessions of a gateway share.
 pub struct Rules {
     pub verifier: Verifier,
-    /// Told of every token that is refused: it is counted, and may be a reason to look for newer keys.
-    pub token_refused: Box<dyn Fn(&TokenError) + Send + Sync>,
+    /// Where the verifier's keys come from.
+    pub keys: Arc<dyn KeySource>,
     /// This node's name.
     pub node: Arc<str>,
     pub max_channels: usize,
@@ -58,6 +60,8 @@ pub struct Session {
     /// Asked for or subscribed, the user's own channel included. At most `max_channels` and that one.
     channels: Vec<ChannelName>,
     opened_ms: u64,
+    /// A token waits for newer keys. One at a time: what waits is the client's, and must not grow.
+    waits_for_keys: bool,
     /// What it may still send now.
     messages: Bucket,
     /// The gateway's own: it may use the channel of that kind, and no limit is its.
@@ -122,6 +126,11 @@ pub enum Effect {
     },
     /// Nothing for the client, which has its answer.
     TokenRefused(TokenError),
+    /// Look for newer keys, and then call [`Session::keys_came`] with this.
+    AwaitKeys {
+        token: String,
+        id: Option<RequestId>,
+    },
     Close(CloseCode),
 }
 
@@ -135,6 +144,7 @@ impl Session {
             expires,
             channels: Vec::new(),
             opened_ms: now.monotonic_ms,
+            waits_for_keys: false,
             messages: Bucket::default(),
             self_test: false,
         }
@@ -281,44 +291,6 @@ impl Session {
         expiry.into_iter().chain(auth).min()
     }
 
-    fn auth(
-        &mut self,
-        token: &str,
-        id: &Option<RequestId>,
-        cx: Context<'_>,
-        effects: &mut Vec<Effect>,
-    ) -> Result<(), Refusal> {
-        let verified = cx.rules.verifier.verify(token, cx.now.unix_seconds());
-        let identity = match verified {
-            Ok(identity) => identity,
-            Err(error) => {
-                let refusal = refused_token(&error);
-                effects.push(Effect::TokenRefused(error));
-                return Err(refusal);
-            }
-        };
-        if self
-            .user
-            .as_ref()
-            .is_some_and(|user| *user != identity.user)
-        {
-            // What was delivered to one user must not go on to another.
-            return Err(denied(
-                "auth as another user: open a new connection for that",
-            ));
-        }
-        let known = self.user.replace(identity.user.clone()).is_some();
-        self.expires = identity.expires;
-        let id = id.clone();
-        effects.push(if known {
-            Effect::Authenticated { identity, id }
-        } else {
-            let user = identity.user.clone();
-            self.subscribe_own(&user, Ack::Authenticated { identity, id })
-        });
-        Ok(())
-    }
-
     /// Private messages arrive on the user's own channel: the client is told who it is when that is live, so that
     /// nothing sent to it from then on is lost.
     fn subscribe_own(&mut self, user: &str, ack: Ack) -> Effect {
@@ -387,17 +359,6 @@ impl Session {
                 channel: channel.clone(),
             });
         }
-    }
-}
-
-fn refused_token(error: &TokenError) -> Refusal {
-    let code = match error {
-        TokenError::NoKeyYet => ErrorCode::Unavailable,
-        _ => ErrorCode::Unauthorized,
-    };
-    Refusal {
-        code,
-        message: error.to_string(),
     }
 }
 

@@ -2,6 +2,9 @@ use jsonwebtoken::{EncodingKey, Header, encode};
 use serde_json::json;
 
 use super::*;
+use crate::auth::Policy;
+use crate::auth::keys::{KeySet, Remote, Unchanging};
+use crate::auth::signature::{Algorithm, Key};
 use crate::protocol::native::decode;
 
 const KEY: &[u8] = b"0123456789abcdef0123456789abcdef";
@@ -13,7 +16,7 @@ const NOW: Now = Now {
 fn rules(anonymous: bool) -> Rules {
     Rules {
         verifier: Verifier::hs256(Some(KEY), anonymous).unwrap(),
-        token_refused: Box::new(|_| ()),
+        keys: Arc::new(Unchanging),
         node: "gw-0".into(),
         max_channels: 2,
         auth_deadline_ms: 10_000,
@@ -70,6 +73,7 @@ fn show(effect: &Effect) -> String {
             message.only.as_ref().map(ConnectionId::as_str),
         ),
         Effect::Refuse { refusal, .. } => format!("refuse {:?}: {}", refusal.code, refusal.message),
+        Effect::AwaitKeys { token, .. } => format!("await keys for {} bytes", token.len()),
         Effect::TokenRefused(error) => format!("count {}", TokenError::CAUSES[error.index()]),
         Effect::Close(code) => format!("close {code:?}"),
     }
@@ -223,4 +227,65 @@ fn nobody_in_particular_may_only_say_who_he_is() {
         let now = Now { unix_ms, ..NOW };
         assert_eq!(session.tick(at(now)), expected, "{unix_ms}");
     }
+}
+
+#[test]
+fn a_token_with_an_unknown_key_waits_for_newer_keys_once() {
+    let current = Arc::default();
+    let verifier = Verifier::new(
+        Policy {
+            anonymous: false,
+            issuers: Vec::new(),
+            audiences: Vec::new(),
+            leeway_seconds: 5,
+        },
+        Arc::clone(&current),
+    );
+    let rules = Rules {
+        verifier,
+        ..rules(false)
+    };
+    let knows = |id: &str| {
+        let key = Key::secret(Algorithm::Hs256, Some(id.into()), KEY).unwrap();
+        current.store(Arc::new(KeySet::new(vec![key], Remote::Present).unwrap()));
+    };
+    let header = Header {
+        kid: Some("new".into()),
+        ..Header::default()
+    };
+    let key = EncodingKey::from_secret(KEY);
+    let token = encode(&header, &json!({"sub": "ann"}), &key).unwrap();
+    let auth = format!(r#"{{"type":"auth","token":"{token}"}}"#);
+    let came = |session: &mut Session| -> Vec<String> {
+        let mut effects = Vec::new();
+        let cx = Context {
+            rules: &rules,
+            now: NOW,
+        };
+        session.keys_came(&token, None, cx, &mut effects);
+        effects.iter().map(show).collect()
+    };
+    let waits = format!("await keys for {} bytes", token.len());
+    let mut session = Session::new(1, None, NOW);
+
+    knows("old");
+    assert_eq!(act(&mut session, &rules, &auth)[..], [&*waits]);
+    assert_eq!(
+        act(&mut session, &rules, &auth),
+        ["refuse InProgress: auth refused: another one is under way"]
+    );
+    assert_eq!(
+        came(&mut session),
+        [
+            "count unknown_key",
+            "refuse Unauthorized: token refused: the key that it names (`kid`) is not known here",
+        ]
+    );
+    assert_eq!(act(&mut session, &rules, &auth), [waits]);
+    knows("new");
+    assert_eq!(came(&mut session), ["subscribe user:ann authenticated"]);
+    assert_eq!(
+        act(&mut session, &rules, &auth),
+        ["authenticated ann until None"]
+    );
 }

@@ -1,5 +1,7 @@
 //! The keys of one moment, and which of them a token is for.
 
+use std::pin::Pin;
+
 use super::TokenError;
 use super::signature::{Algorithm, Key};
 
@@ -19,6 +21,18 @@ pub enum Remote {
     Missing,
     /// They are here; there may be newer ones.
     Present,
+}
+
+/// Whether keys have been asked for since; false: there is no reason to expect other ones.
+pub type Asked = Pin<Box<dyn Future<Output = bool> + Send>>;
+
+/// Who keeps the keys current, as those who verify see it.
+pub trait KeySource: Send + Sync {
+    /// Counts a token that was refused.
+    fn refused(&self, error: &TokenError);
+
+    /// Looks for keys that are newer than those of the moment, because a token wants them.
+    fn ask(&self) -> Asked;
 }
 
 /// The keys of one moment. Never changed, only replaced.
@@ -94,5 +108,18 @@ impl KeySet {
             _ if fitting.is_empty() => TokenError::Algorithm,
             _ => TokenError::Signature,
         })
+    }
+}
+
+/// Keys that never change, for tests.
+#[cfg(test)]
+pub struct Unchanging;
+
+#[cfg(test)]
+impl KeySource for Unchanging {
+    fn refused(&self, _: &TokenError) {}
+
+    fn ask(&self) -> Asked {
+        Box::pin(std::future::ready(false))
     }
 }

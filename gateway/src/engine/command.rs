@@ -53,6 +53,12 @@ pub enum Command {
     },
     /// A complete frame for one connection: the answer to something it asked.
     Reply { key: ConnectionKey, frame: Bytes },
+    /// Newer keys were asked for: the answer to `AwaitKeys`.
+    KeysCame {
+        key: ConnectionKey,
+        token: String,
+        id: Option<RequestId>,
+    },
     /// To every subscriber of its channel on this shard.
     Deliver(Arc<EncodedDelivery>),
     /// Close connections because a backend said so.
@@ -124,6 +130,13 @@ pub enum Event {
         key: ConnectionKey,
         channel: ChannelName,
         message: Message,
+        id: Option<RequestId>,
+    },
+    /// A token of a client wants newer keys; the answer is `KeysCame`. One at a time for each client.
+    AwaitKeys {
+        shard: ShardId,
+        key: ConnectionKey,
+        token: String,
         id: Option<RequestId>,
     },
     /// A draining shard has closed its last connection; which drain that was.

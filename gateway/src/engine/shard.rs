@@ -269,6 +269,7 @@ impl Shard {
                 }
             }
             Command::Reply { key, frame } => self.reply(key, frame, now),
+            Command::KeysCame { key, token, id } => self.keys_came(key, &token, id, now),
             Command::Deliver(delivery) => self.staged.push(delivery),
             Command::Disconnect(order) => self.disconnect(&order, now),
             // One that no longer waits for the answer needs none.

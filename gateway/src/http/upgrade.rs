@@ -128,11 +128,11 @@ async fn greet<N: Node>(front: &Front<N>, parts: &Parts) -> Result<Guest, Proble
 async fn identify<N: Node>(front: &Front<N>, token: &str) -> Result<Identity, Problem> {
     let verify = || front.rules.verifier.verify(token, now().as_secs());
     let mut verified = verify();
-    if verified.as_ref().is_err_and(TokenError::wants_keys) && front.keyring.refreshed().await {
+    if verified.as_ref().is_err_and(TokenError::wants_keys) && front.rules.keys.ask().await {
         verified = verify();
     }
     verified.map_err(|error| {
-        (front.rules.token_refused)(&error);
+        front.rules.keys.refused(&error);
         match error {
             TokenError::NoKeyYet => unavailable(&error.to_string()),
             _ => Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", error.to_string()),

@@ -65,7 +65,14 @@ async fn keys_rotate_under_open_connections() {
     assert_eq!(gateway.metric("pushcluster_keys").await, Some(2.0));
 
     server.say(Says::Keys(vec![new.jwk()]));
-    // The first who comes with the new key waits until it is here.
+    // The first who comes with the new key waits until it is here, in a handshake or in a message.
+    let refresh = json!({"type": "auth", "token": new.token("ann", &json!({})), "id": 1});
+    early.send(refresh).await;
+    let answer = early.next().await;
+    assert_eq!(
+        (&answer["type"], &answer["user"], &answer["id"]),
+        (&json!("authenticated"), &json!("ann"), &json!(1))
+    );
     assert_eq!(knock(&gateway, &new.token("bob", &json!({}))).await, "in");
     assert_eq!(
         knock(&gateway, &old.token("bob", &json!({}))).await,
@@ -77,17 +84,21 @@ async fn keys_rotate_under_open_connections() {
         "by the file"
     );
     early.heard_nothing().await;
-    early
-        .send(json!({"type": "auth", "token": new.token("ann", &json!({})), "id": 1}))
-        .await;
-    let answer = early.next().await;
-    assert_eq!(
-        (&answer["type"], &answer["user"]),
-        (&json!("authenticated"), &json!("ann"))
-    );
     assert_eq!(server.asked(), 2, "at the start and for the new key");
     let refused = r#"pushcluster_tokens_refused_total{cause="unknown_key"}"#;
     assert_eq!(gateway.metric(refused).await, Some(1.0));
+}
+
+#[tokio::test]
+async fn a_handshake_waits_for_the_key_that_its_token_names() {
+    let (old, new) = (Signer::new("old"), Signer::new("new"));
+    let server = KeyServer::http(Says::Keys(vec![old.jwk()])).await;
+    let gateway = Gateway::start(&[&server.setting()]).await;
+    gateway.ready().await;
+    server.say(Says::Keys(vec![old.jwk(), new.jwk()]));
+    assert_eq!(knock(&gateway, &new.token("bob", &json!({}))).await, "in");
+    assert_eq!(knock(&gateway, &old.token("bob", &json!({}))).await, "in");
+    assert_eq!(server.asked(), 2, "at the start and for the new key");
 }
 
 #[tokio::test]

@@ -213,8 +213,34 @@ impl Shard {
                 });
             }
             Effect::Refuse { refusal, id } => self.refuse(key, &refusal, id.as_ref(), now),
-            Effect::TokenRefused(error) => (self.shared.rules.token_refused)(&error),
+            Effect::TokenRefused(error) => self.shared.rules.keys.refused(&error),
+            Effect::AwaitKeys { token, id } => self.tell(Event::AwaitKeys {
+                shard,
+                key,
+                token,
+                id,
+            }),
             Effect::Close(code) => self.begin_close(key, code, now),
+        }
+    }
+
+    pub(super) fn keys_came(
+        &mut self,
+        key: ConnectionKey,
+        token: &str,
+        id: Option<native::RequestId>,
+        now: Now,
+    ) {
+        let rules = self.shared.rules.clone();
+        // One that is closing needs no user any more.
+        let Some(connection) = self.connection(key).filter(|c| c.closing.is_none()) else {
+            return;
+        };
+        let cx = Context { rules: &rules, now };
+        let mut effects = Vec::new();
+        connection.session.keys_came(token, id, cx, &mut effects);
+        for effect in effects {
+            self.effect(key, effect, now);
         }
     }
 

@@ -11,6 +11,7 @@ use serde_json::Value;
 use serde_json::value::to_raw_value;
 use socket2::{Domain, SockRef, Socket, Type};
 
+use crate::auth::keys::Unchanging;
 use crate::auth::{Identity, Verifier};
 use crate::engine::command::{Arrival, EncodedDelivery, NewConnection, Round};
 use crate::engine::*;
@@ -55,7 +56,7 @@ impl Node {
         let metrics = Arc::new(Metrics::register(&registry).unwrap());
         let rules = Arc::new(Rules {
             verifier: Verifier::hs256(None, anonymous).unwrap(),
-            token_refused: Box::new(|_| ()),
+            keys: Arc::new(Unchanging),
             node: "gw-0".into(),
             max_channels: 4,
             auth_deadline_ms: 300,

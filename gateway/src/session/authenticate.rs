@@ -1,0 +1,90 @@
+//! Who somebody is, and who they stay: the `auth` message.
+
+use super::*;
+
+impl Session {
+    pub(super) fn auth(
+        &mut self,
+        token: &str,
+        id: &Option<RequestId>,
+        cx: Context<'_>,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Refusal> {
+        if self.waits_for_keys {
+            return Err(Refusal {
+                code: ErrorCode::InProgress,
+                message: "auth refused: another one is under way".into(),
+            });
+        }
+        let verified = cx.rules.verifier.verify(token, cx.now.unix_seconds());
+        if verified.as_ref().is_err_and(TokenError::wants_keys) {
+            self.waits_for_keys = true;
+            let (token, id) = (token.to_owned(), id.clone());
+            effects.push(Effect::AwaitKeys { token, id });
+            return Ok(());
+        }
+        self.authenticate(verified, id, effects)
+    }
+
+    /// The answer to [`Effect::AwaitKeys`]: what the token is now, it is.
+    pub fn keys_came(
+        &mut self,
+        token: &str,
+        id: Option<RequestId>,
+        cx: Context<'_>,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.waits_for_keys = false;
+        let verified = cx.rules.verifier.verify(token, cx.now.unix_seconds());
+        if let Err(refusal) = self.authenticate(verified, &id, effects) {
+            effects.push(Effect::Refuse { refusal, id });
+        }
+    }
+
+    fn authenticate(
+        &mut self,
+        verified: Result<Identity, TokenError>,
+        id: &Option<RequestId>,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Refusal> {
+        let identity = match verified {
+            Ok(identity) => identity,
+            Err(error) => {
+                let refusal = refused_token(&error);
+                effects.push(Effect::TokenRefused(error));
+                return Err(refusal);
+            }
+        };
+        if self
+            .user
+            .as_ref()
+            .is_some_and(|user| *user != identity.user)
+        {
+            // What was delivered to one user must not go on to another.
+            return Err(denied(
+                "auth as another user: open a new connection for that",
+            ));
+        }
+        let known = self.user.replace(identity.user.clone()).is_some();
+        self.expires = identity.expires;
+        let id = id.clone();
+        effects.push(if known {
+            Effect::Authenticated { identity, id }
+        } else {
+            let user = identity.user.clone();
+            self.subscribe_own(&user, Ack::Authenticated { identity, id })
+        });
+        Ok(())
+    }
+}
+
+fn refused_token(error: &TokenError) -> Refusal {
+    let code = match error {
+        TokenError::NoKeyYet => ErrorCode::Unavailable,
+        _ => ErrorCode::Unauthorized,
+    };
+    Refusal {
+        code,
+        message: error.to_string(),
+    }
+}
