@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::ChannelPolicy;
+
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -18,6 +20,11 @@ pub struct Config {
     pub drain: Drain,
     pub engine: Engine,
     pub log: Log,
+    /// Policies: what holds for the channels whose names begin with a prefix, when clients use them. The longest
+    /// prefix that fits wins, and it alone: nothing is taken over from a shorter one. A channel that no prefix fits
+    /// has the defaults. What names mean of themselves stays: `user:…` belongs to its user, whatever is written
+    /// here. The HTTP API is not bound by any of it. At most 100.
+    pub channels: Vec<ChannelPolicy>,
 }
 
 /// Where the gateway listens. `host:port`; port 0 takes any free port and prints it.

@@ -17,7 +17,7 @@ pub struct Key {
 }
 
 /// What a key takes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Kind {
     /// A whole number from 0 up to this one.
     Number(u64),
@@ -27,6 +27,8 @@ pub enum Kind {
     OneOf(Vec<String>),
     /// Holds other keys.
     Section,
+    /// A list of entries, each with these keys; their paths begin in the entry.
+    Entries(Vec<Key>),
 }
 
 impl Key {
@@ -92,14 +94,24 @@ fn collect(root: &Value, object: &Value, defaults: &Value, above: &str, keys: &m
         .collect();
     // Sorted here, values before sections: the order of a JSON map depends on which other crates are
     // built along (`serde_json/preserve_order`), and the committed reference must not.
-    below.sort_by_key(|(name, _, target)| (target["type"] == "object", name.as_str()));
+    below.sort_by_key(|(name, _, target)| {
+        let values = target["type"] == "object" || entries(root, target).is_some();
+        (values, name.as_str())
+    });
     for (name, property, target) in below {
         let path = if above.is_empty() {
             name.clone()
         } else {
             format!("{above}.{name}")
         };
-        let kind = kind(target, &path);
+        let kind = match entries(root, target) {
+            Some(entry) => {
+                let mut items = Vec::new();
+                collect(root, entry, &entry_defaults(entry), "", &mut items);
+                Kind::Entries(items)
+            }
+            None => kind(target, &path),
+        };
         let doc = [property, target]
             .iter()
             .find_map(|schema| schema["description"].as_str());
@@ -117,6 +129,20 @@ fn collect(root: &Value, object: &Value, defaults: &Value, above: &str, keys: &m
             collect(root, target, &defaults[name], &path, keys);
         }
     }
+}
+
+/// What each entry of a list is, if the schema is of a list of entries.
+fn entries<'a>(root: &'a Value, schema: &'a Value) -> Option<&'a Value> {
+    let entry = resolve(root, schema.get("items")?);
+    (entry["type"] == "object").then_some(entry)
+}
+
+/// What an entry has where nothing is written: `#[serde(default)]` brings it into the schema.
+fn entry_defaults(entry: &Value) -> Value {
+    let properties = entry["properties"].as_object().into_iter().flatten();
+    properties
+        .map(|(name, property)| (name.clone(), property["default"].clone()))
+        .collect()
 }
 
 /// Follows `$ref`, which schemars writes for every named type.

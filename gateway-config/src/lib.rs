@@ -9,6 +9,7 @@
 //!                             ▲ overrides: environment, flags                        every step: Problems
 //! ```
 
+mod channels;
 mod config;
 mod environment;
 mod keys;
@@ -19,6 +20,7 @@ mod reference;
 mod rules;
 mod tree;
 
+pub use channels::*;
 pub use config::*;
 pub use environment::overrides_from_environment;
 pub use keys::{Key, Kind, keys};

@@ -46,6 +46,8 @@ struct Reading {
     keys: Vec<Key>,
     /// What was read so far, by path.
     values: BTreeMap<String, (Json, Place)>,
+    /// Entries of lists and what is in them, by path as in `channels[0].prefix`.
+    places: BTreeMap<String, Place>,
     /// Paths that were written and could not be read.
     failed: BTreeSet<String>,
     problems: Vec<Problem>,
@@ -86,9 +88,81 @@ impl Reading {
                         self.report(&path, &node.place, message);
                     }
                 },
+                Some(Key {
+                    kind: Kind::Entries(items),
+                    ..
+                }) => self.entries(&path, &items, node),
                 Some(key) => self.take(&key, &node.value, &node.place),
             }
         }
+    }
+
+    fn entries(&mut self, path: &str, items: &[Key], node: &Node) {
+        let nothing = Vec::new();
+        let list = match &node.value {
+            Value::List(list) => list,
+            value if tree::is_empty(value) => &nothing,
+            value => {
+                let message = format!("expected a list of entries, found {}", shown(value));
+                self.failed.insert(path.to_owned());
+                return self.report(path, &node.place, message);
+            }
+        };
+        let mut entries = Vec::new();
+        for (number, node) in list.iter().enumerate() {
+            let path = format!("{path}[{number}]");
+            self.places.insert(path.clone(), node.place.clone());
+            if let Value::Map(written) = &node.value {
+                entries.push(self.entry(&path, items, written));
+                continue;
+            }
+            let names: Vec<&str> = items.iter().map(Key::name).collect();
+            let message = format!(
+                "expected `key: value` lines ({}), found {}",
+                names.join(", "),
+                shown(&node.value)
+            );
+            self.failed.insert(path.clone());
+            self.report(&path, &node.place, message);
+        }
+        let value = (Json::Array(entries), node.place.clone());
+        self.values.insert(path.to_owned(), value);
+    }
+
+    /// One entry of a list; what cannot be read is reported and left out.
+    fn entry(&mut self, above: &str, items: &[Key], written: &[(String, Place, Node)]) -> Json {
+        let mut seen: BTreeMap<&str, &Place> = BTreeMap::new();
+        let mut entry = Map::new();
+        for (name, place, node) in written {
+            let path = format!("{above}.{name}");
+            if let Some(Place::File { line, .. }) = seen.insert(name, place) {
+                let message = format!("written twice; the first is on line {line}");
+                self.report(&path, place, message);
+                continue;
+            }
+            let Some(key) = items.iter().find(|key| key.path == *name) else {
+                let message = unknown(items, "", name);
+                self.report(&path, place, message);
+                continue;
+            };
+            match read(key, &node.value) {
+                Ok(json) => {
+                    self.places.insert(path, node.place.clone());
+                    entry.insert(name.clone(), json);
+                }
+                Err(message) => {
+                    self.report(&path, &node.place, message);
+                    self.failed.insert(path);
+                }
+            }
+        }
+        Json::Object(entry)
+    }
+
+    /// Where somebody wrote this.
+    fn place(&self, path: &str) -> Option<Place> {
+        let value = self.values.get(path).map(|(_, place)| place);
+        value.or_else(|| self.places.get(path)).cloned()
     }
 
     fn take_override(&mut self, item: &Override) {
@@ -106,6 +180,10 @@ impl Reading {
             Kind::Section => {
                 let names = names_below(&self.keys, &key.path).join(", ");
                 return self.report(&key.path, &place, format!("set a key below it: {names}"));
+            }
+            Kind::Entries(_) => {
+                let message = "a list of entries is written in the file only".to_owned();
+                return self.report(&key.path, &place, message);
             }
             Kind::Texts => Value::List(
                 item.value
@@ -164,10 +242,7 @@ impl Reading {
             // Only a value that `read` lets through and the type refuses comes here.
             Err(e) => {
                 let path = e.path().to_string();
-                let place = self
-                    .values
-                    .get(&path)
-                    .map_or(Place::Default, |(_, at)| at.clone());
+                let place = self.place(&path).unwrap_or(Place::Default);
                 self.report(&path, &place, e.into_inner().to_string());
                 Err(self.problems)
             }
@@ -177,17 +252,11 @@ impl Reading {
     fn apply_rules(&mut self, config: &Config) {
         let mut broken: Vec<Problem> = rules::broken(config)
             .into_iter()
-            .filter(|rule| !rule.paths.iter().any(|path| self.failed.contains(*path)))
+            .filter(|rule| !rule.paths.iter().any(|path| self.failed.contains(path)))
             .map(|rule| {
-                let written = rule
-                    .paths
-                    .iter()
-                    .find(|path| self.values.contains_key(**path));
-                let path = (*written.unwrap_or(&rule.paths[0])).to_owned();
-                let place = self
-                    .values
-                    .get(&path)
-                    .map_or(Place::Default, |(_, at)| at.clone());
+                let written = rule.paths.iter().find(|path| self.place(path).is_some());
+                let path = written.unwrap_or(&rule.paths[0]).clone();
+                let place = self.place(&path).unwrap_or(Place::Default);
                 Problem {
                     path,
                     place,
@@ -252,13 +321,14 @@ fn read(key: &Key, value: &Value) -> Result<Json, String> {
             })
             .collect(),
         (Kind::Texts, value) => Err(format!("expected a list of texts, found {}", shown(value))),
-        (Kind::Section, _) => unreachable!("sections are taken apart before"),
+        (Kind::Section | Kind::Entries(_), _) => unreachable!("these are taken apart before"),
     }
 }
 
 fn number(key: &Key, value: &Value, most: u64) -> Result<Json, String> {
     let name = key.name();
     let wanted = match name {
+        _ if name.ends_with("Milliseconds") => "a whole number of milliseconds",
         _ if name.ends_with("Seconds") => "a whole number of seconds",
         _ if name.ends_with("Bytes") => "a whole number of bytes",
         _ => "a whole number",

@@ -104,6 +104,21 @@ fn mistakes_in_a_file() {
         ("broker:\n  kind: redis\n  redis:\n    url: redis://me:secret@h:1/0\n", "g.yaml:4:10: broker.redis.url: has a user or password in it, which would end up in logs; use broker.redis.username and broker.redis.passwordFile"),
         ("broker: {kind: redis, redis: {url: 'redis://h:6379/x'}}", "g.yaml:1:36: broker.redis.url: must end in a database number, as in redis://redis:6379/0"),
         ("broker: {kind: redis, redis: {probeSeconds: 0}}", "g.yaml:1:45: broker.redis.probeSeconds: must be at least 1"),
+        // Lists of entries.
+        ("channels: []", "good"),
+        ("channels:\n", "good"),
+        ("channels:\n  - prefix: 'room:'\n    publish: granted\n  - {prefix: prices., slowConsumer: latest}\n", "good"),
+        ("channels: 5", "g.yaml:1:11: channels: expected a list of entries, found 5"),
+        ("channels: {prefix: a}", "g.yaml:1:11: channels: expected a list of entries, found keys below it"),
+        ("channels: [a]", "g.yaml:1:12: channels[0]: expected `key: value` lines (maxMessageBytes, messageBurst, messagesPerSecond, prefix, publish, slowConsumer, subscribe), found a"),
+        ("channels:\n  - publish: nobody\n", "g.yaml:2:5: channels[0]: prefix is missing; write \"\" for every channel"),
+        ("channels:\n  - prefix: a\n    slow_consumer: latest\n", "g.yaml:3:5: channels[0].slow_consumer: unknown key; did you mean slowConsumer?"),
+        ("channels:\n  - prefix: a\n    slowConsumer: drop_oldest\n", "g.yaml:3:19: channels[0].slowConsumer: expected disconnect or dropOldest or latest, found drop_oldest"),
+        ("channels:\n  - {prefix: a}\n  - {prefix: b, prefix: c}\n", "g.yaml:3:17: channels[1].prefix: written twice; the first is on line 3"),
+        ("channels:\n  - {prefix: a}\n  - {prefix: a}\n", "g.yaml:3:14: channels[1].prefix: \"a\" has an entry already"),
+        ("channels: [{prefix: a, messageBurst: 0}]", "g.yaml:1:38: channels[0].messageBurst: must be at least 1"),
+        ("channels: [{prefix: a, maxMessageBytes: 2000000}]", "g.yaml:1:41: channels[0].maxMessageBytes: channels[0].maxMessageBytes (2000000) must not be above limits.maxMessageBytes (1048576)"),
+        ("channels: [{prefix: a, messagesPerSecond: fast}]", "g.yaml:1:43: channels[0].messagesPerSecond: expected a whole number, found fast"),
         ("node: {name: a b}", "g.yaml:1:14: node.name: must be at most 128 letters, digits, '-', '_' and '.'"),
         ("engine: {shards: 5000}", "g.yaml:1:18: engine.shards: must be at most 1024"),
         ("drain: {deadlineSeconds: 0}", "g.yaml:1:26: drain.deadlineSeconds: must be at least 1"),
@@ -197,6 +212,10 @@ fn overrides_win_and_the_later_one_over_the_earlier() {
             "flag --set limits: limits: set a key below it: handshakeTimeoutSeconds, handshakesPerSecond, maxChannelsPerConnection, maxConnections, maxConnectionsPerAddress, maxConnectionsPerUser, maxHandshakes, maxMemoryBytes, maxMessageBytes, maxOutboxBytes, maxRequestBytes, messageBurst, messagesPerSecond",
         ),
         (
+            "channels=a",
+            "flag --set channels: channels: a list of entries is written in the file only",
+        ),
+        (
             "limits.maxConnections=5k",
             "flag --set limits.maxConnections: limits.maxConnections: expected a whole number, found 5k",
         ),
@@ -220,9 +239,18 @@ fn what_is_written_is_read_back() {
     config.auth.hs256_key_file = "/etc/keys/jwt".into();
     config.broker.kind = BrokerKind::Redis;
     config.limits.max_connections = 7;
+    config.channels = vec![crate::ChannelPolicy {
+        prefix: Some("room:".into()),
+        subscribe: crate::Right::Granted,
+        ..crate::ChannelPolicy::default()
+    }];
     assert_eq!(parse(&config.to_yaml(), &[]).unwrap(), config);
+    let mut differences = config.differences();
+    // The order inside an entry depends on what is built along.
+    differences.retain(|(path, _)| path != "channels");
+    assert_eq!(differences.len() + 1, config.differences().len());
     assert_eq!(
-        config.differences(),
+        differences,
         [
             ("auth.hs256KeyFile", "\"/etc/keys/jwt\""),
             ("broker.kind", "\"redis\""),

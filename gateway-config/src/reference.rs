@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::keys::{Kind, keys};
+use crate::keys::{Key, Kind, keys};
 
 /// `docs/gateway-config.md`.
 #[must_use]
@@ -13,40 +13,56 @@ pub fn reference() -> String {
          One YAML file (`gateway --config FILE`, or `PUSHCLUSTER_CONFIG`). Every key may be left out. A key\n\
          is also an environment variable (`limits.maxConnections` is `PUSHCLUSTER__LIMITS__MAX_CONNECTIONS`)\n\
          and a flag (`--set limits.maxConnections=5`); a flag wins over the environment, the environment over\n\
-         the file. A list is separated by commas there. `gateway check FILE` explains every mistake in a file.\n",
+         the file. A list is separated by commas there; lists of entries (`name[]`) are written in the file only.\n\
+         `gateway check FILE` explains every mistake in a file.\n",
     );
     for key in keys() {
         let doc = key.doc.replace('\n', " ");
-        if key.kind == Kind::Section {
-            let _ = write!(
-                text,
-                "\n## {}\n\n{doc}\n\n| key | takes | default | |\n|---|---|---|---|\n",
-                key.path
-            );
-            continue;
+        match &key.kind {
+            Kind::Section => heading(&mut text, &key.path, &doc),
+            Kind::Entries(items) => {
+                heading(&mut text, &format!("{}[]", key.path), &doc);
+                for item in items {
+                    row(&mut text, &format!("{}[].{}", key.path, item.path), item);
+                }
+            }
+            _ => row(&mut text, &key.path, &key),
         }
-        let takes = match &key.kind {
-            Kind::Number(_) if key.name().ends_with("Seconds") => "seconds".to_owned(),
-            Kind::Number(_) if key.name().ends_with("Bytes") => "bytes".to_owned(),
-            Kind::Number(_) => "number".to_owned(),
-            Kind::Flag => "`true`, `false`".to_owned(),
-            Kind::Text => "text".to_owned(),
-            Kind::Texts => "list of texts".to_owned(),
-            Kind::OneOf(words) => format!("`{}`", words.join("`, `")),
-            Kind::Section => continue,
-        };
-        let default = match &key.default {
-            serde_json::Value::Null => "unset".to_owned(),
-            other => format!("`{other}`"),
-        };
-        let doc = doc.replace('|', "\\|");
-        let _ = writeln!(text, "| `{}` | {takes} | {default} | {doc} |", key.path);
     }
     text
 }
 
+fn heading(text: &mut String, name: &str, doc: &str) {
+    let _ = write!(
+        text,
+        "\n## {name}\n\n{doc}\n\n| key | takes | default | |\n|---|---|---|---|\n"
+    );
+}
+
+fn row(text: &mut String, path: &str, key: &Key) {
+    let takes = match &key.kind {
+        Kind::Number(_) if key.name().ends_with("Milliseconds") => "milliseconds".to_owned(),
+        Kind::Number(_) if key.name().ends_with("Seconds") => "seconds".to_owned(),
+        Kind::Number(_) if key.name().ends_with("Bytes") => "bytes".to_owned(),
+        Kind::Number(_) => "number".to_owned(),
+        Kind::Flag => "`true`, `false`".to_owned(),
+        Kind::Text => "text".to_owned(),
+        Kind::Texts => "list of texts".to_owned(),
+        Kind::OneOf(words) => format!("`{}`", words.join("`, `")),
+        Kind::Section | Kind::Entries(_) => String::new(),
+    };
+    let default = match &key.default {
+        serde_json::Value::Null => "unset".to_owned(),
+        other => format!("`{other}`"),
+    };
+    let doc = key.doc.replace('\n', " ").replace('|', "\\|");
+    let _ = writeln!(text, "| `{path}` | {takes} | {default} | {doc} |");
+}
+
 #[cfg(test)]
 mod tests {
+    use crate::Kind;
+
     #[test]
     fn the_committed_reference_is_made_from_the_types() {
         let folder = std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets it for tests");
@@ -66,6 +82,11 @@ mod tests {
     fn every_key_is_explained() {
         for key in crate::keys() {
             assert!(!key.doc.is_empty(), "{} has no doc comment", key.path);
+            if let Kind::Entries(items) = key.kind {
+                for item in items {
+                    assert!(!item.doc.is_empty(), "{} has no doc comment", item.path);
+                }
+            }
         }
     }
 }

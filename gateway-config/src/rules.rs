@@ -6,7 +6,7 @@ use crate::{BrokerKind, Config, Network};
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Broken {
     /// The keys it is about; the mistake is shown at the first one that somebody wrote.
-    pub(crate) paths: Vec<&'static str>,
+    pub(crate) paths: Vec<String>,
     pub(crate) message: String,
 }
 
@@ -28,27 +28,28 @@ pub(crate) fn broken(config: &Config) -> Vec<Broken> {
     limits(config, &mut rules);
     api(config, &mut rules);
     times(config, &mut rules);
+    channels(config, &mut rules);
     rules.0
 }
 
 struct Rules(Vec<Broken>);
 
 impl Rules {
-    fn say(&mut self, paths: &[&'static str], message: impl Into<String>) {
+    fn say(&mut self, paths: &[&str], message: impl Into<String>) {
         self.0.push(Broken {
-            paths: paths.to_vec(),
+            paths: paths.iter().map(|path| (*path).to_owned()).collect(),
             message: message.into(),
         });
     }
 
-    fn at_least_one(&mut self, path: &'static str, value: u32) {
+    fn at_least_one(&mut self, path: &str, value: u32) {
         if value == 0 {
             self.say(&[path], "must be at least 1");
         }
     }
 
     /// `small` must not be above `large`; each is a path and its value.
-    fn ordered(&mut self, small: (&'static str, u32), large: (&'static str, u32)) {
+    fn ordered(&mut self, small: (&str, u32), large: (&str, u32)) {
         if small.1 > large.1 {
             let message = format!(
                 "{} ({}) must not be above {} ({})",
@@ -101,6 +102,42 @@ fn listen(config: &Config, rules: &mut Rules) {
     {
         let message = "must be at most 128 letters, digits, '-', '_' and '.'";
         rules.say(&["node.name"], message);
+    }
+}
+
+/// A policy is looked for at each subscribe and publish, one after the other.
+const MAX_POLICIES: usize = 100;
+
+/// The longest name that a channel can have, in bytes.
+const MAX_CHANNEL_BYTES: usize = 255;
+
+fn channels(config: &Config, rules: &mut Rules) {
+    let limits = &config.limits;
+    if config.channels.len() > MAX_POLICIES {
+        let message = format!("must be at most {MAX_POLICIES} entries");
+        rules.say(&["channels"], message);
+    }
+    for (number, policy) in config.channels.iter().enumerate() {
+        let at = |name: &str| format!("channels[{number}].{name}");
+        let entry = format!("channels[{number}]");
+        let Some(prefix) = &policy.prefix else {
+            let message = "prefix is missing; write \"\" for every channel";
+            rules.say(&[&at("prefix"), &entry], message);
+            continue;
+        };
+        if prefix.len() > MAX_CHANNEL_BYTES || prefix.chars().any(char::is_control) {
+            let message = format!("must be at most {MAX_CHANNEL_BYTES} bytes that can be printed");
+            rules.say(&[&at("prefix")], message);
+        }
+        let same = |other: &&crate::ChannelPolicy| other.prefix.as_ref() == Some(prefix);
+        if config.channels[..number].iter().any(|p| same(&p)) {
+            rules.say(&[&at("prefix")], format!("{prefix:?} has an entry already"));
+        }
+        rules.at_least_one(&at("messageBurst"), policy.message_burst);
+        rules.ordered(
+            (&at("maxMessageBytes"), policy.max_message_bytes),
+            ("limits.maxMessageBytes", limits.max_message_bytes),
+        );
     }
 }
 

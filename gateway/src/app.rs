@@ -35,6 +35,7 @@ use crate::memory::{self, Pressure};
 use crate::message::Message;
 use crate::metrics::Metrics;
 use crate::name::ChannelName;
+use crate::policy::Policies;
 use crate::router::{self, Router};
 use crate::self_test::SelfTest;
 use crate::session::Rules;
@@ -303,6 +304,7 @@ fn session_rules(config: &Config, policy: Policy, keys: &Keyring, node: Arc<str>
         auth_deadline_ms: u64::from(limits.handshake_timeout_seconds) * 1_000,
         ping_seconds: config.heartbeat.ping_seconds,
         message_pace: Pace::new(limits.messages_per_second, limits.message_burst),
+        policies: Policies::new(&config.channels),
     })
 }
 

@@ -12,6 +12,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 
 use crate::message::ConnectionId;
 use crate::name::check_user;
+use crate::policy::Grants;
 
 use keys::KeySet;
 use signature::Algorithm;
@@ -50,6 +51,8 @@ pub struct Identity {
     pub user: Arc<str>,
     /// Seconds since the Unix epoch. None: the token has no end.
     pub expires: Option<u64>,
+    /// The channels that it names, where a policy asks for that.
+    pub grants: Option<Arc<Grants>>,
 }
 
 /// Why a token is refused; the client sees it.
@@ -144,6 +147,7 @@ struct Claims {
     aud: Audience,
     exp: Option<f64>,
     nbf: Option<f64>,
+    pushcluster: Option<Grants>,
 }
 
 #[derive(Deserialize, Default)]
@@ -256,6 +260,7 @@ impl Policy {
         Ok(Identity {
             user: user.into(),
             expires,
+            grants: claims.pushcluster.map(Arc::new),
         })
     }
 }

@@ -16,6 +16,7 @@ pub mod memory_guard;
 pub mod message;
 pub mod metrics;
 pub mod name;
+pub mod policy;
 pub mod protocol;
 pub mod router;
 pub mod self_test;

@@ -52,6 +52,7 @@ impl Limit {
         match code {
             ErrorCode::TooManyChannels => Some(Limit::ChannelsPerConnection),
             ErrorCode::TooManyConnections => Some(Limit::ConnectionsPerUser),
+            ErrorCode::TooBig => Some(Limit::MessageBytes),
             ErrorCode::RateLimited => Some(Limit::MessagesPerSecond),
             _ => None,
         }

@@ -4,13 +4,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Rooms without async, clock, lock or socket, and what they must not know of.
-const PURE: [&str; 8] = [
+const PURE: [&str; 9] = [
     "limits/bucket",
     "memory_guard",
     "name",
     "message",
     "auth",
     "session",
+    "policy",
     "protocol",
     "hub/channels",
 ];

@@ -7,6 +7,7 @@ use crate::auth::{Identity, TokenError, Verifier};
 use crate::limits::bucket::{Bucket, Pace, Verdict};
 use crate::message::{ConnectionId, Message};
 use crate::name::{ChannelKind, ChannelName};
+use crate::policy::{self, Act, Grants, Policies};
 use crate::protocol::close::CloseCode;
 use crate::protocol::native::{ErrorCode, Refusal, Request, RequestId};
 
@@ -26,6 +27,7 @@ pub struct Rules {
     pub ping_seconds: u32,
     /// Messages of one connection. None: no limit.
     pub message_pace: Option<Pace>,
+    pub policies: Policies,
 }
 
 /// Now, by two clocks.
@@ -57,6 +59,7 @@ pub struct Session {
     user: Option<Arc<str>>,
     /// Seconds since the Unix epoch.
     expires: Option<u64>,
+    grants: Option<Arc<Grants>>,
     /// Asked for or subscribed, the user's own channel included. At most `max_channels` and that one.
     channels: Vec<ChannelName>,
     opened_ms: u64,
@@ -64,6 +67,8 @@ pub struct Session {
     waits_for_keys: bool,
     /// What it may still send now.
     messages: Bucket,
+    /// The same for the policies that have a pace of their own, by their number; as many as it has published under.
+    spent: Vec<(u16, Bucket)>,
     /// The gateway's own: it may use the channel of that kind, and no limit is its.
     self_test: bool,
 }
@@ -137,15 +142,18 @@ pub enum Effect {
 impl Session {
     /// A session whose handshake may have said who it is.
     pub fn new(number: u64, identity: Option<Identity>, now: Now) -> Self {
-        let (user, expires) = identity.map_or((None, None), |i| (Some(i.user), i.expires));
+        let (user, expires, grants) =
+            identity.map_or((None, None, None), |i| (Some(i.user), i.expires, i.grants));
         Session {
             number,
             user,
             expires,
+            grants,
             channels: Vec::new(),
             opened_ms: now.monotonic_ms,
             waits_for_keys: false,
             messages: Bucket::default(),
+            spent: Vec::new(),
             self_test: false,
         }
     }
@@ -309,6 +317,9 @@ impl Session {
         if !channel.may_subscribe(self.user.as_deref()) && !self.is_own_test(&channel) {
             return Err(denied(&format!("subscribe to {channel}: it is not yours")));
         }
+        if !self.is_allowed(Act::Subscribe, &channel, rules) {
+            return Err(denied(&format!("subscribe to {channel}")));
+        }
         if self.channels.contains(&channel) {
             effects.push(Effect::Again { channel, ack });
             return Ok(());
@@ -326,6 +337,36 @@ impl Session {
         self.channels.push(channel.clone());
         effects.push(Effect::Subscribe { channel, ack });
         Ok(())
+    }
+
+    /// By the policy of the channel. The user's own channel is not asked for: it is part of being connected.
+    fn is_allowed(&self, act: Act, channel: &ChannelName, rules: &Rules) -> bool {
+        let name = channel.as_str();
+        let policy = rules.policies.of(name);
+        self.is_own_test(channel)
+            || policy::allows(
+                policy,
+                act,
+                name,
+                self.user.is_some(),
+                self.grants.as_deref(),
+            )
+    }
+
+    /// A new token may name fewer channels than the one before.
+    fn give_up_what_is_no_longer_granted(&mut self, rules: &Rules, effects: &mut Vec<Effect>) {
+        let own = self
+            .user
+            .as_deref()
+            .and_then(|user| ChannelName::user(user).ok());
+        let lost = |channel: &&ChannelName| {
+            Some(*channel) != own.as_ref() && !self.is_allowed(Act::Subscribe, channel, rules)
+        };
+        let lost: Vec<ChannelName> = self.channels.iter().filter(lost).cloned().collect();
+        for channel in lost {
+            self.drop_channel(&channel, effects);
+            effects.push(Effect::Unsubscribed { channel, id: None });
+        }
     }
 
     fn unsubscribe(

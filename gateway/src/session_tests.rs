@@ -22,6 +22,7 @@ fn rules(anonymous: bool) -> Rules {
         auth_deadline_ms: 10_000,
         ping_seconds: 30,
         message_pace: None,
+        policies: Policies::default(),
     }
 }
 

@@ -22,6 +22,7 @@ fn ann() -> Result<Identity, TokenError> {
     Ok(Identity {
         user: "ann".into(),
         expires: None,
+        grants: None,
     })
 }
 
@@ -161,6 +162,7 @@ fn a_token_says_what_the_policy_wants() {
         Ok(Identity {
             user: "ann".into(),
             expires: Some(expires),
+            grants: None,
         })
     };
     let strict = Policy {

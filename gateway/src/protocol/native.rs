@@ -77,6 +77,8 @@ pub enum ErrorCode {
     TooManyChannels,
     /// Of this user, on this node; the connection is closed.
     TooManyConnections,
+    /// More than the channel's policy allows.
+    TooBig,
     /// Faster than allowed; the connection is closed when that goes on.
     RateLimited,
     /// The same was asked before and has not been answered yet.

@@ -23,7 +23,7 @@ impl Session {
             effects.push(Effect::AwaitKeys { token, id });
             return Ok(());
         }
-        self.authenticate(verified, id, effects)
+        self.authenticate(verified, id, cx, effects)
     }
 
     /// The answer to [`Effect::AwaitKeys`]: what the token is now, it is.
@@ -36,7 +36,7 @@ impl Session {
     ) {
         self.waits_for_keys = false;
         let verified = cx.rules.verifier.verify(token, cx.now.unix_seconds());
-        if let Err(refusal) = self.authenticate(verified, &id, effects) {
+        if let Err(refusal) = self.authenticate(verified, &id, cx, effects) {
             effects.push(Effect::Refuse { refusal, id });
         }
     }
@@ -45,6 +45,7 @@ impl Session {
         &mut self,
         verified: Result<Identity, TokenError>,
         id: &Option<RequestId>,
+        cx: Context<'_>,
         effects: &mut Vec<Effect>,
     ) -> Result<(), Refusal> {
         let identity = match verified {
@@ -67,6 +68,8 @@ impl Session {
         }
         let known = self.user.replace(identity.user.clone()).is_some();
         self.expires = identity.expires;
+        self.grants = identity.grants.clone();
+        self.give_up_what_is_no_longer_granted(cx.rules, effects);
         let id = id.clone();
         effects.push(if known {
             Effect::Authenticated { identity, id }

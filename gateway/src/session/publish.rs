@@ -8,7 +8,7 @@ use crate::protocol::native::Recipient;
 
 impl Session {
     pub(super) fn publish(
-        &self,
+        &mut self,
         request: Request<'_>,
         id: &Option<RequestId>,
         cx: Context<'_>,
@@ -56,6 +56,7 @@ impl Session {
             | Request::Join { .. }
             | Request::Leave { .. } => unreachable!("handle() carries these out itself"),
         };
+        self.check(&channel, data, cx)?;
         let from = Some(Sender {
             connection,
             user: self.user.clone(),
@@ -73,6 +74,55 @@ impl Session {
             message,
             id: id.clone(),
         })
+    }
+}
+
+impl Session {
+    /// What the channel's policy says to this message.
+    fn check(
+        &mut self,
+        channel: &ChannelName,
+        data: &RawValue,
+        cx: Context<'_>,
+    ) -> Result<(), Refusal> {
+        // A message to one connection goes through its node's inbox, but is private like one to a user.
+        let private = matches!(channel.kind(), ChannelKind::Node(_));
+        let name = if private { "user:" } else { channel.as_str() };
+        let policy = cx.rules.policies.of(name);
+        let grants = self.grants.as_deref();
+        let known = self.user.is_some();
+        if !self.self_test && !policy::allows(policy, Act::Publish, name, known, grants) {
+            return Err(denied(&format!("publish to {name}")));
+        }
+        if let Some(most) = policy.max_message_bytes
+            && data.get().len() > most
+        {
+            return Err(Refusal {
+                code: ErrorCode::TooBig,
+                message: format!("publish to {name} refused: {most} bytes are the limit there"),
+            });
+        }
+        if let Some(pace) = policy.pace
+            && !self
+                .bucket(policy.number)
+                .take(pace, cx.now.monotonic_ms.saturating_mul(1_000_000))
+        {
+            return Err(Refusal {
+                code: ErrorCode::RateLimited,
+                message: format!("publish to {name} refused: too many messages; slow down"),
+            });
+        }
+        Ok(())
+    }
+
+    /// Full when the policy was not met before.
+    fn bucket(&mut self, policy: u16) -> &mut Bucket {
+        let known = self.spent.iter().position(|(number, _)| *number == policy);
+        let index = known.unwrap_or_else(|| {
+            self.spent.push((policy, Bucket::default()));
+            self.spent.len() - 1
+        });
+        &mut self.spent[index].1
     }
 }
 

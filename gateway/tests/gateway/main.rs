@@ -22,6 +22,7 @@ mod key_server;
 mod limits;
 mod memory;
 mod messages;
+mod policies;
 mod program;
 mod redis_server;
 mod self_test;

@@ -42,11 +42,19 @@ impl Answer {
 impl Gateway {
     /// On memory, with a key for tokens and one for the API; `set` are further `key=value`.
     pub async fn start(set: &[&str]) -> Gateway {
+        Gateway::with_file("", set).await
+    }
+
+    /// The same with a configuration file.
+    pub async fn with_file(file: &str, set: &[&str]) -> Gateway {
         let keys = tempfile::tempdir().unwrap();
+        let config = keys.path().join("gateway.yaml");
+        std::fs::write(&config, file).unwrap();
         let (jwt, api) = (keys.path().join("jwt"), keys.path().join("api"));
         std::fs::write(&jwt, HS256_KEY).unwrap();
         std::fs::write(&api, format!("# for tests\n{API_KEY}\n")).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
+        command.arg("--config").arg(&config);
         command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
         for pair in [
             "log.format=json".to_owned(),
@@ -198,11 +206,16 @@ impl Drop for Gateway {
 
 /// A token that ends so many seconds from now.
 pub fn token(user: &str, seconds: i64) -> String {
+    token_that_names(user, seconds, &Value::Null)
+}
+
+/// The same with the claim `pushcluster`.
+pub fn token_that_names(user: &str, seconds: i64, channels: &Value) -> String {
     let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
     let end = i64::try_from(now).unwrap() + seconds;
     jsonwebtoken::encode(
         &jsonwebtoken::Header::default(),
-        &serde_json::json!({"sub": user, "exp": end}),
+        &serde_json::json!({"sub": user, "exp": end, "pushcluster": channels}),
         &jsonwebtoken::EncodingKey::from_secret(HS256_KEY),
     )
     .unwrap()

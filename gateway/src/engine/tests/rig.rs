@@ -18,6 +18,7 @@ use crate::engine::*;
 use crate::limits::Share;
 use crate::message::{Delivery, Message, MessageKind};
 use crate::name::ChannelName;
+use crate::policy::Policies;
 use crate::protocol::close::CloseCode;
 use crate::protocol::deflate::{Inflater, Window};
 
@@ -62,6 +63,7 @@ impl Node {
             auth_deadline_ms: 300,
             ping_seconds: 30,
             message_pace: None,
+            policies: Policies::default(),
         });
         let (engine, mut receivers) = Engine::start(settings, &rules, &metrics).unwrap();
         let events = receivers.remove(0);
@@ -129,6 +131,7 @@ impl Node {
                 identity: user.map(|user| Identity {
                     user: user.into(),
                     expires: None,
+                    grants: None,
                 }),
                 share: Share::default(),
                 turned_away: self.turned_away,
