@@ -31,7 +31,7 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Listen {
-    /// WebSocket clients, the HTTP API and the page at `/`.
+    /// WebSocket clients, event streams, the HTTP API and the page at `/`.
     pub clients: String,
     /// `/metrics`, `/live`, `/ready`. Never reachable from outside the cluster.
     pub admin: String,
@@ -161,7 +161,8 @@ pub struct Compression {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Limits {
-    /// WebSocket connections of this node; one more is answered 503. Above 80 % the node is not ready.
+    /// WebSocket connections and event streams of this node; one more is answered 503. Above 80 % the node is
+    /// not ready.
     pub max_connections: u32,
     /// Connections of one user on this node; one more is answered 429, or, where the user is known only by an
     /// `auth` message, closed with 1008. 0: no limit of its own.
@@ -190,7 +191,7 @@ pub struct Limits {
     /// 90 % of the container's own limit count as well, against all that it uses, so 0, which means no limit of
     /// the gateway's own, leaves the container's.
     pub max_memory_bytes: u64,
-    /// TCP connections that are not, or not yet, a WebSocket: handshakes under way and callers of the
+    /// TCP connections that are not, or not yet, a WebSocket or an event stream: handshakes under way and callers of the
     /// HTTP API. One more is answered 503.
     pub max_handshakes: u32,
     /// From the TCP accept to the end of the HTTP request head.
@@ -203,7 +204,8 @@ pub struct Limits {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Heartbeat {
-    /// A WebSocket ping after this long without one; the next one unanswered closes the connection.
+    /// A WebSocket ping after this long without one; the next one unanswered closes the connection. An event stream
+    /// gets a comment after this long without an event, and is closed when it takes no bytes for twice as long.
     pub ping_seconds: u32,
     /// A connection that sends nothing but pongs and subscribes to nothing is closed after this long.
     pub idle_seconds: u32,

@@ -36,9 +36,12 @@ use crate::message::Message;
 use crate::metrics::Metrics;
 use crate::name::ChannelName;
 use crate::policy::Policies;
+use crate::protocol::native::Refusal;
 use crate::router::{self, Router};
 use crate::self_test::SelfTest;
 use crate::session::Rules;
+use crate::sse::Opening;
+use crate::sse::outbox::Stream;
 
 /// Connections that wait to be accepted. A storm of reconnects after a failover must not see refusals.
 const BACKLOG: u32 = 4_096;
@@ -78,6 +81,7 @@ impl App {
     pub async fn build(settings: Settings, shutdown: Shutdown) -> Result<App, StartError> {
         let (config, api, page) = (settings.config, settings.api, settings.page);
         let listener = bind("listen.clients", settings.clients)?;
+        notice_who_is_gone(&listener, config.heartbeat.ping_seconds);
         let admin_listener = bind("listen.admin", settings.admin)?;
         let registry = Registry::new();
         let metrics = Arc::new(Metrics::register(&registry)?);
@@ -198,6 +202,17 @@ fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartErro
         address,
         cause,
     })
+}
+
+/// Who takes no bytes for two pings is gone. The threads find that out by themselves; an event stream has no pongs, and
+/// would hold the place of a client that lost its network until TCP gives up, a quarter of an hour later. Connections
+/// inherit it from their listener (tcp(7), `TCP_USER_TIMEOUT`).
+fn notice_who_is_gone(listener: &TcpListener, ping_seconds: u32) {
+    let patience = Duration::from_secs(u64::from(ping_seconds) * 2);
+    let socket = socket2::SockRef::from(listener);
+    if let Err(e) = socket.set_tcp_user_timeout(Some(patience)) {
+        tracing::warn!("event streams of clients that are gone are found late: {e}");
+    }
 }
 
 fn start_broker(
@@ -395,6 +410,15 @@ impl http::Node for Behind {
                 tracing::debug!("connection dropped: {e}");
             }
         }
+    }
+
+    fn open_stream(
+        &self,
+        opening: Opening,
+    ) -> impl Future<Output = Result<Result<Stream, Refusal>, engine::ShardEnded>> + Send + 'static
+    {
+        let router = self.0.clone();
+        async move { router.open_stream(opening).await }
     }
 
     fn channels(

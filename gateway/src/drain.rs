@@ -169,7 +169,7 @@ impl<B: Broker> Drain<B> {
             "draining"
         );
         router
-            .send_away(state.round, pace(asked, connections, router.shards()))
+            .send_away(state.round, pace(asked, connections, router.threads()))
             .await;
     }
 

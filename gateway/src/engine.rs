@@ -20,7 +20,7 @@ mod connection;
 mod heartbeat;
 mod outbox;
 mod shard;
-mod subscriptions;
+pub(crate) mod subscriptions;
 mod timers;
 
 /// Commands and events that may wait in each direction, for each shard.

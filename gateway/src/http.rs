@@ -21,8 +21,11 @@ use crate::engine::command::Arrival;
 use crate::limits::Permit;
 use crate::message::Message;
 use crate::name::ChannelName;
+use crate::protocol::native::Refusal;
 use crate::self_test::Secret;
 use crate::session::Rules;
+use crate::sse::Opening;
+use crate::sse::outbox::Stream;
 use door::Door;
 
 pub mod accept;
@@ -32,6 +35,7 @@ pub mod api;
 pub mod compression;
 pub mod door;
 pub mod page;
+pub mod sse;
 pub mod upgrade;
 
 /// The gateway behind HTTP.
@@ -45,6 +49,12 @@ pub trait Node: Clone + Send + Sync + 'static {
 
     /// Takes over a socket whose handshake is done.
     fn adopt(&self, connection: Handshaken) -> impl Future<Output = ()> + Send + 'static;
+
+    /// The stream of a client that reads events.
+    fn open_stream(
+        &self,
+        opening: Opening,
+    ) -> impl Future<Output = Result<Result<Stream, Refusal>, ShardEnded>> + Send + 'static;
 
     /// The channels that have subscribers on this node.
     fn channels(
@@ -114,6 +124,7 @@ impl From<&Config> for Caps {
 pub fn routes<N: Node>(front: Front<N>) -> Router {
     let mut router = Router::new()
         .route("/ws", any(upgrade::handle::<N>))
+        .route("/sse", any(sse::handle::<N>))
         .merge(api::routes::<N>(front.answers.clone()));
     if front.page {
         router = router.route("/", get(page::page));

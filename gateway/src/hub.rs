@@ -13,8 +13,8 @@ use futures::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 
 use crate::broker::{Broker, Event, Events};
+use crate::engine::ShardEnded;
 use crate::engine::command::{Command, Disconnect, EncodedDelivery, Round, ShardId};
-use crate::engine::{Engine, ShardEnded};
 use crate::message::{Delivery, MessageKind};
 use crate::metrics::Metrics;
 use crate::name::{ChannelKind, ChannelName};
@@ -44,7 +44,7 @@ pub enum Wish {
     },
 }
 
-/// Where the hub's commands go: the engine, or a test's list.
+/// Where the hub's commands go: the node's shards, or a test's list.
 pub trait Shards: Send + Sync + 'static {
     fn ids(&self) -> Vec<ShardId>;
 
@@ -56,20 +56,6 @@ pub trait Shards: Send + Sync + 'static {
         shard: ShardId,
         command: Command,
     ) -> impl Future<Output = Result<(), ShardEnded>> + Send;
-}
-
-impl Shards for Engine {
-    fn ids(&self) -> Vec<ShardId> {
-        self.shards().collect()
-    }
-
-    fn of(&self, number: u64) -> ShardId {
-        self.shard_of(number)
-    }
-
-    async fn send(&self, shard: ShardId, command: Command) -> Result<(), ShardEnded> {
-        Engine::send(self, shard, command).await
-    }
 }
 
 /// What a call at the broker came to.

@@ -21,6 +21,8 @@ pub mod protocol;
 pub mod router;
 pub mod self_test;
 pub mod session;
+pub mod shards;
+pub mod sse;
 
 #[cfg(test)]
 mod purity;

@@ -28,6 +28,9 @@ use crate::name::ChannelName;
 use crate::protocol::close::CloseCode;
 use crate::protocol::native::{ErrorCode, Refusal, Reply, RequestId, encode_refusal, encode_reply};
 use crate::session::Rules;
+use crate::shards::Shards;
+use crate::sse::outbox::Stream;
+use crate::sse::{self, Opening};
 
 /// Publishes of one shard's clients that the broker has not answered. At the cap the shard's events wait, and then
 /// its sockets: clients feel a slow broker as a slow gateway, and nothing grows.
@@ -40,7 +43,7 @@ pub struct Router<B> {
 
 struct Node<B> {
     broker: Arc<B>,
-    engine: Arc<Engine>,
+    shards: Arc<Shards>,
     keys: Arc<dyn KeySource>,
     metrics: Arc<Metrics>,
     next_number: AtomicU64,
@@ -80,13 +83,18 @@ impl<B: Broker> Router<B> {
     ) -> Result<Self, StartError> {
         let inbox = ChannelName::node(&rules.node)
             .map_err(|error| StartError::NodeName(rules.node.to_string(), error))?;
-        let (engine, receivers) =
+        let (engine, mut receivers) =
             Engine::start(settings, rules, &metrics).map_err(StartError::Engine)?;
-        let engine = Arc::new(engine);
+        // Numbered after the threads.
+        let streams = ShardId(settings.shards);
+        let (streams, events_of_streams) =
+            sse::start(streams, settings.max_outbox_bytes, rules, &metrics);
+        receivers.push(events_of_streams);
+        let shards = Arc::new(Shards::new(engine, streams));
         let (wishes, wish_receiver) = mpsc::channel(WISHES_CAPACITY);
         let node = Arc::new(Node {
             broker: broker.clone(),
-            engine: engine.clone(),
+            shards: shards.clone(),
             keys: rules.keys.clone(),
             metrics: metrics.clone(),
             next_number: AtomicU64::new(first_number(unix_time())),
@@ -95,7 +103,7 @@ impl<B: Broker> Router<B> {
             running: watch::Sender::new(()),
         });
         let running = node.running.subscribe();
-        let hub = Hub::new(broker, engine, metrics, &inbox);
+        let hub = Hub::new(broker, shards, metrics, &inbox);
         tokio::spawn(async move {
             hub.run(wish_receiver, events).await;
             drop(running);
@@ -133,7 +141,7 @@ impl<B: Broker> Router<B> {
         socket.set_nodelay(true)?;
         let node = &self.node;
         let number = node.next_number.fetch_add(1, Ordering::Relaxed);
-        let shard = node.engine.shard_of(number);
+        let shard = node.shards.of(number);
         let connection = NewConnection { number, arrival };
         // Counted before it waits in the queue: a cap that is compared with `connections` sees it at once.
         let counts = !connection.arrival.self_test;
@@ -141,13 +149,22 @@ impl<B: Broker> Router<B> {
             node.metrics.opened();
         }
         drop(place);
-        if let Err(error) = node.engine.send(shard, Command::Adopt(connection)).await {
+        if let Err(error) = node.shards.send(shard, Command::Adopt(connection)).await {
             if counts {
                 node.metrics.closed(CloseCode::GoingAway, Duration::ZERO);
             }
             return Err(error.into());
         }
         Ok(())
+    }
+
+    /// Opens an event stream, or says what of it is refused.
+    pub async fn open_stream(
+        &self,
+        opening: Opening,
+    ) -> Result<Result<Stream, Refusal>, ShardEnded> {
+        let number = self.node.next_number.fetch_add(1, Ordering::Relaxed);
+        self.node.shards.streams().open(number, opening).await
     }
 
     /// Sockets that this node holds, those on their way to a shard included.
@@ -163,11 +180,11 @@ impl<B: Broker> Router<B> {
         let _one = node.counting.lock().await;
         let query = Arc::new(query);
         let mut pages = Vec::new();
-        for shard in node.engine.shards() {
+        for shard in node.shards.all() {
             let (answer, answered) = oneshot::channel();
             let query = query.clone();
             let count = Command::Count { query, answer };
-            node.engine.send(shard, count).await?;
+            node.shards.send(shard, count).await?;
             pages.push(answered.await.map_err(|_| ShardEnded(shard))?);
         }
         Ok(census::merge(pages, query.limit))
@@ -180,10 +197,11 @@ impl<B: Broker> Router<B> {
     /// A shard whose thread has ended before it was told to, if there is one.
     #[must_use]
     pub fn ended_shard(&self) -> Option<ShardId> {
-        self.node.engine.ended()
+        self.node.shards.ended()
     }
 
-    /// Tells every client to come back and closes it, at this pace on each shard. The same round again: another pace.
+    /// Tells every client to come back and closes it, at this pace on each thread if they hold all of them; event
+    /// streams go with them at the same pace in all. The same round again: another pace.
     pub async fn send_away(&self, round: u32, pace: Pace) {
         self.node.drained.send_if_modified(|(latest, shards)| {
             let new = *latest != round;
@@ -192,21 +210,30 @@ impl<B: Broker> Router<B> {
             }
             new
         });
-        for shard in self.node.engine.shards() {
+        let shards = &self.node.shards;
+        let all = self.connections();
+        let streams = shards.streams().count().min(all);
+        for shard in shards.threads() {
+            let pace = share_of(pace, all, all - streams);
             self.tell(shard, Command::Drain { round, pace }).await;
         }
+        // The pace was that of one thread of several.
+        let every = pace.every / u32::try_from(self.threads()).unwrap_or(u32::MAX);
+        let pace = share_of(Pace { every, ..pace }, all, streams);
+        let streams = shards.streams().id();
+        self.tell(streams, Command::Drain { round, pace }).await;
     }
 
     /// Whoever is left stays.
     pub async fn readmit(&self) {
-        for shard in self.node.engine.shards() {
+        for shard in self.node.shards.all() {
             self.tell(shard, Command::Readmit).await;
         }
     }
 
     /// Waits until every shard has closed its last connection in this round.
     pub async fn drained(&self, round: u32) {
-        let all = self.shards();
+        let all = self.node.shards.all().count();
         let mut drained = self.node.drained.subscribe();
         // The sender lives in `self`: there is no error to wait for.
         let _ = drained
@@ -217,18 +244,19 @@ impl<B: Broker> Router<B> {
     /// Closes so many percent of the connections, the oldest ones: numbers go round the shards, so the oldest of each
     /// shard are about the oldest of all.
     pub async fn evict_oldest(&self, percent: usize) {
-        for shard in self.node.engine.shards() {
+        for shard in self.node.shards.all() {
             self.tell(shard, Command::EvictOldest { percent }).await;
         }
     }
 
-    pub fn shards(&self) -> usize {
-        self.node.engine.shards().count()
+    /// Shards that hold sockets.
+    pub fn threads(&self) -> usize {
+        self.node.shards.threads().count()
     }
 
     /// Ends the shards now: what is still open is closed with 1001.
     pub async fn stop(&self) {
-        for shard in self.node.engine.shards() {
+        for shard in self.node.shards.all() {
             self.tell(shard, Command::Stop).await;
         }
         self.stopped().await;
@@ -240,7 +268,7 @@ impl<B: Broker> Router<B> {
     }
 
     async fn tell(&self, shard: ShardId, command: Command) {
-        if let Err(error) = self.node.engine.send(shard, command).await {
+        if let Err(error) = self.node.shards.send(shard, command).await {
             // It has been stopped before: what was to be reached is reached.
             tracing::debug!(%error, "command dropped");
         }
@@ -252,6 +280,16 @@ impl<B> Clone for Router<B> {
         Router {
             node: self.node.clone(),
         }
+    }
+}
+
+/// The pace for a part of all connections that leaves the pace of all as it is.
+fn share_of(pace: Pace, all: u64, part: u64) -> Pace {
+    let part = u32::try_from(part.max(1)).unwrap_or(u32::MAX);
+    let all = u32::try_from(all.max(1)).unwrap_or(u32::MAX);
+    Pace {
+        every: pace.every.saturating_mul(all) / part,
+        ..pace
     }
 }
 
@@ -357,7 +395,7 @@ impl<B: Broker> ShardTask<B> {
     }
 
     async fn tell(&self, shard: ShardId, answer: Command) {
-        if let Err(error) = self.node.engine.send(shard, answer).await {
+        if let Err(error) = self.node.shards.send(shard, answer).await {
             tracing::debug!(%error, "answer dropped");
         }
     }

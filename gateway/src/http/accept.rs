@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use super::Peer;
 use crate::limits::{Cap, Limit};
 use crate::metrics::Metrics;
+use crate::sse::Line;
 
 /// Largest request head, in bytes: a token of 8 KiB and the headers of a proxy fit.
 const MAX_HEAD_BYTES: usize = 32 << 10;
@@ -73,8 +74,8 @@ impl Acceptor {
             let (server, routes) = (server.clone(), self.routes.clone());
             let shutdown = self.shutdown.clone();
             serving.spawn(async move {
-                serve(&server, (socket, peer), routes, &shutdown).await;
-                drop(place);
+                let line = Arc::new(Line::new(place));
+                serve(&server, (socket, peer), routes, (line, &shutdown)).await;
             });
         }
         drop(self.listener);
@@ -86,24 +87,30 @@ async fn serve(
     server: &http1::Builder,
     (socket, peer): (TcpStream, Peer),
     routes: Router,
-    shutdown: &Shutdown,
+    (line, shutdown): (Arc<Line>, &Shutdown),
 ) {
     // Small messages must not wait for the acknowledgement of earlier ones.
     let _ = socket.set_nodelay(true);
     let routes = TowerToHyperService::new(routes);
+    let handle = line.clone();
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(peer);
+        request.extensions_mut().insert(handle.clone());
         routes.call(request)
     });
     let connection = server
         .serve_connection(TokioIo::new(socket), service)
         .with_upgrades();
     tokio::pin!(connection);
-    let ended = tokio::select! {
-        ended = &mut connection => ended,
-        _ = shutdown.begun() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let mut ending = false;
+    let ended = loop {
+        tokio::select! {
+            ended = &mut connection => break ended,
+            () = line.is_cut() => return,
+            _ = shutdown.begun(), if !ending => {
+                ending = true;
+                connection.as_mut().graceful_shutdown();
+            }
         }
     };
     if let Err(e) = ended {

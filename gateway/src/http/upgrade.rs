@@ -125,7 +125,7 @@ async fn greet<N: Node>(front: &Front<N>, parts: &Parts) -> Result<Guest, Proble
 
 /// Waits for newer keys when the token names one that is not known: after a rotation the first client that comes with
 /// it must not be sent away.
-async fn identify<N: Node>(front: &Front<N>, token: &str) -> Result<Identity, Problem> {
+pub(super) async fn identify<N: Node>(front: &Front<N>, token: &str) -> Result<Identity, Problem> {
     let verify = || front.rules.verifier.verify(token, now().as_secs());
     let mut verified = verify();
     if verified.as_ref().is_err_and(TokenError::wants_keys) && front.rules.keys.ask().await {
@@ -140,7 +140,7 @@ async fn identify<N: Node>(front: &Front<N>, token: &str) -> Result<Identity, Pr
     })
 }
 
-fn unavailable(message: &str) -> Problem {
+pub(super) fn unavailable(message: &str) -> Problem {
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
 }
 
@@ -216,7 +216,7 @@ fn has_token(headers: &HeaderMap, name: header::HeaderName, wanted: &str) -> boo
 }
 
 /// `listen.allowedOrigins`. A client without `Origin` is no browser, and nobody's cookies are at stake.
-fn check_origin(headers: &HeaderMap, allowed: &[String]) -> Result<(), Problem> {
+pub(super) fn check_origin(headers: &HeaderMap, allowed: &[String]) -> Result<(), Problem> {
     let Some(origin) = headers.get(header::ORIGIN) else {
         return Ok(());
     };

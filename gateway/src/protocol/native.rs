@@ -383,7 +383,12 @@ struct WithId<'a> {
 
 /// A complete text frame.
 pub fn encode_reply(reply: &Reply<'_>, id: Option<&RequestId>) -> Bytes {
-    text_frame(&WithId { reply, id })
+    frame(Opcode::Text, &reply_text(reply, id))
+}
+
+/// JSON.
+pub fn reply_text(reply: &Reply<'_>, id: Option<&RequestId>) -> Vec<u8> {
+    text(&WithId { reply, id })
 }
 
 pub fn encode_refusal(refusal: &Refusal, id: Option<&RequestId>) -> Bytes {
@@ -418,6 +423,11 @@ struct Delivered<'a> {
 
 /// A delivery as a complete text frame, the same for every subscriber.
 pub fn encode_delivery(delivery: &Delivery) -> Bytes {
+    frame(Opcode::Text, &delivery_text(delivery))
+}
+
+/// A delivery as JSON.
+pub fn delivery_text(delivery: &Delivery) -> Vec<u8> {
     let Message {
         kind,
         data,
@@ -434,7 +444,7 @@ pub fn encode_delivery(delivery: &Delivery) -> Bytes {
         .as_ref()
         .map(|from| from.user.as_deref().unwrap_or(from.connection.as_str()));
     let offset = delivery.position.map(|position| position.offset);
-    text_frame(&Delivered {
+    text(&Delivered {
         kind: *kind,
         channel,
         room,
@@ -446,10 +456,9 @@ pub fn encode_delivery(delivery: &Delivery) -> Bytes {
     })
 }
 
-fn text_frame(value: &impl Serialize) -> Bytes {
-    let text = serde_json::to_vec(value)
-        .expect("strings, numbers and JSON that was parsed before always serialise");
-    frame(Opcode::Text, &text)
+fn text(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value)
+        .expect("strings, numbers and JSON that was parsed before always serialise")
 }
 
 #[cfg(test)]

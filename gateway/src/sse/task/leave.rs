@@ -1,0 +1,154 @@
+//! The ways in which a client ends.
+
+use super::*;
+
+/// A client has this long to read its last events.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
+/// An `EventSource` that was closed for a passing cause comes back after this time, in milliseconds, and up to so much
+/// again, so that not all come back together.
+const BACKOFF_MS: u64 = 2_000;
+
+impl Task {
+    pub(super) fn disconnect(&mut self, order: &Disconnect) {
+        let keys: Vec<_> = match &order.only {
+            Some(_) => self.here(order.only.as_ref()).into_iter().collect(),
+            None => self.subscriptions.members(&order.channel).collect(),
+        };
+        let except = self.here(order.except.as_ref());
+        for key in keys.into_iter().filter(|key| Some(*key) != except) {
+            self.end(key, CloseCode::Disconnected);
+        }
+    }
+
+    pub(super) fn begin_drain(&mut self, round: u32, pace: Pace) {
+        let soonest = Instant::now();
+        match &mut self.draining {
+            Some(draining) => {
+                draining.round = round;
+                draining.pace = pace;
+                draining.next_at = draining.next_at.min(soonest + pace.every);
+            }
+            None => {
+                self.draining = Some(Draining {
+                    round,
+                    pace,
+                    next_at: soonest,
+                    left: self.clients.keys().copied().collect(),
+                });
+            }
+        }
+        self.report_drained();
+    }
+
+    pub(super) fn drain(&mut self) {
+        while let Some(draining) = &mut self.draining {
+            if Instant::now() < draining.next_at {
+                return;
+            }
+            let Some(key) = draining.left.pop() else {
+                return;
+            };
+            draining.next_at += draining.pace.every;
+            let spread_ms = u64::try_from(draining.pace.spread.as_millis()).unwrap_or(u64::MAX);
+            let after_ms = scattered(key) % spread_ms.max(1);
+            if self.clients.contains_key(&key) {
+                self.say(key, format::reply(&Reply::Reconnect { after_ms }));
+                self.say(key, format::retry(after_ms));
+                self.end(key, CloseCode::Drain);
+            }
+        }
+    }
+
+    pub(super) fn report_drained(&mut self) {
+        if let Some(Draining { round, .. }) = self.draining
+            && self.clients.is_empty()
+        {
+            self.backlog.push_back(Event::Drained {
+                shard: self.id,
+                round,
+            });
+        }
+    }
+
+    pub(super) fn evict_oldest(&mut self, percent: usize) {
+        let mut keys: Vec<_> = self.clients.keys().copied().collect();
+        // Numbers go up: the lowest came first.
+        keys.sort_unstable_by_key(|key| (key.generation, key.slot));
+        let count = (keys.len() * percent).div_ceil(100);
+        for key in keys.into_iter().take(count) {
+            if let Some(client) = self.clients.get(&key) {
+                client.outbox.discard();
+            }
+            self.end(key, CloseCode::Overloaded);
+        }
+    }
+
+    pub(super) fn look(&mut self) {
+        let now = self.now();
+        let rules = self.rules.clone();
+        let cx = Context { rules: &rules, now };
+        let over: Vec<_> = self
+            .clients
+            .iter()
+            .filter_map(|(key, client)| Some((*key, client.session.tick(cx)?)))
+            .collect();
+        for (key, code) in over {
+            self.end(key, code);
+        }
+        let now = Instant::now();
+        let due = self.closing.partition_point(|(at, _)| *at <= now);
+        for (_, line) in self.closing.drain(..due) {
+            line.cut();
+        }
+    }
+
+    /// The one place where a client ends. One that has gone hears nothing of what is said here.
+    pub(super) fn end(&mut self, key: ConnectionKey, code: CloseCode) {
+        let Some(mut client) = self.clients.remove(&key) else {
+            return;
+        };
+        for channel in client.session.take_channels() {
+            if self.subscriptions.unsubscribe(&channel, key).last {
+                self.backlog.push_back(Event::Disinterest {
+                    shard: self.id,
+                    channel,
+                });
+            }
+        }
+        let mut last = Vec::new();
+        if matches!(
+            code,
+            CloseCode::TryAgainLater | CloseCode::Slow | CloseCode::Overloaded
+        ) {
+            last = format::retry(BACKOFF_MS + scattered(key) % BACKOFF_MS);
+        }
+        last.extend(format::close(code));
+        client.outbox.end(last.into());
+        let lived_ms = self.now().monotonic_ms - client.session.opened_ms();
+        self.metrics.closed(code, lived_ms);
+        self.open.fetch_sub(1, Ordering::Relaxed);
+        let deadline = Instant::now() + CLOSE_DEADLINE;
+        self.closing.push_back((deadline, client.line));
+        self.report_drained();
+    }
+
+    /// Whoever is left is told, and cut if it does not listen.
+    pub(super) fn stop(mut self) {
+        let keys: Vec<_> = self.clients.keys().copied().collect();
+        for key in keys {
+            self.end(key, CloseCode::GoingAway);
+        }
+        let closing = std::mem::take(&mut self.closing);
+        tokio::spawn(async move {
+            sleep(CLOSE_DEADLINE).await;
+            for (_, line) in closing {
+                line.cut();
+            }
+        });
+    }
+}
+
+/// Spreads numbers that follow each other (Knuth, TAOCP 6.4).
+fn scattered(key: ConnectionKey) -> u64 {
+    u64::from(key.slot).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 16
+}
