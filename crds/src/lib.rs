@@ -71,6 +71,18 @@ mod tests {
                 json!({"gateway": {"auth": {"anonymous": false, "hs256KeySecret": {"name": "jwt", "key": "key"}}}}),
                 "accepted",
             ),
+            (
+                json!({"gateway": {"auth": {"anonymous": false, "jwksUrl": "https://id.example/keys"}}}),
+                "accepted",
+            ),
+            (
+                json!({"gateway": {"auth": {"anonymous": false, "keySecrets": [{"name": "jwt", "key": "pem"}]}}}),
+                "accepted",
+            ),
+            (
+                json!({"gateway": {"auth": {"anonymous": false, "keySecrets": []}}}),
+                "spec.gateway.auth: nobody could connect",
+            ),
         ] {
             let said = refusal(validate_cel(&cluster(&spec)));
             assert!(said.contains(expected), "{spec}: {said}");

@@ -87,6 +87,7 @@ fn collect(path: &str, schema: &Value, found: &mut Vec<Field>) {
             schema: field.clone(),
         });
         collect(&path, field, found);
+        collect(&format!("{path}[]"), &field["items"], found);
     }
 }
 
@@ -114,6 +115,10 @@ fn takes(path: &str, schema: &Value) -> String {
                     .join(", ")
             },
         ),
+        Some("array") if schema["items"]["type"] == "string" => {
+            format!("list of texts, up to {}", bound("maxItems"))
+        }
+        Some("array") => format!("list, up to {}", bound("maxItems")),
         Some("object") if schema["properties"].is_object() => String::new(),
         _ => "map of texts".into(),
     }

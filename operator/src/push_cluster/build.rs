@@ -24,6 +24,11 @@ mod service;
 
 /// Where a gateway finds the files that come from Secrets.
 pub const FILES: &str = "/etc/pushcluster/keys";
+
+/// The file in [`FILES`] of the key that has this place in `keySecrets`.
+pub fn token_key_file(place: usize) -> String {
+    format!("token-key-{place}")
+}
 /// The user in every image of ours.
 const USER: i64 = 65532;
 

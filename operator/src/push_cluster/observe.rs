@@ -189,12 +189,10 @@ pub async fn observe(client: &Client, cluster: Arc<PushCluster>) -> Result<Obser
 fn secrets_named(cluster: &PushCluster) -> impl Iterator<Item = &SecretKey> {
     let external = cluster.spec.redis.external.as_ref();
     let password = external.and_then(|external| external.password_secret.as_ref());
-    cluster
-        .spec
-        .gateway
-        .auth
-        .hs256_key_secret
+    let auth = &cluster.spec.gateway.auth;
+    auth.hs256_key_secret
         .iter()
+        .chain(&auth.key_secrets)
         .chain(password)
 }
 

@@ -14,7 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 
 use super::Images;
-use super::build::{FILES, Names};
+use super::build::{FILES, Names, token_key_file};
 use super::observe::{Live, Observed};
 
 /// Shortest HS256 key (RFC 7518 section 3.2).
@@ -32,8 +32,10 @@ pub struct ValidatedCluster {
     /// What the gateways read.
     pub config: config::Config,
     pub hs256_key: Option<SecretKey>,
-    /// What the Secrets that the manifest names hold, in the order of their names. Gateways read them at their start
-    /// only, so other values are other pods.
+    /// Keys of tokens; the file of each is named after its place.
+    pub token_keys: Vec<SecretKey>,
+    /// What the Secrets that the manifest names hold, as far as gateways read it at their start only, so that other
+    /// values are other pods. Keys of tokens are not among them: gateways read those again when they change.
     pub referenced: Vec<ByteString>,
     pub redis: ValidatedRedis,
     pub autoscaling: Option<AutoscalingSpec>,
@@ -67,16 +69,7 @@ pub fn validate(observed: &Observed, images: &Images) -> Result<ValidatedCluster
     let namespace = cluster.namespace().unwrap_or_default();
     let mut problems = taken_names(cluster, &observed.live);
 
-    let hs256_key = spec.gateway.auth.hs256_key_secret.clone();
-    if let Some(secret) = &hs256_key {
-        check_secret(
-            observed,
-            secret,
-            "spec.gateway.auth.hs256KeySecret",
-            MIN_HS256_KEY_BYTES,
-            &mut problems,
-        );
-    }
+    check_token_keys(observed, &mut problems);
     let redis = match (spec.redis.mode, &spec.redis.external) {
         (RedisMode::Standalone, _) => ValidatedRedis::Standalone {
             image: spec
@@ -122,8 +115,9 @@ pub fn validate(observed: &Observed, images: &Images) -> Result<ValidatedCluster
             .clone()
             .unwrap_or_else(|| images.gateway.clone()),
         gateway_resources: or_default(&spec.gateway.resources, "128Mi", "512Mi"),
-        hs256_key,
-        referenced: observed.referenced.values().flatten().cloned().collect(),
+        hs256_key: spec.gateway.auth.hs256_key_secret.clone(),
+        token_keys: spec.gateway.auth.key_secrets.clone(),
+        referenced: read_at_start(observed, &redis),
         redis,
         autoscaling: spec.autoscaling.enabled.then(|| spec.autoscaling.clone()),
         drain_deadline_seconds: i64::from(spec.drain.deadline_seconds),
@@ -131,6 +125,29 @@ pub fn validate(observed: &Observed, images: &Images) -> Result<ValidatedCluster
         names,
         namespace,
     })
+}
+
+fn check_token_keys(observed: &Observed, problems: &mut Vec<Problem>) {
+    let auth = &observed.cluster.spec.gateway.auth;
+    if let Some(secret) = &auth.hs256_key_secret {
+        let field = "spec.gateway.auth.hs256KeySecret";
+        check_secret(observed, secret, field, MIN_HS256_KEY_BYTES, problems);
+    }
+    for secret in &auth.key_secrets {
+        let field = "spec.gateway.auth.keySecrets";
+        check_secret(observed, secret, field, 1, problems);
+    }
+}
+
+fn read_at_start(observed: &Observed, redis: &ValidatedRedis) -> Vec<ByteString> {
+    let ValidatedRedis::External {
+        password: Some(SecretKey { name, key }),
+    } = redis
+    else {
+        return Vec::new();
+    };
+    let value = observed.referenced.get(&(name.clone(), key.clone()));
+    value.into_iter().flatten().cloned().collect()
 }
 
 /// Objects that have the name of one that would be made, and are somebody else's. To apply over them would break
@@ -221,6 +238,12 @@ fn gateway_config(cluster: &PushCluster, names: &Names, namespace: &str) -> conf
     if auth.hs256_key_secret.is_some() {
         made.auth.hs256_key_file = format!("{FILES}/hs256-key");
     }
+    made.auth.key_files = (0..auth.key_secrets.len())
+        .map(|place| format!("{FILES}/{}", token_key_file(place)))
+        .collect();
+    made.auth.jwks_url = auth.jwks_url.clone().unwrap_or_default();
+    made.auth.issuers.clone_from(&auth.issuers);
+    made.auth.audiences.clone_from(&auth.audiences);
     made.api.key_file = format!("{FILES}/api-key");
     made.broker.kind = config::BrokerKind::Redis;
     made.broker.redis = redis_config(&spec.redis, names, namespace);

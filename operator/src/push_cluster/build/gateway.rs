@@ -13,6 +13,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::{
     Component, FILES, config, container_security, labels, metadata, pod_security, selector,
+    token_key_file,
 };
 use crate::push_cluster::validate::{ValidatedCluster, ValidatedRedis};
 
@@ -171,6 +172,11 @@ fn secret_files(cluster: &ValidatedCluster) -> Vec<VolumeProjection> {
             .hs256_key
             .iter()
             .map(|secret| secret_file(&secret.name, &secret.key, "hs256-key")),
+    );
+    let token_keys = cluster.token_keys.iter().enumerate();
+    files.extend(
+        token_keys
+            .map(|(place, secret)| secret_file(&secret.name, &secret.key, &token_key_file(place))),
     );
     files
 }

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{PodSpec, PodTemplateSpec};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::push_cluster::fixture::{built, images, keys, observed};
@@ -213,36 +213,68 @@ fn services_select_the_pods_that_they_are_for() {
     }
 }
 
-/// Gateways and Redis read keys at their start only: with other ones they must be other pods.
+/// Gateways and Redis read passwords at their start only: with other ones they must be other pods. Keys of tokens are
+/// read again, and a rotation that ended every connection would be worse than none.
 #[test]
-fn a_pod_with_other_keys_is_another_pod() {
-    let spec = json!({"gateway": {"auth": {"hs256KeySecret": {"name": "jwt", "key": "hmac"}}}});
-    let templates = |keys: Keys, jwt: &[u8]| {
-        let mut observed = observed(&spec);
-        observed.referenced = BTreeMap::from([(
-            ("jwt".into(), "hmac".into()),
-            Some(ByteString(jwt.to_vec())),
-        )]);
+fn a_pod_with_other_passwords_is_another_pod() {
+    let templates = |spec: &Value, keys: Keys, (name, key): (&str, &str), value: &[u8]| {
+        let mut observed = observed(spec);
+        let value = Some(ByteString(value.to_vec()));
+        let secret = (name.to_owned(), key.to_owned());
+        observed.referenced.insert(secret, value);
         let objects = build(&validate(&observed, &images()).unwrap(), &keys);
         let template = |spec: PodTemplateSpec| spec.metadata.unwrap().annotations.unwrap();
-        let redis = objects.redis.unwrap().stateful_set.spec.unwrap().template;
-        let gateway = objects.deployment.spec.unwrap().template;
-        (template(gateway), template(redis))
+        let redis = objects
+            .redis
+            .map(|redis| template(redis.stateful_set.spec.unwrap().template));
+        (template(objects.deployment.spec.unwrap().template), redis)
     };
-    let before = templates(keys(), &[b'a'; 32]);
-    assert_eq!(before, templates(keys(), &[b'a'; 32]));
-    let other_jwt = templates(keys(), &[b'b'; 32]);
-    assert_eq!(
-        (before.0 == other_jwt.0, before.1 == other_jwt.1),
-        (false, true),
-        "Redis has no part in tokens"
-    );
+    let tokens = json!({"gateway": {"auth": {
+        "hs256KeySecret": {"name": "jwt", "key": "hmac"},
+        "keySecrets": [{"name": "jwt", "key": "hmac"}],
+    }}});
+    let jwt = ("jwt", "hmac");
+    let before = templates(&tokens, keys(), jwt, &[b'a'; 32]);
+    assert_eq!(before, templates(&tokens, keys(), jwt, &[b'b'; 32]));
     let other_password = Keys {
         redis_password: "another".into(),
         ..keys()
     };
-    let after = templates(other_password, &[b'a'; 32]);
+    let after = templates(&tokens, other_password, jwt, &[b'a'; 32]);
     assert_eq!((before.0 == after.0, before.1 == after.1), (false, false));
+
+    let external = json!({"redis": {"mode": "External", "external":
+        {"host": "cache", "passwordSecret": {"name": "cache", "key": "pass"}}}});
+    let password = ("cache", "pass");
+    let before = templates(&external, keys(), password, b"one");
+    assert_eq!(before, templates(&external, keys(), password, b"one"));
+    assert_ne!(before, templates(&external, keys(), password, b"two"));
+}
+
+#[test]
+fn gateways_are_told_which_tokens_count() {
+    let objects = built(&json!({"gateway": {"auth": {
+        "keySecrets": [{"name": "jwt", "key": "hmac"}, {"name": "cache", "key": "pass"}],
+        "jwksUrl": "https://id.example/keys",
+        "issuers": ["https://id.example"],
+        "audiences": ["push", "chat"],
+    }}}));
+    let auth = gateway_config::parse(config(&objects), &[]).unwrap().auth;
+    assert_eq!(
+        auth.key_files,
+        [
+            "/etc/pushcluster/keys/token-key-0",
+            "/etc/pushcluster/keys/token-key-1"
+        ]
+    );
+    assert_eq!(auth.jwks_url, "https://id.example/keys");
+    assert_eq!(auth.issuers, ["https://id.example"]);
+    assert_eq!(auth.audiences, ["push", "chat"]);
+    let volumes = gateway_pod(&objects).volumes.clone().unwrap();
+    let text = format!("{volumes:?}");
+    for path in ["token-key-0", "token-key-1"] {
+        assert!(text.contains(path), "{text}");
+    }
 }
 
 /// What can be read from a pod must not let anybody try passwords: the same one under another API key looks otherwise.

@@ -32,6 +32,11 @@ fn a_secret_that_cannot_be_used_is_named_with_its_field() {
             &["spec.gateway.auth.hs256KeySecret names key hmac of Secret jwt, which is not there"],
         ),
         (
+            json!({"gateway": {"auth": {"keySecrets": [{"name": "jwt", "key": "hmac"}, {"name": "no", "key": "k"}]}}}),
+            Some(1),
+            &["spec.gateway.auth.keySecrets names key k of Secret no, which is not there"],
+        ),
+        (
             redis,
             Some(32),
             &[
