@@ -29,6 +29,11 @@ pub struct ChannelPolicy {
     /// channels, oldest first, and the message itself if that is not enough. `latest` does the same, and already
     /// keeps only the newest message of a channel for a client while it is behind.
     pub slow_consumer: SlowConsumer,
+    /// Messages of a channel wait for so long, so that more of them leave in one write: at 10, a chat of thousands
+    /// costs far fewer system calls, and everybody reads it 10 ms later. At most 1000. 0: none waits.
+    pub batch_milliseconds: u32,
+    /// Messages of a channel that wait at most; with one more they leave before their time. 64 KiB do the same.
+    pub batch_messages: u32,
 }
 
 /// Who may do something with a channel.
@@ -69,6 +74,8 @@ impl Default for ChannelPolicy {
             messages_per_second: 0,
             message_burst: 10,
             slow_consumer: SlowConsumer::Disconnect,
+            batch_milliseconds: 0,
+            batch_messages: 100,
         }
     }
 }

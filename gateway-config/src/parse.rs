@@ -359,6 +359,8 @@ fn meant(name: &str, text: &str) -> Option<u64> {
     let number: u64 = digits.replace('_', "").parse().ok()?;
     let (times, per) = match (unit.trim().to_ascii_lowercase().as_str(), name) {
         ("", _) => (1, 1),
+        ("ms", name) if name.ends_with("Milliseconds") => (1, 1),
+        ("s" | "sec" | "seconds", name) if name.ends_with("Milliseconds") => (1_000, 1),
         ("ms", name) if name.ends_with("Seconds") => (1, 1_000),
         ("s" | "sec" | "seconds", name) if name.ends_with("Seconds") => (1, 1),
         ("m" | "min", name) if name.ends_with("Seconds") => (60, 1),

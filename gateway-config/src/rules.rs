@@ -108,6 +108,12 @@ fn listen(config: &Config, rules: &mut Rules) {
 /// A policy is looked for at each subscribe and publish, one after the other.
 const MAX_POLICIES: usize = 100;
 
+/// Whoever reads is a person, or waits for nothing.
+const MAX_BATCH_MILLISECONDS: u32 = 1_000;
+
+/// More would not fit one write anyway.
+const MAX_BATCH_MESSAGES: u32 = 1_000;
+
 /// The longest name that a channel can have, in bytes.
 const MAX_CHANNEL_BYTES: usize = 255;
 
@@ -134,6 +140,14 @@ fn channels(config: &Config, rules: &mut Rules) {
             rules.say(&[&at("prefix")], format!("{prefix:?} has an entry already"));
         }
         rules.at_least_one(&at("messageBurst"), policy.message_burst);
+        if policy.batch_milliseconds > MAX_BATCH_MILLISECONDS {
+            let message = format!("must be at most {MAX_BATCH_MILLISECONDS}");
+            rules.say(&[&at("batchMilliseconds")], message);
+        }
+        if !(2..=MAX_BATCH_MESSAGES).contains(&policy.batch_messages) {
+            let message = format!("must be from 2 to {MAX_BATCH_MESSAGES}");
+            rules.say(&[&at("batchMessages")], message);
+        }
         rules.ordered(
             (&at("maxMessageBytes"), policy.max_message_bytes),
             ("limits.maxMessageBytes", limits.max_message_bytes),

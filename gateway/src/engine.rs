@@ -14,6 +14,9 @@ use crate::session::Rules;
 use command::{Command, Event, ShardId};
 use heartbeat::Intervals;
 
+pub use outbox::Dropped;
+
+mod batch;
 pub mod census;
 pub mod command;
 mod connection;

@@ -10,6 +10,7 @@ use prometheus::core::Collector;
 use prometheus::local::{LocalHistogram, LocalIntCounter};
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
+use crate::engine::Dropped;
 use crate::limits::Limit;
 use crate::message::MessageKind;
 use crate::protocol::close::{CloseCode, TABLE};
@@ -30,6 +31,7 @@ pub struct Metrics {
     evictions: IntCounter,
     overloaded: IntCounter,
     refused: Vec<IntCounter>,
+    dropped: Vec<IntCounter>,
     duration: Histogram,
     latency: Histogram,
     publish_failures: Vec<IntCounter>,
@@ -81,6 +83,12 @@ impl Metrics {
             overloaded: counter(
                 "pushcluster_evictions_total",
                 "Clients closed because memory was short.",
+            )?,
+            dropped: family(
+                registry,
+                "pushcluster_messages_dropped_total",
+                "Messages that slow clients did not get, by the rule of their channel.",
+                ("rule", &["drop_oldest", "latest"]),
             )?,
             refused: family(
                 registry,
@@ -155,6 +163,7 @@ impl Metrics {
             evictions: self.evictions.local(),
             overloaded: self.overloaded.local(),
             refused: locals(&self.refused),
+            dropped: locals(&self.dropped),
             duration: self.duration.local(),
             latency: self.latency.local(),
             accepted_ms: Vec::new(),
@@ -174,6 +183,7 @@ pub struct ShardMetrics {
     evictions: LocalIntCounter,
     overloaded: LocalIntCounter,
     refused: Vec<LocalIntCounter>,
+    dropped: Vec<LocalIntCounter>,
     duration: LocalHistogram,
     latency: LocalHistogram,
     /// When this round's deliveries were accepted; at most as many as a round takes commands.
@@ -203,6 +213,14 @@ impl ShardMetrics {
     pub fn refused(&mut self, limit: Limit) {
         self.refused[limit as usize].inc();
         self.touched = true;
+    }
+
+    pub fn dropped(&mut self, dropped: Dropped) {
+        if dropped != Dropped::default() {
+            self.dropped[0].inc_by(dropped.oldest);
+            self.dropped[1].inc_by(dropped.latest);
+            self.touched = true;
+        }
     }
 
     /// `kind`: an index into [`TYPES`].
@@ -247,7 +265,8 @@ impl ShardMetrics {
         }
         self.connected.sub(std::mem::take(&mut self.ended));
         let counters = self.received.iter().chain(&self.sent);
-        for counter in counters.chain(&self.closed).chain(&self.refused) {
+        let counters = counters.chain(&self.closed).chain(&self.refused);
+        for counter in counters.chain(&self.dropped) {
             counter.flush();
         }
         self.replied.flush();

@@ -1,5 +1,7 @@
 //! What holds for a channel, by the beginning of its name: the longest prefix wins. Pure.
 
+use std::time::Duration;
+
 use gateway_config::{ChannelPolicy, Right, SlowConsumer};
 use serde::Deserialize;
 
@@ -26,6 +28,15 @@ pub struct Policy {
     /// Of one connection. None: no limit of its own.
     pub pace: Option<Pace>,
     pub slow: SlowConsumer,
+    /// None: nothing waits.
+    pub batch: Option<Window>,
+}
+
+/// How long messages wait for others, and how many of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    pub time: Duration,
+    pub messages: usize,
 }
 
 impl Default for Policy {
@@ -44,6 +55,10 @@ impl Policy {
                 .then_some(policy.max_message_bytes as usize),
             pace: Pace::new(policy.messages_per_second, policy.message_burst),
             slow: policy.slow_consumer,
+            batch: (policy.batch_milliseconds > 0).then(|| Window {
+                time: Duration::from_millis(policy.batch_milliseconds.into()),
+                messages: policy.batch_messages as usize,
+            }),
         }
     }
 }

@@ -52,6 +52,9 @@ pub struct Context<'a> {
     pub now: Now,
 }
 
+/// In the place of a policy's number: whatever a connection sends. There are far fewer policies.
+const ALL_MESSAGES: u16 = u16::MAX;
+
 /// One connection's protocol state.
 #[derive(Debug)]
 pub struct Session {
@@ -65,9 +68,8 @@ pub struct Session {
     opened_ms: u64,
     /// A token waits for newer keys. One at a time: what waits is the client's, and must not grow.
     waits_for_keys: bool,
-    /// What it may still send now.
-    messages: Bucket,
-    /// The same for the policies that have a pace of their own, by their number; as many as it has published under.
+    /// What it may still send now: in all, and under each policy that has a pace of its own, by its number. Only
+    /// what has a pace and has been used is here.
     spent: Vec<(u16, Bucket)>,
     /// The gateway's own: it may use the channel of that kind, and no limit is its.
     self_test: bool,
@@ -152,7 +154,6 @@ impl Session {
             channels: Vec::new(),
             opened_ms: now.monotonic_ms,
             waits_for_keys: false,
-            messages: Bucket::default(),
             spent: Vec::new(),
             self_test: false,
         }
@@ -223,7 +224,7 @@ impl Session {
         match cx.rules.message_pace {
             Some(pace) if !self.self_test => {
                 let now_ns = cx.now.monotonic_ms.saturating_mul(1_000_000);
-                self.messages.charge(pace, now_ns)
+                self.bucket(ALL_MESSAGES).charge(pace, now_ns)
             }
             _ => Verdict::Pass,
         }

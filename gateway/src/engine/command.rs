@@ -20,7 +20,7 @@ use crate::protocol::native::{Refusal, RequestId, encode_delivery};
 pub struct ShardId(pub u16);
 
 /// A connection inside its shard. The generation makes a key that outlived its connection match nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionKey {
     pub slot: u32,
     pub generation: u32,
@@ -168,10 +168,5 @@ impl EncodedDelivery {
     /// For every client that agreed on permessage-deflate with this window.
     pub fn deflated(&self, window: Window, deflater: &mut Deflater) -> &Bytes {
         self.deflated[window as usize].get_or_init(|| deflater.deflate(self.native(), window))
-    }
-
-    /// Whether every subscriber gets it.
-    pub fn is_for_all(&self) -> bool {
-        self.delivery.message.except.is_none() && self.delivery.message.only.is_none()
     }
 }

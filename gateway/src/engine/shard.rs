@@ -16,17 +16,18 @@ use slab::Slab;
 use tokio::sync::mpsc::{self, error::TryRecvError, error::TrySendError};
 
 use super::Settings;
+use super::batch::Batches;
 use super::command::{Arrival, Command, ConnectionKey, Event, NewConnection, Pace, ShardId};
 use super::connection::{CLOSE_DEADLINE_MS, Closing, Connection};
 use super::heartbeat::{Heartbeat, Verdict};
-use super::outbox::{Flushed, Outbox};
+use super::outbox::{Flushed, Full, Outbox, Tag};
 use super::subscriptions::{Asked, Left, Subscriptions};
 use super::timers::Wheel;
 use crate::limits::{Limit, bucket};
 use crate::metrics::{Metrics, ShardMetrics};
 use crate::name::ChannelName;
 use crate::protocol::close::CloseCode;
-use crate::protocol::deflate::{Deflater, Inflater, WINDOWS, Window};
+use crate::protocol::deflate::{Deflater, Inflater, WINDOWS};
 use crate::protocol::frame::{self, Decoder, Frame, Next, Opcode, Reading};
 use crate::protocol::native::{self, ErrorCode, Refusal, Reply};
 use crate::session::{Ack, Context, Effect, Now, Rules, Session};
@@ -76,6 +77,8 @@ pub struct Shard {
     dirty: Vec<ConnectionKey>,
     /// Deliveries taken from the queue together.
     staged: Vec<Arc<super::command::EncodedDelivery>>,
+    /// Deliveries that wait for others.
+    batches: Batches,
     buffer: Box<[u8]>,
     inflater: Inflater,
     deflater: Deflater,
@@ -124,6 +127,7 @@ impl Shard {
             unread: Vec::new(),
             dirty: Vec::new(),
             staged: Vec::new(),
+            batches: Batches::default(),
             buffer: vec![0; READ_BYTES].into(),
             draining: None,
             more_commands: false,
@@ -150,6 +154,7 @@ impl Shard {
                 }
             }
             self.take_commands(now);
+            self.deliver_due(now);
             self.read(now);
             self.wheel.take_due(now.monotonic_ms, &mut due);
             for (tick, key) in due.drain(..) {
@@ -190,7 +195,9 @@ impl Shard {
         let drain = drain.map(|d| d.next_at.saturating_duration_since(Instant::now()));
         let timers = (!self.connections.is_empty())
             .then(|| Duration::from_millis(self.wheel.next_tick_ms(self.now().monotonic_ms)));
-        drain.into_iter().chain(timers).min()
+        let batch = self.batches.next_due();
+        let batch = batch.map(|at| at.saturating_duration_since(Instant::now()));
+        drain.into_iter().chain(timers).chain(batch).min()
     }
 
     fn connection(&mut self, key: ConnectionKey) -> Option<&mut Connection> {
@@ -248,6 +255,7 @@ impl Shard {
         match command {
             Command::Adopt(new) => self.adopt(new, now),
             Command::Live { channel, round } => {
+                self.deliver_waiting(&channel, now);
                 for (key, ack) in self.subscriptions.live(&channel, round) {
                     self.acknowledge(key, &channel, &ack, now);
                 }
@@ -417,6 +425,9 @@ impl Shard {
     /// The deadline has come: one try to say goodbye, and the sockets go with the thread.
     fn close_all(&mut self) {
         let now = self.now();
+        while let Some(batch) = self.batches.take_any() {
+            self.deliver_batch(&batch, now);
+        }
         let keys: Vec<ConnectionKey> = self
             .connections
             .iter()

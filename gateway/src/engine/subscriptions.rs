@@ -13,9 +13,13 @@ use crate::session::Ack;
 pub struct Subscriptions {
     channels: HashMap<ChannelName, Channel>,
     round: Round,
+    /// The number of the channel that came last.
+    number: u32,
 }
 
 struct Channel {
+    /// Tells it from others for as long as it is here.
+    number: u32,
     /// Dense, so that a fan-out walks memory; removal does not search.
     members: IndexSet<ConnectionKey>,
     /// Some while the node does not yet receive the channel.
@@ -54,6 +58,7 @@ impl Subscriptions {
             Some(Channel {
                 members,
                 waiting: None,
+                ..
             }) => {
                 members.insert(key);
                 Asked::Live(ack)
@@ -71,7 +76,9 @@ impl Subscriptions {
                     round: self.round,
                     waiters: IndexMap::from([(key, ack)]),
                 };
+                self.number = self.number.wrapping_add(1);
                 let entry = Channel {
+                    number: self.number,
                     members: IndexSet::new(),
                     waiting: Some(waiting),
                 };
@@ -140,6 +147,11 @@ impl Subscriptions {
             channels.map(|(name, channel)| (name, channel.members.len())),
             query,
         )
+    }
+
+    /// A channel's number on this shard; 0 when it is not here.
+    pub fn number(&self, channel: &ChannelName) -> u32 {
+        self.channels.get(channel).map_or(0, |entry| entry.number)
     }
 
     pub fn members(&self, channel: &ChannelName) -> impl Iterator<Item = ConnectionKey> + '_ {

@@ -1,6 +1,7 @@
 //! The engine on real sockets, with this file in the place of the hub.
 
 mod deflate;
+mod policies;
 mod rig;
 
 use std::io::{self, Read, Write};

@@ -116,7 +116,7 @@ impl Session {
     }
 
     /// Full when the policy was not met before.
-    fn bucket(&mut self, policy: u16) -> &mut Bucket {
+    pub(super) fn bucket(&mut self, policy: u16) -> &mut Bucket {
         let known = self.spent.iter().position(|(number, _)| *number == policy);
         let index = known.unwrap_or_else(|| {
             self.spent.push((policy, Bucket::default()));

@@ -155,3 +155,49 @@ channels:
         .await;
     }
 }
+
+#[tokio::test]
+async fn a_client_that_does_not_read_keeps_its_connection_where_messages_may_be_dropped() {
+    let file = r#"
+limits: {maxOutboxBytes: 100000, maxMessageBytes: 100000}
+channels:
+  - {prefix: "prices.", slowConsumer: latest}
+  - {prefix: "log.", slowConsumer: dropOldest}
+"#;
+    let gateway = Gateway::with_file(file, &[]).await;
+    for (channel, rule) in [("prices.eur", "latest"), ("log.a", "drop_oldest")] {
+        let mut deaf = gateway.client().await;
+        deaf.subscribe(channel).await;
+        let large = json!({"channel": channel, "data": "x".repeat(90_000)}).to_string();
+        let dropped = format!("pushcluster_messages_dropped_total{{rule=\"{rule}\"}}");
+        // Far more than the kernel's buffers and the outbox hold together.
+        until("messages are dropped", || async {
+            assert_eq!(gateway.publish(&large).await.status, 200);
+            match gateway.metric(&dropped).await {
+                Some(count) if count >= 1.0 => Ok(()),
+                other => Err(format!("{rule}: {other:?}")),
+            }
+        })
+        .await;
+        let last = json!({"channel": channel, "data": "last"}).to_string();
+        assert_eq!(gateway.publish(&last).await.status, 200);
+        while deaf.next().await["message"] != "last" {}
+        deaf.heard_nothing().await;
+    }
+}
+
+#[tokio::test]
+async fn messages_wait_where_a_policy_says_so() {
+    let file = r#"{"channels": [{"prefix": "chat.", "batchMilliseconds": 1000}]}"#;
+    let gateway = Gateway::with_file(file, &[]).await;
+    let mut client = gateway.client().await;
+    client.subscribe("chat.a").await;
+    client.subscribe("other").await;
+    for channel in ["chat.a", "other"] {
+        let body = json!({"channel": channel, "data": channel}).to_string();
+        assert_eq!(gateway.publish(&body).await.status, 200);
+    }
+    assert_eq!(client.next().await["message"], "other");
+    client.heard_nothing().await;
+    assert_eq!(client.next().await["message"], "chat.a");
+}

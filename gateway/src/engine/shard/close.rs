@@ -22,13 +22,14 @@ impl Shard {
         };
         let pushed = connection
             .outbox
-            .push(frame, shared.settings.max_outbox_bytes);
+            .push(frame, Tag::KEPT, shared.settings.max_outbox_bytes);
         if !connection.session.is_self_test() {
             self.metrics.replied();
         }
         self.mark_dirty(key);
-        if pushed.is_err() {
-            self.begin_close(key, CloseCode::Slow, now);
+        match pushed {
+            Ok(dropped) => self.metrics.dropped(dropped),
+            Err(Full) => self.begin_close(key, CloseCode::Slow, now),
         }
     }
 

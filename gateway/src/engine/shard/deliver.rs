@@ -1,11 +1,15 @@
 //! Fan-out: the hot path. What came together for one channel is joined once and shared by every outbox.
 
 use bytes::{Bytes, BytesMut};
+use gateway_config::SlowConsumer;
 
 use super::*;
 use crate::engine::command::EncodedDelivery;
+use crate::engine::outbox::Dropped;
 use crate::message::ConnectionId;
 use crate::name::ChannelKind;
+use crate::policy::{Policy, Window};
+use crate::protocol::deflate;
 
 /// Frames are joined up to this size: a small copy, made once, saves a `writev` of many slices for every socket.
 const JOIN_BYTES: usize = 16 * 1024;
@@ -17,23 +21,65 @@ impl Shard {
             return;
         }
         let staged = std::mem::take(&mut self.staged);
-        let mut rest = staged.as_slice();
-        while !rest.is_empty() {
-            let count = joinable(rest);
-            let (together, after) = rest.split_at(count);
-            self.fan_out(together, now);
-            rest = after;
+        for together in runs(&staged) {
+            match self.window(together) {
+                None => self.fan_out(together, now),
+                Some(window) => {
+                    if let Some(batch) = self.batches.add(together, window, Instant::now()) {
+                        self.deliver_batch(&batch, now);
+                    }
+                }
+            }
         }
         // The list keeps its memory for the next round.
         self.staged = staged;
         self.staged.clear();
     }
 
-    /// `together`: one delivery, or several to all subscribers of one channel.
+    /// Whether these wait for others. What goes to everyone does not: clients that come meanwhile would get it too.
+    fn window(&self, together: &[Arc<EncodedDelivery>]) -> Option<Window> {
+        let first = &together[0].delivery;
+        match first.channel.kind() {
+            ChannelKind::Room(_) | ChannelKind::User(_) | ChannelKind::Free => {
+                self.policy(&first.channel).batch
+            }
+            _ => None,
+        }
+    }
+
+    fn policy(&self, channel: &ChannelName) -> &Policy {
+        self.shared.rules.policies.of(channel.as_str())
+    }
+
+    pub(super) fn deliver_batch(&mut self, batch: &[Arc<EncodedDelivery>], now: Now) {
+        for together in runs(batch) {
+            self.fan_out(together, now);
+        }
+    }
+
+    /// Batches whose time has come.
+    pub(super) fn deliver_due(&mut self, now: Now) {
+        while let Some(batch) = self.batches.take_due(Instant::now()) {
+            self.deliver_batch(&batch, now);
+        }
+    }
+
+    /// Before somebody subscribes: what came before is not for them.
+    pub(super) fn deliver_waiting(&mut self, channel: &ChannelName, now: Now) {
+        let batch = self.batches.take(channel);
+        self.deliver_batch(&batch, now);
+    }
+
+    /// `together`: a run of deliveries.
     fn fan_out(&mut self, together: &[Arc<EncodedDelivery>], now: Now) {
         let first = &together[0].delivery;
-        let except = first.message.except.as_ref().and_then(|id| self.here(id));
         let only = first.message.only.as_ref().and_then(|id| self.here(id));
+        let tag = Tag {
+            slow: self.policy(&first.channel).slow,
+            messages: u16::try_from(together.len()).unwrap_or(u16::MAX),
+            channel: self.subscriptions.number(&first.channel),
+        };
+        let excepts = self.excepts(together);
         let Shard {
             connections,
             subscriptions,
@@ -50,9 +96,19 @@ impl Shard {
                 deflated: [const { None }; WINDOWS.len()],
             },
             cap: shared.settings.max_outbox_bytes,
-            except,
-            sent: 0,
-            slow: Vec::new(),
+            tag,
+            tally: Tally {
+                apart: vec![
+                    0;
+                    if excepts.is_empty() {
+                        0
+                    } else {
+                        together.len()
+                    }
+                ],
+                ..Tally::default()
+            },
+            excepts,
         };
         match first.channel.kind() {
             ChannelKind::Broadcast | ChannelKind::Notifications => {
@@ -79,15 +135,30 @@ impl Shard {
                 }
             }
         }
-        let Pushed { sent, slow, .. } = pushed;
-        for delivery in together {
+        let tally = pushed.tally;
+        self.account(together, tally, now);
+    }
+
+    fn account(&mut self, together: &[Arc<EncodedDelivery>], tally: Tally, now: Now) {
+        for (index, delivery) in together.iter().enumerate() {
             let message = &delivery.delivery.message;
+            let apart = tally.apart.get(index).copied().unwrap_or(0);
             self.metrics
-                .delivered(message.kind, sent, message.timestamp);
+                .delivered(message.kind, tally.sent + apart, message.timestamp);
         }
-        for key in slow {
+        self.metrics.dropped(tally.dropped);
+        for key in tally.slow {
             self.begin_close(key, CloseCode::Slow, now);
         }
+    }
+
+    /// Who of this shard does not get which message of a run: their senders. Sorted.
+    fn excepts(&self, together: &[Arc<EncodedDelivery>]) -> Vec<(ConnectionKey, usize)> {
+        let ids = together.iter().map(|d| d.delivery.message.except.as_ref());
+        let keys = ids.map(|id| id.and_then(|id| self.here(id))).enumerate();
+        let mut excepts: Vec<_> = keys.filter_map(|(i, key)| Some((key?, i))).collect();
+        excepts.sort_unstable();
+        excepts
     }
 
     /// The connection, if this shard holds it.
@@ -101,8 +172,20 @@ impl Shard {
 struct Pushed<'a> {
     frames: Frames<'a>,
     cap: usize,
-    except: Option<ConnectionKey>,
+    tag: Tag,
+    /// Those who do not get all of the messages, and which they do not get; sorted.
+    excepts: Vec<(ConnectionKey, usize)>,
+    tally: Tally,
+}
+
+/// What came of it.
+#[derive(Default)]
+struct Tally {
+    /// Clients that get all of them.
     sent: u64,
+    /// For each message, clients that get it but not all. Empty when there are none such.
+    apart: Vec<u64>,
+    dropped: Dropped,
     slow: Vec<ConnectionKey>,
 }
 
@@ -113,34 +196,102 @@ impl Pushed<'_> {
         connection: &mut Connection,
         dirty: &mut Vec<ConnectionKey>,
     ) {
-        if Some(key) == self.except || connection.closing.is_some() {
+        if connection.closing.is_some() {
             return;
         }
-        let frames = self.frames.of(connection.deflate).clone();
-        match connection.outbox.push(frames, self.cap) {
-            Ok(()) => self.sent += u64::from(!connection.session.is_self_test()),
-            Err(_) => self.slow.push(key),
+        if !self.excepts.is_empty() && self.is_except(key, None) {
+            return self.push_apart(key, connection, dirty);
         }
-        if !std::mem::replace(&mut connection.dirty, true) {
-            dirty.push(key);
+        let (frames, tag) =
+            if self.tag.slow == SlowConsumer::Latest && connection.outbox.is_blocked() {
+                let older = u64::from(self.tag.messages.saturating_sub(1));
+                self.tally.dropped.add(self.tag, older);
+                let last = self.frames.together.len() - 1;
+                (self.frames.one(last, connection.deflate), self.one())
+            } else {
+                (self.frames.all(connection.deflate).clone(), self.tag)
+            };
+        if self.enter(frames, tag, key, connection) {
+            self.tally.sent += u64::from(!connection.session.is_self_test());
         }
+        mark(key, connection, dirty);
+    }
+
+    /// Whether the connection does not get this message, or any.
+    fn is_except(&self, key: ConnectionKey, index: Option<usize>) -> bool {
+        let found = (key, index.unwrap_or(0));
+        let at = self.excepts.partition_point(|except| *except < found);
+        let except = self.excepts.get(at);
+        except.is_some_and(|(k, i)| *k == key && index.is_none_or(|index| index == *i))
+    }
+
+    /// Every message but those that this connection sent.
+    fn push_apart(
+        &mut self,
+        key: ConnectionKey,
+        connection: &mut Connection,
+        dirty: &mut Vec<ConnectionKey>,
+    ) {
+        for index in 0..self.frames.together.len() {
+            if self.is_except(key, Some(index)) {
+                continue;
+            }
+            let frame = self.frames.one(index, connection.deflate);
+            if self.enter(frame, self.one(), key, connection) {
+                self.tally.apart[index] += 1;
+            }
+            mark(key, connection, dirty);
+        }
+    }
+
+    fn one(&self) -> Tag {
+        Tag {
+            messages: 1,
+            ..self.tag
+        }
+    }
+
+    fn enter(
+        &mut self,
+        frames: Bytes,
+        tag: Tag,
+        key: ConnectionKey,
+        connection: &mut Connection,
+    ) -> bool {
+        match connection.outbox.push(frames, tag, self.cap) {
+            Ok(dropped) => self.tally.dropped.and(dropped),
+            Err(Full) => {
+                self.tally.slow.push(key);
+                return false;
+            }
+        }
+        true
     }
 }
 
-/// How many of the first deliveries go to the same connections.
-fn joinable(staged: &[Arc<EncodedDelivery>]) -> usize {
-    let first = &staged[0];
-    if !first.is_for_all() {
-        return 1;
+fn mark(key: ConnectionKey, connection: &mut Connection, dirty: &mut Vec<ConnectionKey>) {
+    if !std::mem::replace(&mut connection.dirty, true) {
+        dirty.push(key);
     }
-    let mut bytes = 0;
-    let same = staged.iter().take_while(|delivery| {
-        bytes += delivery.native().len();
-        delivery.is_for_all()
-            && delivery.delivery.channel == first.delivery.channel
-            && bytes <= JOIN_BYTES
-    });
-    same.count().max(1)
+}
+
+/// The deliveries in runs that go out together: of one channel, and not so large that joining them costs more than it
+/// saves. A message to a single connection is a run of its own.
+fn runs(staged: &[Arc<EncodedDelivery>]) -> impl Iterator<Item = &[Arc<EncodedDelivery>]> {
+    let mut rest = staged;
+    std::iter::from_fn(move || {
+        let first = rest.first()?;
+        let mut bytes = 0;
+        let same = rest.iter().take_while(|next| {
+            bytes += next.native().len();
+            next.delivery.message.only.is_none()
+                && next.delivery.channel == first.delivery.channel
+                && bytes <= JOIN_BYTES
+        });
+        let (together, after) = rest.split_at(same.count().max(1));
+        rest = after;
+        Some(together)
+    })
 }
 
 /// What goes out together, in each wire format: joined when the first client wants it, then shared by all.
@@ -148,12 +299,22 @@ struct Frames<'a> {
     together: &'a [Arc<EncodedDelivery>],
     deflater: &'a mut Deflater,
     native: Option<Bytes>,
-    /// By [`Window`].
+    /// By [`deflate::Window`].
     deflated: [Option<Bytes>; WINDOWS.len()],
 }
 
 impl Frames<'_> {
-    fn of(&mut self, deflate: Option<Window>) -> &Bytes {
+    /// One of them.
+    fn one(&mut self, index: usize, deflate: Option<deflate::Window>) -> Bytes {
+        let delivery = &self.together[index];
+        match deflate {
+            None => delivery.native().clone(),
+            Some(window) => delivery.deflated(window, self.deflater).clone(),
+        }
+    }
+
+    /// All of them.
+    fn all(&mut self, deflate: Option<deflate::Window>) -> &Bytes {
         let Frames {
             together, deflater, ..
         } = self;

@@ -173,6 +173,7 @@ impl Shard {
                 if !self.take_share(key, &ack, now) {
                     return;
                 }
+                self.deliver_waiting(&channel, now);
                 match self.subscriptions.subscribe(&channel, key, ack) {
                     Asked::Live(ack) => self.acknowledge(key, &channel, &ack, now),
                     Asked::Waits => {}

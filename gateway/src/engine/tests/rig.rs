@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::executor::block_on;
+use gateway_config::ChannelPolicy;
 use prometheus::Registry;
 use serde_json::Value;
 use serde_json::value::to_raw_value;
@@ -53,6 +54,14 @@ impl Node {
     }
 
     pub(super) fn with_rules(settings: &Settings, anonymous: bool) -> Node {
+        Node::with(settings, anonymous, &[])
+    }
+
+    pub(super) fn with_policy(policy: ChannelPolicy) -> Node {
+        Node::with(&SETTINGS, true, &[policy])
+    }
+
+    fn with(settings: &Settings, anonymous: bool, policies: &[ChannelPolicy]) -> Node {
         let registry = Registry::new();
         let metrics = Arc::new(Metrics::register(&registry).unwrap());
         let rules = Arc::new(Rules {
@@ -63,7 +72,7 @@ impl Node {
             auth_deadline_ms: 300,
             ping_seconds: 30,
             message_pace: None,
-            policies: Policies::default(),
+            policies: Policies::new(policies),
         });
         let (engine, mut receivers) = Engine::start(settings, &rules, &metrics).unwrap();
         let events = receivers.remove(0);
@@ -162,11 +171,21 @@ impl Node {
     }
 
     pub(super) fn live(&mut self) {
+        self.live_in(news());
+    }
+
+    pub(super) fn live_in(&mut self, channel: ChannelName) {
         let round = self.interest();
-        self.send(Command::Live {
-            channel: news(),
-            round,
-        });
+        self.send(Command::Live { channel, round });
+    }
+
+    /// Waits until a counter has this value.
+    pub(super) fn wait_for_sum(&self, name: &str, expected: f64) {
+        let deadline = Instant::now() + SOON;
+        while self.sum(name) != expected {
+            assert!(Instant::now() < deadline, "{name}: {}", self.sum(name));
+            thread::yield_now();
+        }
     }
 
     pub(super) fn deliver(&self, delivery: Delivery) {
@@ -175,10 +194,13 @@ impl Node {
 
     /// Messages from clients, of all types.
     pub(super) fn received(&self) -> f64 {
+        self.sum("websocket_messages_received_total")
+    }
+
+    /// All series of a counter together.
+    pub(super) fn sum(&self, name: &str) -> f64 {
         let families = self.registry.gather();
-        let family = families
-            .iter()
-            .find(|f| f.name() == "websocket_messages_received_total");
+        let family = families.iter().find(|f| f.name() == name);
         family
             .unwrap()
             .get_metric()
