@@ -115,3 +115,42 @@ fn texts_that_hold_no_keys() {
         }
     }
 }
+
+/// A key server is another machine: whatever it sends, reading it ends with keys or with a reason.
+#[test]
+fn damaged_texts_end_nothing() {
+    let set = json!({"keys": [RSA.jwk("a"), P256.jwk("b"), ED.jwk("c")]}).to_string();
+    let texts: [&[u8]; 6] = [
+        set.as_bytes(),
+        key_file!("rsa.public.pem"),
+        key_file!("rsa.pkcs1.pem"),
+        key_file!("ec-P-256.public.pem"),
+        key_file!("ec-P-256.certificate.pem"),
+        key_file!("ed25519.public.pem"),
+    ];
+    for text in texts {
+        for at in 0..text.len() {
+            let mut changed = text.to_vec();
+            for with in [b'A', b'"', b'/', 0] {
+                changed[at] = with;
+                for origin in [Origin::File, Origin::Server] {
+                    let read = keys(&changed, origin);
+                    assert!(read.is_err() || !read.is_ok_and(|read| read.keys.is_empty()));
+                }
+            }
+            assert!(keys(&text[..at], Origin::Server).is_err());
+        }
+    }
+    // The same inside the envelope, where base64 no longer hides what is hit.
+    for text in &texts[1..] {
+        let pem = pem::parse(text).unwrap();
+        for at in 0..pem.contents().len() {
+            for bit in 0..8 {
+                let mut der = pem.contents().to_vec();
+                der[at] ^= 1 << bit;
+                let damaged = pem::encode(&pem::Pem::new(pem.tag(), der));
+                drop(keys(damaged.as_bytes(), Origin::File));
+            }
+        }
+    }
+}
