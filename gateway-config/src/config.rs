@@ -46,6 +46,18 @@ pub struct Listen {
     /// Whether `/` serves the page to try things out. Unset: yes with the memory broker, no with another.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub page: Option<bool>,
+    pub tls: Tls,
+}
+
+/// TLS for clients, ended by the gateway itself. Both files or none; none where something before it ends TLS.
+/// They are read again when they change; no connection is closed for that.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Tls {
+    /// The certificate in PEM, and after it those that lead to a root, as in `tls.crt` of a Kubernetes Secret.
+    pub certificate_file: String,
+    /// Its private key in PEM, as in `tls.key`.
+    pub key_file: String,
 }
 
 /// Who this node is among the others.
@@ -194,7 +206,7 @@ pub struct Limits {
     /// TCP connections that are not, or not yet, a WebSocket or an event stream: handshakes under way and callers of the
     /// HTTP API. One more is answered 503.
     pub max_handshakes: u32,
-    /// From the TCP accept to the end of the HTTP request head.
+    /// From the TCP accept to the end of the HTTP request head; with TLS for its handshake, and again for the head.
     pub handshake_timeout_seconds: u32,
     /// The body of one HTTP API request (413 above it).
     pub max_request_bytes: u32,
@@ -258,6 +270,7 @@ impl Default for Listen {
             allowed_origins: Vec::new(),
             trusted_proxies: Vec::new(),
             page: None,
+            tls: Tls::default(),
         }
     }
 }

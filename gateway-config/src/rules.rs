@@ -94,6 +94,13 @@ fn listen(config: &Config, rules: &mut Rules) {
             rules.say(&["listen.trustedProxies"], message);
         }
     }
+    let tls = &listen.tls;
+    if tls.certificate_file.is_empty() != tls.key_file.is_empty() {
+        rules.say(
+            &["listen.tls.certificateFile", "listen.tls.keyFile"],
+            "certificateFile and keyFile go together",
+        );
+    }
     let name = &config.node.name;
     if name.len() > 128
         || !name

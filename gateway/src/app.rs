@@ -42,6 +42,7 @@ use crate::self_test::SelfTest;
 use crate::session::Rules;
 use crate::sse::Opening;
 use crate::sse::outbox::Stream;
+use crate::tls::{self, Tls};
 
 /// Connections that wait to be accepted. A storm of reconnects after a failover must not see refusals.
 const BACKLOG: u32 = 4_096;
@@ -59,6 +60,8 @@ pub enum StartError {
     Metrics(#[from] prometheus::Error),
     #[error("start of token verification: {0}")]
     Keys(#[from] TooManyKeys),
+    #[error(transparent)]
+    Tls(#[from] tls::StartError),
     #[error(transparent)]
     Router(#[from] router::StartError),
 }
@@ -97,6 +100,10 @@ impl App {
             &rules,
             metrics.clone(),
         )?;
+        let tls = settings
+            .tls
+            .map(|tls| Tls::start(tls, &registry))
+            .transpose()?;
         let pressure = guard_memory(&router, &registry, limits.max_memory_bytes)?;
         let draining = Arc::new(AtomicBool::new(false));
         let listeners = [&listener, &admin_listener];
@@ -129,7 +136,7 @@ impl App {
             page,
         };
         let routes = http::routes(front);
-        let acceptor = acceptor(listener, routes, limits, metrics, shutdown.clone());
+        let acceptor = acceptor((listener, tls), routes, limits, metrics, shutdown.clone());
         Ok(App {
             acceptor,
             admin_listener,
@@ -157,12 +164,12 @@ impl App {
         } = self;
         let ended = Shutdown::default();
         let admin = tokio::spawn(admin::serve(admin_listener, admin, ended.clone()));
-        let address = acceptor.listener.local_addr();
+        let (address, tls) = (acceptor.listener.local_addr(), acceptor.tls.clone());
         let accepting = tokio::spawn(acceptor.run());
         let why = match (self_test, address) {
             (Some(test), Ok(address)) => tokio::select! {
                 why = shutdown.begun() => why,
-                () = test.run(address) => unreachable!("it tests for ever"),
+                () = test.run(address, tls) => unreachable!("it tests for ever"),
             },
             // Without an address nobody could have connected either; the gate stays closed and says so.
             _ => shutdown.begun().await,
@@ -284,7 +291,7 @@ fn keys(api: &gateway_config::Api, registry: &Registry) -> Result<Keys, promethe
 }
 
 fn acceptor(
-    listener: TcpListener,
+    (listener, tls): (TcpListener, Option<Tls>),
     routes: axum::Router,
     limits: &Limits,
     metrics: Arc<Metrics>,
@@ -292,6 +299,7 @@ fn acceptor(
 ) -> Acceptor {
     Acceptor {
         listener,
+        tls,
         routes,
         metrics,
         handshakes: Cap::new(limits.max_handshakes),
@@ -358,6 +366,11 @@ fn announce(
             .map_or_else(|e| e.to_string(), |address| address.to_string())
     };
     let (clients, admin) = (shown(clients), shown(admin));
+    let s = if config.listen.tls.certificate_file.is_empty() {
+        ""
+    } else {
+        "s"
+    };
     tracing::info!(
         version = daemon::version(),
         node,
@@ -367,15 +380,15 @@ fn announce(
         "serving"
     );
     if page {
-        tracing::info!("page       http://{clients}/");
+        tracing::info!("page       http{s}://{clients}/");
     }
-    tracing::info!("WebSocket  ws://{clients}/ws");
+    tracing::info!("WebSocket  ws{s}://{clients}/ws");
     match api {
         ApiAccess::Keys(_) => {
-            tracing::info!("API        http://{clients}/api/publish (with a key)");
+            tracing::info!("API        http{s}://{clients}/api/publish (with a key)");
         }
         ApiAccess::Loopback => {
-            tracing::info!("API        http://{clients}/api/publish (this machine)");
+            tracing::info!("API        http{s}://{clients}/api/publish (this machine)");
         }
         ApiAccess::Off => tracing::warn!("API        off: set api.keyFile to publish over HTTP"),
     }

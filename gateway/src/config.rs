@@ -13,6 +13,7 @@ use std::time::Duration;
 use gateway_config::{BrokerKind, Config, Override, Problem, overrides_from_environment, parse};
 
 use crate::broker::redis;
+use crate::tls;
 
 mod tokens;
 pub use tokens::Tokens;
@@ -144,6 +145,8 @@ pub struct Settings {
     pub shards: u16,
     /// [`crate::engine::Settings::echo`]; never set from a configuration.
     pub echo: bool,
+    /// None: clients come without TLS, or something before this gateway ends it.
+    pub tls: Option<tls::Prepared>,
 }
 
 impl Settings {
@@ -183,9 +186,18 @@ impl Settings {
             page: config.listen.page.unwrap_or(memory),
             shards,
             echo: false,
+            tls: prepare_tls(&config.listen.tls)?,
             config,
         })
     }
+}
+
+fn prepare_tls(section: &gateway_config::Tls) -> Result<Option<tls::Prepared>, ConfigError> {
+    let prepared = tls::Files::of(section).map(tls::Files::prepare).transpose();
+    prepared.map_err(|error| ConfigError::Setting {
+        key: "listen.tls",
+        what: error.to_string(),
+    })
 }
 
 fn resolve(key: &'static str, address: &str) -> Result<SocketAddr, ConfigError> {

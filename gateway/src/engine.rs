@@ -25,6 +25,7 @@ mod outbox;
 mod shard;
 pub(crate) mod subscriptions;
 mod timers;
+mod wire;
 
 /// Commands and events that may wait in each direction, for each shard.
 const QUEUE_CAPACITY: usize = 4_096;

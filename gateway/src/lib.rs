@@ -23,6 +23,7 @@ pub mod self_test;
 pub mod session;
 pub mod shards;
 pub mod sse;
+pub mod tls;
 
 #[cfg(test)]
 mod purity;

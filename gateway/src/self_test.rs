@@ -18,7 +18,8 @@ use subtle::ConstantTimeEq;
 use tokio::net::TcpStream;
 
 use crate::name::ChannelName;
-use client::Client;
+use crate::tls::Tls;
+use client::{Client, Stream};
 
 mod client;
 
@@ -117,13 +118,13 @@ impl SelfTest {
         }
     }
 
-    /// Tests for ever. `listening` is where clients connect.
-    pub async fn run(self, listening: SocketAddr) {
+    /// Tests for ever. `listening` is where clients connect, with this TLS.
+    pub async fn run(self, listening: SocketAddr, tls: Option<Tls>) {
         let address = reachable(listening);
         let mut number = 0u64;
         loop {
             number += 1;
-            let result = self.test(address, number).await;
+            let result = self.test(address, tls.as_ref(), number).await;
             let wait = if result.is_ok() { EVERY } else { AGAIN };
             self.note(result);
             tokio::time::sleep(wait).await;
@@ -151,12 +152,25 @@ impl SelfTest {
         }
     }
 
-    async fn test(&self, address: SocketAddr, number: u64) -> Result<(), Failure> {
+    async fn test(
+        &self,
+        address: SocketAddr,
+        tls: Option<&Tls>,
+        number: u64,
+    ) -> Result<(), Failure> {
         let mut step = "connect";
         let test = async {
             let socket = TcpStream::connect(address)
                 .await
                 .map_err(|e| Failure::Connect(address, e))?;
+            let socket: Box<dyn Stream> = match tls {
+                None => Box::new(socket),
+                Some(tls) => {
+                    step = "TLS handshake";
+                    let connected = tls.connect_to_ourselves(socket).await;
+                    Box::new(connected.map_err(|e| Failure::Socket(step, e))?)
+                }
+            };
             step = "handshake";
             let mut client = Client::open(socket, address, (HEADER, &self.secret.0)).await?;
             // It was a name when the node began.

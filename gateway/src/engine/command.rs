@@ -91,6 +91,8 @@ pub struct Disconnect {
 #[derive(Debug)]
 pub struct Arrival {
     pub socket: std::net::TcpStream,
+    /// Its TLS, of which the handshake is done. None: none.
+    pub tls: Option<Box<rustls::ServerConnection>>,
     /// Bytes that the client sent after its request.
     pub leftover: Bytes,
     pub identity: Option<Identity>,

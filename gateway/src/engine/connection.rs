@@ -1,10 +1,14 @@
 //! One socket and all that belongs to it. Hundreds of thousands of these are idle: the struct is kept small.
 
+use std::io;
+
 use bytes::Bytes;
 use mio::net::TcpStream;
+use rustls::ServerConnection;
 
 use super::heartbeat::{Heartbeat, Intervals};
-use super::outbox::Outbox;
+use super::outbox::{Flushed, Outbox};
+use super::wire::Wire;
 use crate::limits::Share;
 use crate::protocol::close::CloseCode;
 use crate::protocol::deflate::Window;
@@ -16,6 +20,8 @@ pub const CLOSE_DEADLINE_MS: u64 = 2_000;
 
 pub struct Connection {
     pub socket: TcpStream,
+    /// None: none.
+    pub tls: Option<Box<ServerConnection>>,
     pub generation: u32,
     /// Boxed: with no such cap configured it is a null pointer.
     pub share: Option<Box<Share>>,
@@ -33,8 +39,8 @@ pub struct Connection {
     /// In the list of those to read.
     pub unread: bool,
     /// Until the welcome: the bytes that came with the handshake, often none. Nothing is read meanwhile, so the
-    /// kernel's buffer bounds what a client can say before it is heard.
-    pub early: Option<Bytes>,
+    /// kernel's buffer bounds what a client can say before it is heard. Boxed: later it is a null pointer.
+    pub early: Option<Box<Bytes>>,
     /// The peer will send nothing more; only then must a socket be read to its very end.
     pub read_closed: bool,
 }
@@ -52,6 +58,17 @@ pub struct Closing {
 }
 
 impl Connection {
+    /// The way to the peer.
+    pub fn wire(&mut self) -> Wire<'_, TcpStream> {
+        Wire::new(&mut self.socket, &mut self.tls)
+    }
+
+    /// Writes what waits.
+    pub fn flush(&mut self) -> io::Result<Flushed> {
+        let mut wire = Wire::new(&mut self.socket, &mut self.tls);
+        self.outbox.flush(&mut wire)
+    }
+
     /// Whether its socket is read: it has been welcomed, or closes.
     pub fn is_heard(&self) -> bool {
         self.early.is_none()

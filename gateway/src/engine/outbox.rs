@@ -201,8 +201,17 @@ impl Outbox {
                 Err(error) => return Err(error),
             }
         }
-        self.blocked = false;
-        Ok(Flushed::All)
+        // What is between here and the socket (TLS) may hold some of it back.
+        match socket.flush() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.blocked = true;
+                Ok(Flushed::Blocked)
+            }
+            flushed => {
+                self.blocked = false;
+                flushed.map(|()| Flushed::All)
+            }
+        }
     }
 
     fn advance(&mut self, mut written: usize) {

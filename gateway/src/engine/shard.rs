@@ -214,7 +214,8 @@ impl Shard {
             generation: connection.generation,
         };
         connection.read_closed |= event.is_read_closed() || event.is_error();
-        if event.is_writable() && !connection.outbox.is_empty() && !connection.dirty {
+        let waits = !connection.outbox.is_empty() || connection.wire().owes();
+        if event.is_writable() && waits && !connection.dirty {
             connection.dirty = true;
             self.dirty.push(key);
         }
@@ -293,6 +294,7 @@ impl Shard {
         let NewConnection { number, arrival } = new;
         let Arrival {
             socket,
+            tls,
             leftover,
             identity,
             share,
@@ -325,6 +327,7 @@ impl Shard {
         let intervals = self.shared.settings.intervals();
         entry.insert(Connection {
             socket,
+            tls,
             generation: self.generation,
             share: (share.user.is_some() || share.address.is_some()).then(|| share.into()),
             session: if self_test {
@@ -340,7 +343,7 @@ impl Shard {
             closing: None,
             dirty: false,
             unread: false,
-            early: Some(leftover),
+            early: Some(leftover.into()),
             read_closed: false,
         });
         self.by_number.insert(number, key);

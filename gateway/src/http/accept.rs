@@ -10,7 +10,7 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
@@ -18,6 +18,7 @@ use super::Peer;
 use crate::limits::{Cap, Limit};
 use crate::metrics::Metrics;
 use crate::sse::Line;
+use crate::tls::Tls;
 
 /// Largest request head, in bytes: a token of 8 KiB and the headers of a proxy fit.
 const MAX_HEAD_BYTES: usize = 32 << 10;
@@ -30,6 +31,8 @@ const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconn
 /// How connections are accepted.
 pub struct Acceptor {
     pub listener: TcpListener,
+    /// None: HTTP without TLS.
+    pub tls: Option<Tls>,
     pub routes: Router,
     /// Connections that speak HTTP at once.
     pub handshakes: Cap,
@@ -68,14 +71,27 @@ impl Acceptor {
             };
             let Some(place) = self.handshakes.take() else {
                 self.metrics.refused(Limit::Handshakes);
-                tokio::spawn(refuse(socket));
+                if self.tls.is_none() {
+                    // With TLS an answer costs the handshake that there is no room for.
+                    tokio::spawn(refuse(socket));
+                }
                 continue;
             };
             let (server, routes) = (server.clone(), self.routes.clone());
+            let (tls, patience) = (self.tls.clone(), self.head_timeout);
             let shutdown = self.shutdown.clone();
             serving.spawn(async move {
                 let line = Arc::new(Line::new(place));
-                serve(&server, (socket, peer), routes, (line, &shutdown)).await;
+                // Small messages must not wait for the acknowledgement of earlier ones.
+                let _ = socket.set_nodelay(true);
+                let ends = (line, &shutdown);
+                match tls {
+                    None => serve(&server, (socket, peer), routes, ends).await,
+                    Some(tls) => match tls.accept(socket, patience).await {
+                        Ok(socket) => serve(&server, (socket, peer), routes, ends).await,
+                        Err(e) => tracing::debug!("TLS handshake with {}: {e}", peer.0),
+                    },
+                }
             });
         }
         drop(self.listener);
@@ -85,12 +101,10 @@ impl Acceptor {
 
 async fn serve(
     server: &http1::Builder,
-    (socket, peer): (TcpStream, Peer),
+    (socket, peer): (impl AsyncRead + AsyncWrite + Unpin + Send + 'static, Peer),
     routes: Router,
     (line, shutdown): (Arc<Line>, &Shutdown),
 ) {
-    // Small messages must not wait for the acknowledgement of earlier ones.
-    let _ = socket.set_nodelay(true);
     let routes = TowerToHyperService::new(routes);
     let handle = line.clone();
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {

@@ -9,11 +9,14 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Pa
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use hyper::upgrade::OnUpgrade;
+use bytes::Bytes;
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
+use rustls::ServerConnection;
 use serde::Deserialize;
 use sha1::{Digest, Sha1};
 use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 
 use super::compression::{self, Agreed};
 use super::{Front, Handshaken, Node, Peer, Problem, bearer, now};
@@ -292,19 +295,15 @@ async fn hand_over<N: Node>(
         Ok(upgraded) => upgraded,
         Err(e) => return tracing::debug!("handshake ended before its answer: {e}"),
     };
-    let parts = upgraded
-        .downcast::<TokioIo<TcpStream>>()
-        .unwrap_or_else(|_| {
-            unreachable!("`accept` serves TCP sockets in TokioIo and nothing else")
-        });
-    match parts.io.into_inner().into_std() {
+    let (socket, tls, leftover) = take_apart(upgraded);
+    match socket.into_std() {
         Ok(socket) => {
-            let leftover = parts.read_buf;
             front
                 .node
                 .adopt(Handshaken {
                     arrival: Arrival {
                         socket,
+                        tls,
                         leftover,
                         identity,
                         share,
@@ -318,6 +317,19 @@ async fn hand_over<N: Node>(
         }
         Err(e) => tracing::debug!("take a socket out of the runtime: {e}"),
     }
+}
+
+/// The socket, the TLS on it, and what the client sent after its request.
+fn take_apart(upgraded: Upgraded) -> (TcpStream, Option<Box<ServerConnection>>, Bytes) {
+    let upgraded = match upgraded.downcast::<TokioIo<TcpStream>>() {
+        Ok(parts) => return (parts.io.into_inner(), None, parts.read_buf),
+        Err(upgraded) => upgraded,
+    };
+    let parts = upgraded
+        .downcast::<TokioIo<TlsStream<TcpStream>>>()
+        .unwrap_or_else(|_| unreachable!("`accept` serves TCP, with TLS or without, in TokioIo"));
+    let (socket, tls) = parts.io.into_inner().into_inner();
+    (socket, Some(Box::new(tls)), parts.read_buf)
 }
 
 #[cfg(test)]

@@ -4,8 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 
 use super::Failure;
 
@@ -16,12 +15,16 @@ const MAX_HEAD_BYTES: u64 = 8 << 10;
 const TEXT: u8 = 0x81;
 const CLOSE: u8 = 0x88;
 
-pub struct Client(BufReader<TcpStream>);
+/// A socket, or TLS on one.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+pub struct Client(BufReader<Box<dyn Stream>>);
 
 impl Client {
     /// The opening handshake (section 4.1) with one more header.
     pub async fn open(
-        mut socket: TcpStream,
+        mut socket: Box<dyn Stream>,
         address: SocketAddr,
         (name, value): (&str, &str),
     ) -> Result<Client, Failure> {
@@ -34,6 +37,7 @@ impl Client {
              {name}: {value}\r\n\r\n"
         );
         socket.write_all(request.as_bytes()).await.map_err(failed)?;
+        socket.flush().await.map_err(failed)?;
         let mut reader = BufReader::new(socket);
         let mut head = String::new();
         loop {
@@ -110,7 +114,9 @@ impl Client {
         // A mask of zeros leaves the payload as it is. It protects proxies (section 10.3); there is none here.
         frame.extend([0; 4]);
         frame.extend(payload);
-        self.0.get_mut().write_all(&frame).await
+        let socket = self.0.get_mut();
+        socket.write_all(&frame).await?;
+        socket.flush().await
     }
 
     async fn frame(&mut self) -> io::Result<(u8, Vec<u8>)> {

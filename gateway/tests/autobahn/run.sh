@@ -28,49 +28,75 @@ install_suite() {
   [ -d "$SUITE" ] || "$HERE/install.sh" "$SUITE" 8>&-
 }
 
+# A certificate that nobody signed: the suite's client does not ask.
+make_certificate() {
+  openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=127.0.0.1 \
+    -keyout "$OUT/tls.key" -out "$OUT/tls.crt" 2>"$OUT/openssl.log" || die "openssl: $(cat "$OUT/openssl.log")"
+}
+
+# start_gateway LOG SETTING...: ADDRESS is where it listens, until stop_gateway.
 start_gateway() {
-  local program set=()
-  for setting in "${LIMITS[@]}" "${COMPRESSION[@]}"; do set+=(--set "$setting"); done
+  local program log=$1 set=()
+  shift
+  for setting in "$@"; do set+=(--set "$setting"); done
   program=$(cargo build -q --locked -p gateway --example echo --message-format=json |
     jq -r 'select(.target.name == "echo" and .executable) | .executable')
-  "$program" --listen 127.0.0.1:0 --admin 127.0.0.1:0 "${set[@]}" >"$OUT/gateway.log" 2>&1 &
+  "$program" --listen 127.0.0.1:0 --admin 127.0.0.1:0 "${set[@]}" >"$log" 2>&1 &
   GATEWAY=$!
-  trap 'kill "$GATEWAY" 2>/dev/null || true' EXIT
+  trap stop_gateway EXIT
   local deadline=$((SECONDS + 30))
-  until ADDRESS=$(grep -h '"message":"serving"' "$OUT/gateway.log" | jq -er .clients); do
-    kill -0 "$GATEWAY" 2>/dev/null || die "the gateway ended: $(cat "$OUT/gateway.log")"
-    [ "$SECONDS" -lt "$deadline" ] || die "the gateway does not serve after 30 s: $(cat "$OUT/gateway.log")"
+  until ADDRESS=$(grep -h '"message":"serving"' "$log" | jq -er .clients); do
+    kill -0 "$GATEWAY" 2>/dev/null || die "the gateway ended: $(cat "$log")"
+    [ "$SECONDS" -lt "$deadline" ] || die "the gateway does not serve after 30 s: $(cat "$log")"
     sleep 0.1
   done
 }
 
+stop_gateway() { kill "$GATEWAY" 2>/dev/null || true; }
+
+# run_suite FOLDER SCHEME MESSAGES
 run_suite() {
-  jq -n --arg url "ws://$ADDRESS/ws" --arg out "$OUT/report" --argjson cases "$CASES" '{
+  local spec=$1/spec.json log=$1/suite.log
+  jq -n --arg url "$2://$ADDRESS/ws" --arg out "$1/report" --argjson cases "$CASES" '{
     outdir: $out, servers: [{agent: "gateway", url: $url}],
     cases: $cases, "exclude-cases": [], "exclude-agent-cases": {}
-  }' >"$OUT/spec.json"
-  "$SUITE/python2" "$HERE/suite.py" "$SUITE/suite" "$MESSAGES" --mode fuzzingclient --spec "$OUT/spec.json" >"$OUT/suite.log" 2>&1 ||
-    die "the suite did not run: $(tail -n 20 "$OUT/suite.log")"
+  }' >"$spec"
+  "$SUITE/python2" "$HERE/suite.py" "$SUITE/suite" "$3" --mode fuzzingclient --spec "$spec" >"$log" 2>&1 ||
+    die "the suite did not run: $(tail -n 20 "$log")"
 }
 
+# judge FOLDER SCHEME
 judge() {
-  local asked run failed
-  asked=$(sed -n 's/^Ok, will run \([0-9]*\) test cases.*/\1/p' "$OUT/suite.log")
-  run=$(jq '.gateway | length' "$OUT/report/index.json")
+  local asked run failed report=$1/report/index.json
+  asked=$(sed -n 's/^Ok, will run \([0-9]*\) test cases.*/\1/p' "$1/suite.log")
+  run=$(jq '.gateway | length' "$report")
   # Only these two are by the book: NON-STRICT and UNIMPLEMENTED are not. INFORMATIONAL: the RFC leaves it open.
   failed=$(jq -r '.gateway | to_entries[]
     | select([.value.behavior, .value.behaviorClose] | all(. == "OK" or . == "INFORMATIONAL") | not)
-    | "  \(.key): \(.value.behavior), close \(.value.behaviorClose)"' "$OUT/report/index.json")
-  [ -z "$failed" ] || die "cases that failed (reports in $OUT/report):"$'\n'"$failed"
+    | "  \(.key): \(.value.behavior), close \(.value.behaviorClose)"' "$report")
+  [ -z "$failed" ] || die "cases that failed over $2 (reports in $1/report):"$'\n'"$failed"
   if [ "${asked:-0}" = 0 ] || [ "$run" != "$asked" ]; then
-    die "$run of ${asked:-no} cases ran: $(tail -n 20 "$OUT/suite.log")"
+    die "$run of ${asked:-no} cases ran over $2: $(tail -n 20 "$1/suite.log")"
   fi
-  echo "autobahn: $run cases passed in $SECONDS s"
+  echo "autobahn: $run cases passed over $2 in $SECONDS s"
+}
+
+# play SCHEME MESSAGES SETTING...
+play() {
+  local scheme=$1 messages=$2 folder=$OUT/$1
+  shift 2
+  mkdir -p "$folder"
+  SECONDS=0
+  start_gateway "$folder/gateway.log" "${LIMITS[@]}" "${COMPRESSION[@]}" "$@"
+  run_suite "$folder" "$scheme" "$messages"
+  stop_gateway
+  judge "$folder" "$scheme"
 }
 
 rm -rf "$OUT"
 mkdir -p "$OUT"
 install_suite
-start_gateway
-run_suite
-judge
+make_certificate
+play ws "$MESSAGES"
+# The frames are the same: what TLS can do wrong, a few large messages show.
+play wss $((MESSAGES / 10 + 1)) "listen.tls.certificateFile=$OUT/tls.crt" "listen.tls.keyFile=$OUT/tls.key"

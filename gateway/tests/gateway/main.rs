@@ -28,6 +28,7 @@ mod program;
 mod redis_server;
 mod self_test;
 mod sse;
+mod tls;
 mod tokens;
 mod two_nodes;
 mod wait;

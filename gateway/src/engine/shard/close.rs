@@ -50,14 +50,14 @@ impl Shard {
             };
             connection.dirty = false;
             let closing = connection.closing;
-            match (connection.outbox.flush(&mut connection.socket), closing) {
+            match (connection.flush(), closing) {
                 (Err(_), _) => self.lost(key, now),
                 (Ok(Flushed::All), Some(closing)) if closing.peer_is_done => {
                     self.end(key, closing.code, now);
                 }
                 (Ok(Flushed::All), Some(closing)) if closing.deaf => {
                     // Section 7.1.7: there is no answer to wait for. The peer sees the end and closes.
-                    if let Err(error) = connection.socket.shutdown(std::net::Shutdown::Write) {
+                    if let Err(error) = connection.wire().shutdown() {
                         tracing::debug!(%error, "shutting a socket down failed");
                         self.lost(key, now);
                     }
@@ -137,6 +137,7 @@ impl Shard {
             return;
         }
         let mut connection = self.connections.remove(key.slot as usize);
+        connection.wire().goodbye();
         if let Err(error) = self.poll.registry().deregister(&mut connection.socket) {
             tracing::debug!(%error, "deregistering a socket failed");
         }

@@ -40,8 +40,10 @@ impl Shard {
             self.buffer = buffer;
             return false;
         };
-        let again = connection.read_closed;
-        let result = connection.socket.read(&mut buffer);
+        // TLS hands its records over one by one.
+        let again = connection.read_closed || connection.tls.is_some();
+        let result = connection.wire().read(&mut buffer);
+        let owes = connection.wire().owes();
         let more = match result {
             Ok(0) => {
                 self.lost(key, now);
@@ -59,6 +61,10 @@ impl Shard {
             }
         };
         self.buffer = buffer;
+        if owes {
+            // TLS has an answer of its own.
+            self.mark_dirty(key);
+        }
         more
     }
 

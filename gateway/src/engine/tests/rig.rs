@@ -136,6 +136,7 @@ impl Node {
             number: self.next_number,
             arrival: Arrival {
                 socket,
+                tls: None,
                 leftover: Bytes::copy_from_slice(leftover),
                 identity: user.map(|user| Identity {
                     user: user.into(),
