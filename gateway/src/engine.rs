@@ -14,7 +14,7 @@ use crate::session::Rules;
 use command::{Command, Event, ShardId};
 use heartbeat::Intervals;
 
-pub use outbox::Dropped;
+pub use outbox::{Dropped, Tag};
 
 mod batch;
 pub mod census;

@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::task::AtomicWaker;
+use gateway_config::SlowConsumer;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 use super::format::COMMENT;
 use crate::engine::command::ConnectionKey;
+use crate::engine::{Dropped, Tag};
 
 /// What a waiting event costs beside its bytes.
 const EVENT_BYTES: usize = 64;
@@ -26,9 +28,31 @@ struct Shared {
 
 #[derive(Default)]
 struct Waiting {
-    events: VecDeque<Bytes>,
+    events: VecDeque<(Bytes, Tag)>,
     bytes: usize,
     ended: bool,
+}
+
+impl Waiting {
+    /// A single event always fits, as the largest message does in the outbox of a WebSocket.
+    fn exceeds(&self, cost: usize, cap: usize) -> bool {
+        !self.events.is_empty() && self.bytes + cost > cap
+    }
+
+    /// Drops events whose tags are `meant`, oldest first, until no more than `enough` bytes wait.
+    fn give_way(&mut self, enough: usize, meant: impl Fn(Tag) -> bool) -> Dropped {
+        let mut dropped = Dropped::default();
+        let Waiting { events, bytes, .. } = self;
+        events.retain(|(event, tag)| {
+            let stays = *bytes <= enough || !meant(*tag);
+            if !stays {
+                *bytes = bytes.saturating_sub(event.len() + EVENT_BYTES);
+                dropped.add(*tag, tag.messages.into());
+            }
+            stays
+        });
+        dropped
+    }
 }
 
 impl Shared {
@@ -69,18 +93,31 @@ impl Outbox {
         (Outbox { shared, cap }, stream)
     }
 
-    pub(super) fn push(&self, event: Bytes) -> Result<(), Full> {
+    /// What waits of channels whose policy allows it gives way, oldest first, as in the outbox of a WebSocket; of a
+    /// channel of which only the latest counts, all that waits.
+    pub(super) fn push(&self, event: Bytes, tag: Tag) -> Result<Dropped, Full> {
         let mut waiting = self.shared.waiting();
+        let mut dropped = Dropped::default();
         let cost = event.len() + EVENT_BYTES;
-        // A single event always fits, as the largest message does in the outbox of a WebSocket.
-        if !waiting.events.is_empty() && waiting.bytes + cost > self.cap {
-            return Err(Full);
+        if waiting.exceeds(cost, self.cap) {
+            if tag.slow == SlowConsumer::Latest {
+                dropped.and(waiting.give_way(0, |other| other == tag));
+            }
+            // More than is needed, or every further event would walk through all that wait.
+            let enough = self.cap.saturating_sub(cost.max(self.cap / 8));
+            dropped.and(waiting.give_way(enough, |other| other.slow != SlowConsumer::Disconnect));
         }
-        waiting.bytes += cost;
-        waiting.events.push_back(event);
+        if !waiting.exceeds(cost, self.cap) {
+            waiting.bytes += cost;
+            waiting.events.push_back((event, tag));
+        } else if tag.slow == SlowConsumer::Disconnect {
+            return Err(Full);
+        } else {
+            dropped.add(tag, tag.messages.into());
+        }
         drop(waiting);
         self.shared.reader.wake();
-        Ok(())
+        Ok(dropped)
     }
 
     /// Gives back the memory of what waits.
@@ -92,7 +129,7 @@ impl Outbox {
 
     /// The last event, for which there is always room.
     pub(super) fn end(self, last: Bytes) {
-        self.shared.waiting().events.push_back(last);
+        self.shared.waiting().events.push_back((last, Tag::KEPT));
     }
 }
 
@@ -117,7 +154,7 @@ impl Stream {
         self.shared.reader.register(cx.waker());
         let mut waiting = self.shared.waiting();
         match waiting.events.pop_front() {
-            Some(event) => {
+            Some((event, _)) => {
                 let cost = event.len() + EVENT_BYTES;
                 waiting.bytes = waiting.bytes.saturating_sub(cost);
                 Poll::Ready(Some(event))
@@ -170,15 +207,60 @@ mod tests {
         next.map(|event| event.map(|Ok(bytes)| bytes))
     }
 
+    fn push(outbox: &Outbox, event: Bytes) -> Result<(), Full> {
+        outbox.push(event, Tag::KEPT).map(|dropped| {
+            assert_eq!(dropped, Dropped::default());
+        })
+    }
+
+    #[tokio::test]
+    async fn what_may_be_dropped_gives_way() {
+        let tag = |slow, channel| Tag {
+            slow,
+            messages: 1,
+            channel,
+        };
+        let (oldest, latest) = (SlowConsumer::DropOldest, SlowConsumer::Latest);
+        let (outbox, mut stream, _told) = outbox(3 * (EVENT_BYTES + 1));
+        let mut all = Dropped::default();
+        for (event, tag) in [
+            ("k", Tag::KEPT),
+            ("a", tag(oldest, 1)),
+            ("b", tag(latest, 2)),
+            ("c", tag(oldest, 1)),
+            ("d", tag(latest, 2)),
+            ("l", Tag::KEPT),
+            ("m", Tag::KEPT),
+        ] {
+            let event = Bytes::from_static(event.as_bytes());
+            all.and(outbox.push(event, tag).unwrap());
+        }
+        // Nothing is left that may be dropped, but what comes.
+        all.and(
+            outbox
+                .push(Bytes::from_static(b"e"), tag(oldest, 1))
+                .unwrap(),
+        );
+        assert_eq!(outbox.push(Bytes::from_static(b"n"), Tag::KEPT), Err(Full));
+        for expected in ["k", "l", "m"] {
+            assert_eq!(
+                next(&mut stream),
+                Some(Some(Bytes::from_static(expected.as_bytes())))
+            );
+        }
+        assert_eq!(next(&mut stream), None);
+        assert_eq!((all.oldest, all.latest), (3, 2));
+    }
+
     #[tokio::test]
     async fn it_takes_so_much_and_no_more() {
         let (outbox, mut stream, _told) = outbox(2 * (EVENT_BYTES + 10));
         let event = Bytes::from_static(b"0123456789");
-        assert_eq!(outbox.push(event.clone()), Ok(()));
-        assert_eq!(outbox.push(event.clone()), Ok(()));
-        assert_eq!(outbox.push(Bytes::from_static(b"x")), Err(Full));
+        assert_eq!(push(&outbox, event.clone()), Ok(()));
+        assert_eq!(push(&outbox, event.clone()), Ok(()));
+        assert_eq!(push(&outbox, Bytes::from_static(b"x")), Err(Full));
         assert_eq!(next(&mut stream), Some(Some(event.clone())));
-        assert_eq!(outbox.push(event.clone()), Ok(()));
+        assert_eq!(push(&outbox, event.clone()), Ok(()));
         outbox.end(Bytes::from_static(b"last"));
         assert_eq!(next(&mut stream), Some(Some(event.clone())));
         assert_eq!(next(&mut stream), Some(Some(event)));
@@ -190,11 +272,11 @@ mod tests {
     async fn one_event_always_fits_and_what_waits_can_be_dropped() {
         let (outbox, mut stream, _told) = outbox(10);
         let large = Bytes::from_static(&[0; 1_000]);
-        assert_eq!(outbox.push(large.clone()), Ok(()));
-        assert_eq!(outbox.push(large.clone()), Err(Full));
+        assert_eq!(push(&outbox, large.clone()), Ok(()));
+        assert_eq!(push(&outbox, large.clone()), Err(Full));
         outbox.discard();
         assert_eq!(next(&mut stream), None, "nothing waits");
-        assert_eq!(outbox.push(large), Ok(()));
+        assert_eq!(push(&outbox, large), Ok(()));
     }
 
     #[tokio::test]

@@ -11,8 +11,9 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
 use super::format::{self, Cursor};
-use super::outbox::{Outbox, Stream};
+use super::outbox::{Full, Outbox, Stream};
 use super::{Asked, Line, Opening};
+use crate::engine::Tag;
 use crate::engine::command::{
     Command, ConnectionKey, Disconnect, EncodedDelivery, Event, Pace, ShardId,
 };
@@ -304,10 +305,11 @@ impl Task {
         let Some(client) = self.clients.get(&key) else {
             return;
         };
-        let pushed = client.outbox.push(event.into());
+        let pushed = client.outbox.push(event.into(), Tag::KEPT);
         self.metrics.replied();
-        if pushed.is_err() {
-            self.end(key, CloseCode::Slow);
+        match pushed {
+            Ok(dropped) => self.metrics.dropped(dropped),
+            Err(Full) => self.end(key, CloseCode::Slow),
         }
     }
 
@@ -326,6 +328,11 @@ impl Task {
         };
         let except = self.here(message.except.as_ref());
         let event = Bytes::from(format::delivery(&encoded.delivery));
+        let tag = Tag {
+            slow: self.rules.policies.of(channel.as_str()).slow,
+            messages: 1,
+            channel: self.subscriptions.number(channel),
+        };
         let mut sent = 0;
         for key in keys.into_iter().filter(|key| Some(*key) != except) {
             let Some(client) = self.clients.get_mut(&key) else {
@@ -336,9 +343,12 @@ impl Task {
                 Some(id) => [id.as_bytes(), &event].concat().into(),
                 None => event.clone(),
             };
-            match client.outbox.push(event) {
-                Ok(()) => sent += 1,
-                Err(_) => self.end(key, CloseCode::Slow),
+            match client.outbox.push(event, tag) {
+                Ok(dropped) => {
+                    self.metrics.dropped(dropped);
+                    sent += 1;
+                }
+                Err(Full) => self.end(key, CloseCode::Slow),
             }
         }
         self.metrics

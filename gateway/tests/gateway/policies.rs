@@ -1,10 +1,12 @@
 //! Channel policies: who may do what, how much, and how fast.
 
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::client::Client;
 use crate::program::{Gateway, token_that_names};
-use crate::wait::until;
+use crate::wait::{until, within};
 
 const RIGHTS: &str = r#"
 channels:
@@ -200,4 +202,39 @@ async fn messages_wait_where_a_policy_says_so() {
     assert_eq!(client.next().await["message"], "other");
     client.heard_nothing().await;
     assert_eq!(client.next().await["message"], "chat.a");
+}
+
+#[tokio::test]
+async fn an_event_stream_that_is_not_read_stays_where_messages_may_be_dropped() {
+    let file = r#"
+limits: {maxOutboxBytes: 100000, maxMessageBytes: 100000}
+channels:
+  - {prefix: "log.", slowConsumer: dropOldest}
+"#;
+    let gateway = Gateway::with_file(file, &[]).await;
+    let mut deaf = TcpStream::connect(gateway.clients).await.unwrap();
+    let request = "GET /sse?channel=log.a HTTP/1.1\r\nhost: x\r\n\r\n";
+    deaf.write_all(request.as_bytes()).await.unwrap();
+    let large = json!({"channel": "log.a", "data": "x".repeat(90_000)}).to_string();
+    let dropped = "pushcluster_messages_dropped_total{rule=\"drop_oldest\"}";
+    until("messages are dropped", || async {
+        assert_eq!(gateway.publish(&large).await.status, 200);
+        match gateway.metric(dropped).await {
+            Some(count) if count >= 1.0 => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    let last = json!({"channel": "log.a", "data": "the last one"}).to_string();
+    assert_eq!(gateway.publish(&last).await.status, 200);
+    let mut read = Vec::new();
+    within("the last message", async {
+        while !String::from_utf8_lossy(&read).contains("the last one") {
+            assert_ne!(deaf.read_buf(&mut read).await.unwrap(), 0, "it ended");
+            // Only the end is of interest, and the whole is long.
+            let surplus = read.len().saturating_sub(1_000);
+            read.drain(..surplus);
+        }
+    })
+    .await;
 }
