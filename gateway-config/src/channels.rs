@@ -34,6 +34,11 @@ pub struct ChannelPolicy {
     pub batch_milliseconds: u32,
     /// Messages of a channel that wait at most; with one more they leave before their time. 64 KiB do the same.
     pub batch_messages: u32,
+    /// The newest messages that are kept, for clients that come back and for `history`. 0: none; then nobody is
+    /// told what was missed.
+    pub history_messages: u32,
+    /// How long a message is kept at most. 0: none is.
+    pub history_seconds: u32,
 }
 
 /// Who may do something with a channel.
@@ -76,6 +81,8 @@ impl Default for ChannelPolicy {
             slow_consumer: SlowConsumer::Disconnect,
             batch_milliseconds: 0,
             batch_messages: 100,
+            history_messages: 0,
+            history_seconds: 0,
         }
     }
 }

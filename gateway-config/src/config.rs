@@ -197,6 +197,9 @@ pub struct Limits {
     pub max_channels_per_connection: u32,
     /// Bytes that wait for one client that does not read (close code 3008 above it).
     pub max_outbox_bytes: u32,
+    /// All that the memory broker keeps of channels with history; the channel that was published to longest ago makes
+    /// room. With Redis, Redis keeps it.
+    pub max_history_bytes: u32,
     /// Memory of the process (resident), on which clients are refused: handshakes with 503, those under way
     /// with 1013, until it is below 90 % again. If that takes longer than a second, the oldest 10 % of the connections are closed with
     /// 1001 "Server overloaded", and again every five seconds. Above 80 % the node is not ready. In a container
@@ -339,6 +342,7 @@ impl Default for Limits {
             max_message_bytes: 1 << 20,
             max_channels_per_connection: 128,
             max_outbox_bytes: 1 << 20,
+            max_history_bytes: 64 << 20,
             max_memory_bytes: 512 << 20,
             max_handshakes: 1_024,
             handshake_timeout_seconds: 10,

@@ -39,7 +39,7 @@ fn mistakes_in_a_file() {
         // Syntax and shape.
         ("limits", "g.yaml:1:1: expected `key: value` lines, found limits"),
         ("- a\n", "g.yaml:1:1: expected `key: value` lines, found a list"),
-        ("limits: 5", "g.yaml:1:9: limits: expected keys below it (handshakeTimeoutSeconds, handshakesPerSecond, maxChannelsPerConnection, maxConnections, maxConnectionsPerAddress, maxConnectionsPerUser, maxHandshakes, maxMemoryBytes, maxMessageBytes, maxOutboxBytes, maxRequestBytes, messageBurst, messagesPerSecond), found 5"),
+        ("limits: 5", "g.yaml:1:9: limits: expected keys below it (handshakeTimeoutSeconds, handshakesPerSecond, maxChannelsPerConnection, maxConnections, maxConnectionsPerAddress, maxConnectionsPerUser, maxHandshakes, maxHistoryBytes, maxMemoryBytes, maxMessageBytes, maxOutboxBytes, maxRequestBytes, messageBurst, messagesPerSecond), found 5"),
         ("a: 1\n---\nb: 2\n", "g.yaml:2:1: a second document begins here; only one is read"),
         ("limits: &x\n  maxConnections: 1\n", "g.yaml:2:3: anchors (&) and aliases (*) are not read; write the value"),
         ("limits: !!map {}\n", "g.yaml:1:15: tags (!) are not read; write the plain value"),
@@ -110,12 +110,15 @@ fn mistakes_in_a_file() {
         ("channels:\n  - prefix: 'room:'\n    publish: granted\n  - {prefix: prices., slowConsumer: latest}\n", "good"),
         ("channels: 5", "g.yaml:1:11: channels: expected a list of entries, found 5"),
         ("channels: {prefix: a}", "g.yaml:1:11: channels: expected a list of entries, found keys below it"),
-        ("channels: [a]", "g.yaml:1:12: channels[0]: expected `key: value` lines (batchMessages, batchMilliseconds, maxMessageBytes, messageBurst, messagesPerSecond, prefix, publish, slowConsumer, subscribe), found a"),
+        ("channels: [a]", "g.yaml:1:12: channels[0]: expected `key: value` lines (batchMessages, batchMilliseconds, historyMessages, historySeconds, maxMessageBytes, messageBurst, messagesPerSecond, prefix, publish, slowConsumer, subscribe), found a"),
         ("channels:\n  - publish: nobody\n", "g.yaml:2:5: channels[0]: prefix is missing; write \"\" for every channel"),
         ("channels:\n  - prefix: a\n    slow_consumer: latest\n", "g.yaml:3:5: channels[0].slow_consumer: unknown key; did you mean slowConsumer?"),
         ("channels:\n  - prefix: a\n    slowConsumer: drop_oldest\n", "g.yaml:3:19: channels[0].slowConsumer: expected disconnect or dropOldest or latest, found drop_oldest"),
         ("channels:\n  - {prefix: a}\n  - {prefix: b, prefix: c}\n", "g.yaml:3:17: channels[1].prefix: written twice; the first is on line 3"),
         ("channels:\n  - {prefix: a}\n  - {prefix: a}\n", "g.yaml:3:14: channels[1].prefix: \"a\" has an entry already"),
+        ("channels: [{prefix: a, historyMessages: 5}]", "g.yaml:1:41: channels[0].historyMessages: nothing is kept without historySeconds, too"),
+        ("channels: [{prefix: a, historySeconds: 5}]", "g.yaml:1:40: channels[0].historySeconds: nothing is kept without historyMessages, too"),
+        ("channels: [{prefix: a, historySeconds: 5, historyMessages: 20000}]", "g.yaml:1:60: channels[0].historyMessages: must be at most 10000"),
         ("channels: [{prefix: a, messageBurst: 0}]", "g.yaml:1:38: channels[0].messageBurst: must be at least 1"),
         ("channels: [{prefix: a, batchMilliseconds: 10ms}]", "g.yaml:1:43: channels[0].batchMilliseconds: expected a whole number of milliseconds: write 10, not 10ms"),
         ("channels: [{prefix: a, batchMilliseconds: 2s}]", "g.yaml:1:43: channels[0].batchMilliseconds: expected a whole number of milliseconds: write 2000, not 2s"),
@@ -213,7 +216,7 @@ fn overrides_win_and_the_later_one_over_the_earlier() {
     for (pair, expected) in [
         (
             "limits=5",
-            "flag --set limits: limits: set a key below it: handshakeTimeoutSeconds, handshakesPerSecond, maxChannelsPerConnection, maxConnections, maxConnectionsPerAddress, maxConnectionsPerUser, maxHandshakes, maxMemoryBytes, maxMessageBytes, maxOutboxBytes, maxRequestBytes, messageBurst, messagesPerSecond",
+            "flag --set limits: limits: set a key below it: handshakeTimeoutSeconds, handshakesPerSecond, maxChannelsPerConnection, maxConnections, maxConnectionsPerAddress, maxConnectionsPerUser, maxHandshakes, maxHistoryBytes, maxMemoryBytes, maxMessageBytes, maxOutboxBytes, maxRequestBytes, messageBurst, messagesPerSecond",
         ),
         (
             "channels=a",

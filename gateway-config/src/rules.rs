@@ -114,6 +114,8 @@ fn listen(config: &Config, rules: &mut Rules) {
 
 /// A policy is looked for at each subscribe and publish, one after the other.
 const MAX_POLICIES: usize = 100;
+/// More of one channel could not be told in one answer, and Redis would copy them all for each that comes back.
+const MAX_HISTORY_MESSAGES: u32 = 10_000;
 
 /// Whoever reads is a person, or waits for nothing.
 const MAX_BATCH_MILLISECONDS: u32 = 1_000;
@@ -159,6 +161,23 @@ fn channels(config: &Config, rules: &mut Rules) {
             (&at("maxMessageBytes"), policy.max_message_bytes),
             ("limits.maxMessageBytes", limits.max_message_bytes),
         );
+        history(policy, &at, rules);
+    }
+}
+
+fn history(policy: &crate::ChannelPolicy, at: &dyn Fn(&str) -> String, rules: &mut Rules) {
+    let (messages, seconds) = (policy.history_messages, policy.history_seconds);
+    if messages > MAX_HISTORY_MESSAGES {
+        let message = format!("must be at most {MAX_HISTORY_MESSAGES}");
+        rules.say(&[&at("historyMessages")], message);
+    }
+    if messages > 0 && seconds == 0 {
+        let message = "nothing is kept without historySeconds, too";
+        rules.say(&[&at("historyMessages")], message);
+    }
+    if seconds > 0 && messages == 0 {
+        let message = "nothing is kept without historyMessages, too";
+        rules.say(&[&at("historySeconds")], message);
     }
 }
 

@@ -32,7 +32,7 @@ use crate::keys::{self, Keyring};
 use crate::limits::bucket::Pace;
 use crate::limits::{Cap, Shares};
 use crate::memory::{self, Pressure};
-use crate::message::Message;
+use crate::message::{Message, Position};
 use crate::metrics::Metrics;
 use crate::name::ChannelName;
 use crate::policy::Policies;
@@ -88,8 +88,8 @@ impl App {
         let admin_listener = bind("listen.admin", settings.admin)?;
         let registry = Registry::new();
         let metrics = Arc::new(Metrics::register(&registry)?);
-        let (broker, events) = start_broker(settings.redis, &registry)?;
         let limits = &config.limits;
+        let (broker, events) = start_broker(settings.redis, limits.max_history_bytes, &registry)?;
         let keyring = start_keys(settings.tokens.sources, settings.tokens.keys, &registry)?;
         let rules = session_rules(&config, settings.tokens.policy, &keyring, settings.node);
         let shares = Shares::new(limits);
@@ -224,11 +224,12 @@ fn notice_who_is_gone(listener: &TcpListener, ping_seconds: u32) {
 
 fn start_broker(
     redis: Option<crate::broker::redis::Settings>,
+    max_history_bytes: u32,
     registry: &Registry,
 ) -> Result<(Chosen, Events), prometheus::Error> {
     Ok(match redis {
         None => {
-            let (broker, events) = Memory::start();
+            let (broker, events) = Memory::start(max_history_bytes as usize);
             (Chosen::Memory(broker), events)
         }
         Some(settings) => {
@@ -328,6 +329,7 @@ fn session_rules(config: &Config, policy: Policy, keys: &Keyring, node: Arc<str>
         ping_seconds: config.heartbeat.ping_seconds,
         message_pace: Pace::new(limits.messages_per_second, limits.message_burst),
         policies: Policies::new(&config.channels),
+        max_history_bytes: limits.max_outbox_bytes as usize / 2,
     })
 }
 
@@ -411,7 +413,7 @@ impl http::Node for Behind {
         &self,
         channel: ChannelName,
         message: Message,
-    ) -> impl Future<Output = Result<(), PublishError>> + Send + 'static {
+    ) -> impl Future<Output = Result<Option<Position>, PublishError>> + Send + 'static {
         self.0.publish(channel, message)
     }
 

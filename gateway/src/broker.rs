@@ -5,11 +5,13 @@
 //! returns: the only way in which a message reaches this node's subscribers, also for local publishers.
 
 use std::future::Future;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use futures::future::Either;
 use tokio::sync::mpsc;
 
-use crate::message::{Delivery, Message};
+use crate::history::{Keep, Page, Range};
+use crate::message::{Delivery, Message, Position};
 use crate::name::ChannelName;
 
 pub mod memory;
@@ -24,16 +26,27 @@ pub mod redis;
 ///   afterwards, on any node, is delivered here until `unsubscribe` or [`Event::Lost`].
 /// * **Accepted or refused.** `publish` returns `Ok` once the broker has the message, or an error; a
 ///   message whose publish failed with [`PublishError::Unavailable`] was never sent.
+/// * **Kept.** A publish with `keep` appends to the channel's log and is delivered with its position, in one step:
+///   offsets go up by one in the order of deliveries. `history` called after a `publish` was answered has it.
 /// * **Once.** A delivery is not repeated, except after `Lost`, by recovery that the caller asks for.
 ///
 /// The caller promises not to overlap `subscribe` and `unsubscribe` of one channel (the hub serialises
 /// them), and after [`Event::Restored`] to do nothing: the broker itself has resubscribed every channel.
 pub trait Broker: Send + Sync + 'static {
+    /// `keep`: how much of the channel is kept. None: it has no history, and the message no position.
     fn publish(
         &self,
         channel: ChannelName,
         message: Message,
-    ) -> impl Future<Output = Result<(), PublishError>> + Send + 'static;
+        keep: Option<Keep>,
+    ) -> impl Future<Output = Result<Option<Position>, PublishError>> + Send + 'static;
+
+    /// A part of the channel's log, which begins now if there is none.
+    fn history(
+        &self,
+        channel: ChannelName,
+        range: Range,
+    ) -> impl Future<Output = Result<Page, HistoryError>> + Send + 'static;
 
     fn subscribe(
         &self,
@@ -80,6 +93,13 @@ pub enum PublishError {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("history of {channel} not read: {cause}")]
+pub struct HistoryError {
+    pub channel: ChannelName,
+    pub cause: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("subscribe to {channel} failed: {cause}")]
 pub struct SubscribeError {
     pub channel: ChannelName,
@@ -98,10 +118,22 @@ impl Broker for Chosen {
         &self,
         channel: ChannelName,
         message: Message,
-    ) -> impl Future<Output = Result<(), PublishError>> + Send + 'static {
+        keep: Option<Keep>,
+    ) -> impl Future<Output = Result<Option<Position>, PublishError>> + Send + 'static {
         match self {
-            Chosen::Memory(broker) => Either::Left(broker.publish(channel, message)),
-            Chosen::Redis(broker) => Either::Right(broker.publish(channel, message)),
+            Chosen::Memory(broker) => Either::Left(broker.publish(channel, message, keep)),
+            Chosen::Redis(broker) => Either::Right(broker.publish(channel, message, keep)),
+        }
+    }
+
+    fn history(
+        &self,
+        channel: ChannelName,
+        range: Range,
+    ) -> impl Future<Output = Result<Page, HistoryError>> + Send + 'static {
+        match self {
+            Chosen::Memory(broker) => Either::Left(broker.history(channel, range)),
+            Chosen::Redis(broker) => Either::Right(broker.history(channel, range)),
         }
     }
 
@@ -128,4 +160,12 @@ impl Broker for Chosen {
             Chosen::Redis(broker) => broker.health(),
         }
     }
+}
+
+/// Milliseconds since the Unix epoch: the age of a log, and the epoch of a new one.
+fn unix_ms() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -22,6 +22,7 @@ pub mod command;
 mod connection;
 mod heartbeat;
 mod outbox;
+mod recovering;
 mod shard;
 pub(crate) mod subscriptions;
 mod timers;

@@ -19,7 +19,7 @@ use crate::engine::ShardEnded;
 use crate::engine::census::{Page, Query};
 use crate::engine::command::Arrival;
 use crate::limits::Permit;
-use crate::message::Message;
+use crate::message::{Message, Position};
 use crate::name::ChannelName;
 use crate::protocol::native::Refusal;
 use crate::self_test::Secret;
@@ -45,7 +45,7 @@ pub trait Node: Clone + Send + Sync + 'static {
         &self,
         channel: ChannelName,
         message: Message,
-    ) -> impl Future<Output = Result<(), PublishError>> + Send + 'static;
+    ) -> impl Future<Output = Result<Option<Position>, PublishError>> + Send + 'static;
 
     /// Takes over a socket whose handshake is done.
     fn adopt(&self, connection: Handshaken) -> impl Future<Output = ()> + Send + 'static;

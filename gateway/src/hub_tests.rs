@@ -4,8 +4,9 @@ use serde_json::value::to_raw_value;
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::broker::{Health, PublishError, SubscribeError};
-use crate::message::{ConnectionId, Message, MessageKind};
+use crate::broker::{Health, HistoryError, PublishError, SubscribeError};
+use crate::history::{Keep, Page, Range};
+use crate::message::{ConnectionId, Message, MessageKind, Position};
 
 /// Longest wait for something that must happen.
 const SOON: Duration = Duration::from_secs(5);
@@ -34,8 +35,18 @@ impl Broker for Scripted {
         &self,
         _: ChannelName,
         _: Message,
-    ) -> impl Future<Output = Result<(), PublishError>> + Send + 'static {
+        _: Option<Keep>,
+    ) -> impl Future<Output = Result<Option<Position>, PublishError>> + Send + 'static {
         async { unreachable!("the hub never publishes") }
+    }
+
+    #[expect(clippy::manual_async_fn, reason = "the trait promises 'static")]
+    fn history(
+        &self,
+        _: ChannelName,
+        _: Range,
+    ) -> impl Future<Output = Result<Page, HistoryError>> + Send + 'static {
+        async { unreachable!("the hub never reads what was kept") }
     }
 
     fn subscribe(

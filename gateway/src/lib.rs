@@ -7,6 +7,7 @@ pub mod config;
 pub mod drain;
 pub mod engine;
 pub mod health;
+pub mod history;
 pub mod http;
 pub mod hub;
 pub mod keys;

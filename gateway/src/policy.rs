@@ -5,6 +5,7 @@ use std::time::Duration;
 use gateway_config::{ChannelPolicy, Right, SlowConsumer};
 use serde::Deserialize;
 
+use crate::history::Keep;
 use crate::limits::bucket::Pace;
 
 /// All policies of a gateway.
@@ -30,6 +31,8 @@ pub struct Policy {
     pub slow: SlowConsumer,
     /// None: nothing waits.
     pub batch: Option<Window>,
+    /// None: nothing is kept, and delivery is at most once.
+    pub history: Option<Keep>,
 }
 
 /// How long messages wait for others, and how many of them.
@@ -58,6 +61,10 @@ impl Policy {
             batch: (policy.batch_milliseconds > 0).then(|| Window {
                 time: Duration::from_millis(policy.batch_milliseconds.into()),
                 messages: policy.batch_messages as usize,
+            }),
+            history: (policy.history_messages > 0 && policy.history_seconds > 0).then_some(Keep {
+                messages: policy.history_messages,
+                age_ms: u64::from(policy.history_seconds) * 1_000,
             }),
         }
     }

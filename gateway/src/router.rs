@@ -9,20 +9,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use futures::StreamExt;
+use futures::future::Either;
 use futures::stream::FuturesUnordered;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 use crate::auth::keys::KeySource;
-use crate::broker::{Broker, Events, PublishError};
+use crate::broker::{Broker, Events, HistoryError, PublishError};
 use crate::engine::census::{self, Page, Query};
-use crate::engine::command::{
-    Arrival, Command, ConnectionKey, Event, NewConnection, Pace, ShardId,
-};
+use crate::engine::command::{Arrival, Command, Event, NewConnection, Pace, ShardId};
 use crate::engine::{Engine, Settings, ShardEnded};
 use crate::hub::{Hub, WISHES_CAPACITY, Wish};
 use crate::limits::Permit;
-use crate::message::Message;
+use crate::message::{Message, Position};
 use crate::metrics::{Metrics, PublishFailure};
 use crate::name::ChannelName;
 use crate::protocol::close::CloseCode;
@@ -32,9 +32,9 @@ use crate::shards::Shards;
 use crate::sse::outbox::Stream;
 use crate::sse::{self, Opening};
 
-/// Publishes of one shard's clients that the broker has not answered. At the cap the shard's events wait, and then
+/// Publishes and reads of one shard's clients that the broker has not answered. At the cap the shard's events wait, and then
 /// its sockets: clients feel a slow broker as a slow gateway, and nothing grows.
-const PUBLISHES_UNDER_WAY: usize = 1_024;
+const CALLS_UNDER_WAY: usize = 1_024;
 
 /// The node's way in. Cloning shares it.
 pub struct Router<B> {
@@ -46,6 +46,7 @@ struct Node<B> {
     shards: Arc<Shards>,
     keys: Arc<dyn KeySource>,
     metrics: Arc<Metrics>,
+    rules: Arc<Rules>,
     next_number: AtomicU64,
     /// The latest drain, and the shards that have closed their last connection in it.
     drained: watch::Sender<(u32, BTreeSet<ShardId>)>,
@@ -97,6 +98,7 @@ impl<B: Broker> Router<B> {
             shards: shards.clone(),
             keys: rules.keys.clone(),
             metrics: metrics.clone(),
+            rules: rules.clone(),
             next_number: AtomicU64::new(first_number(unix_time())),
             drained: watch::Sender::default(),
             counting: Mutex::new(()),
@@ -128,8 +130,8 @@ impl<B: Broker> Router<B> {
         &self,
         channel: ChannelName,
         message: Message,
-    ) -> impl Future<Output = Result<(), PublishError>> + Send + 'static {
-        self.node.broker.publish(channel, message)
+    ) -> impl Future<Output = Result<Option<Position>, PublishError>> + Send + 'static {
+        self.node.publish(channel, message)
     }
 
     /// Takes a socket whose handshake is done. `place` is given back as soon as the connection is counted here; the
@@ -275,6 +277,18 @@ impl<B: Broker> Router<B> {
     }
 }
 
+impl<B: Broker> Node<B> {
+    /// With what the channel's policy keeps. The message takes its place when this is called.
+    fn publish(
+        &self,
+        channel: ChannelName,
+        message: Message,
+    ) -> impl Future<Output = Result<Option<Position>, PublishError>> + Send + 'static {
+        let keep = self.rules.policies.of(channel.as_str()).history;
+        self.broker.publish(channel, message, keep)
+    }
+}
+
 impl<B> Clone for Router<B> {
     fn clone(&self) -> Self {
         Router {
@@ -306,12 +320,6 @@ fn unix_time() -> Duration {
         .unwrap_or_default()
 }
 
-/// Whom the answer to a publish goes to.
-struct Asker {
-    key: ConnectionKey,
-    id: Option<RequestId>,
-}
-
 /// Carries out one shard's events.
 struct ShardTask<B> {
     node: Arc<Node<B>>,
@@ -321,16 +329,18 @@ struct ShardTask<B> {
 impl<B: Broker> ShardTask<B> {
     /// Ends when the shard has.
     async fn run(self, mut events: mpsc::Receiver<Event>) {
-        let mut publishes = FuturesUnordered::new();
+        let mut calls = FuturesUnordered::new();
         // Bounded by who is asked: what waits too long or in too great a crowd is answered at once.
         let mut lookups = FuturesUnordered::new();
         loop {
             tokio::select! {
                 Some((shard, came)) = lookups.next() => self.tell(shard, came).await,
-                Some((shard, asker, result)) = publishes.next() => {
-                    self.answer(shard, &asker, result).await;
+                Some((shard, answer)) = calls.next() => {
+                    if let Some(answer) = answer {
+                        self.tell(shard, answer).await;
+                    }
                 }
-                event = events.recv(), if publishes.len() < PUBLISHES_UNDER_WAY => match event {
+                event = events.recv(), if calls.len() < CALLS_UNDER_WAY => match event {
                     None => return,
                     Some(Event::Interest { shard, channel, round }) => {
                         self.wish(Wish::Interest { shard, channel, round }).await;
@@ -351,8 +361,18 @@ impl<B: Broker> ShardTask<B> {
                         });
                     }
                     Some(Event::Publish { shard, key, channel, message, id }) => {
-                        let call = self.node.broker.publish(channel, message);
-                        publishes.push(async move { (shard, Asker { key, id }, call.await) });
+                        let (call, metrics) = (self.node.publish(channel, message), self.node.metrics.clone());
+                        calls.push(Either::Left(async move {
+                            let frame = published(call.await, id.as_ref(), &metrics);
+                            (shard, frame.map(|frame| Command::Reply { key, frame }))
+                        }));
+                    }
+                    Some(Event::History { shard, key, channel, range, purpose }) => {
+                        let call = self.node.broker.history(channel.clone(), range);
+                        calls.push(Either::Right(async move {
+                            let found = call.await.map_err(|error| unread(&channel, &error));
+                            (shard, Some(Command::History { key, channel, purpose, found }))
+                        }));
                     }
                 }
             }
@@ -365,39 +385,41 @@ impl<B: Broker> ShardTask<B> {
         }
     }
 
-    /// An error is always told; that all went well, only to who gave the request an `id`.
-    async fn answer(&self, shard: ShardId, asker: &Asker, result: Result<(), PublishError>) {
-        let id = asker.id.as_ref();
-        let frame = match result {
-            Ok(()) if id.is_none() => return,
-            Ok(()) => encode_reply(&Reply::Published, id),
-            Err(error) => {
-                let (code, cause) = match error {
-                    PublishError::Unavailable { .. } => {
-                        (ErrorCode::Unavailable, PublishFailure::Unavailable)
-                    }
-                    PublishError::Unanswered { .. } => {
-                        (ErrorCode::Unanswered, PublishFailure::Unanswered)
-                    }
-                };
-                self.node.metrics.publish_failed(cause);
-                encode_refusal(
-                    &Refusal {
-                        code,
-                        message: error.to_string(),
-                    },
-                    id,
-                )
-            }
-        };
-        let key = asker.key;
-        self.tell(shard, Command::Reply { key, frame }).await;
-    }
-
     async fn tell(&self, shard: ShardId, answer: Command) {
         if let Err(error) = self.node.shards.send(shard, answer).await {
             tracing::debug!(%error, "answer dropped");
         }
+    }
+}
+
+/// An error is always told; that all went well, only to who gave the request an `id`.
+fn published(
+    result: Result<Option<Position>, PublishError>,
+    id: Option<&RequestId>,
+    metrics: &Metrics,
+) -> Option<Bytes> {
+    let error = match result {
+        Ok(_) if id.is_none() => return None,
+        Ok(position) => return Some(encode_reply(&Reply::Published { position }, id)),
+        Err(error) => error,
+    };
+    let (code, cause) = match error {
+        PublishError::Unavailable { .. } => (ErrorCode::Unavailable, PublishFailure::Unavailable),
+        PublishError::Unanswered { .. } => (ErrorCode::Unanswered, PublishFailure::Unanswered),
+    };
+    metrics.publish_failed(cause);
+    let message = error.to_string();
+    Some(encode_refusal(&Refusal { code, message }, id))
+}
+
+/// The client is told without the cause, which may name hosts.
+fn unread(channel: &ChannelName, error: &HistoryError) -> Refusal {
+    tracing::warn!("{error}");
+    Refusal {
+        code: ErrorCode::Unavailable,
+        message: format!(
+            "history of {channel} not read: the broker is not reachable; try again later"
+        ),
     }
 }
 

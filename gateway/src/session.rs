@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use crate::auth::keys::KeySource;
 use crate::auth::{Identity, TokenError, Verifier};
+use crate::history::Range;
 use crate::limits::bucket::{Bucket, Pace, Verdict};
-use crate::message::{ConnectionId, Message};
+use crate::message::{ConnectionId, Message, Position};
 use crate::name::{ChannelKind, ChannelName};
 use crate::policy::{self, Act, Grants, Policies};
 use crate::protocol::close::CloseCode;
 use crate::protocol::native::{ErrorCode, Refusal, Request, RequestId};
 
 mod authenticate;
+mod history;
 mod publish;
 
 /// What all sessions of a gateway share.
@@ -28,6 +30,8 @@ pub struct Rules {
     /// Messages of one connection. None: no limit.
     pub message_pace: Option<Pace>,
     pub policies: Policies,
+    /// Most bytes of a channel's log in one answer.
+    pub max_history_bytes: usize,
 }
 
 /// Now, by two clocks.
@@ -78,7 +82,11 @@ pub struct Session {
 /// Why a subscription was asked for: decides its acknowledgement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ack {
-    Subscribed(Option<RequestId>),
+    Subscribed {
+        id: Option<RequestId>,
+        /// What the client had of the channel last.
+        recover: Option<Position>,
+    },
     Joined(Option<RequestId>),
     /// The user's own channel, with the handshake: who is welcome can be reached.
     Welcome,
@@ -125,6 +133,12 @@ pub enum Effect {
     Publish {
         channel: ChannelName,
         message: Message,
+        id: Option<RequestId>,
+    },
+    /// A part of the channel's log is wanted.
+    History {
+        channel: ChannelName,
+        range: Range,
         id: Option<RequestId>,
     },
     Refuse {
@@ -250,9 +264,19 @@ impl Session {
                     "refused before authentication: send {\"type\":\"auth\",\"token\":…} first"
                         .into(),
             }),
-            Request::Subscribe { channel } => {
-                self.subscribe(channel, Ack::Subscribed(id.clone()), cx.rules, effects)
+            Request::Subscribe { channel, recover } => {
+                let id = id.clone();
+                let ack = Ack::Subscribed { id, recover };
+                self.subscribe(channel, ack, cx.rules, effects)
             }
+            Request::History {
+                channel,
+                since,
+                limit,
+            } => self.history(&channel, since, limit, cx.rules).map(|range| {
+                let id = id.clone();
+                effects.push(Effect::History { channel, range, id });
+            }),
             Request::Join { room } => {
                 self.subscribe(room, Ack::Joined(id.clone()), cx.rules, effects)
             }
@@ -420,7 +444,9 @@ impl Ack {
 
     pub fn id(&self) -> Option<&RequestId> {
         match self {
-            Ack::Subscribed(id) | Ack::Joined(id) | Ack::Authenticated { id, .. } => id.as_ref(),
+            Ack::Subscribed { id, .. } | Ack::Joined(id) | Ack::Authenticated { id, .. } => {
+                id.as_ref()
+            }
             Ack::Welcome => None,
         }
     }

@@ -13,6 +13,16 @@ const NOW: Now = Now {
     unix_ms: 1_000_000,
 };
 
+/// Of `kept:` channels something is kept.
+fn policies() -> Policies {
+    Policies::new(&[gateway_config::ChannelPolicy {
+        prefix: Some("kept:".into()),
+        history_messages: 50,
+        history_seconds: 1,
+        ..gateway_config::ChannelPolicy::default()
+    }])
+}
+
 fn rules(anonymous: bool) -> Rules {
     Rules {
         verifier: Verifier::hs256(Some(KEY), anonymous).unwrap(),
@@ -21,8 +31,9 @@ fn rules(anonymous: bool) -> Rules {
         max_channels: 2,
         auth_deadline_ms: 10_000,
         ping_seconds: 30,
+        policies: policies(),
+        max_history_bytes: 1_000,
         message_pace: None,
-        policies: Policies::default(),
     }
 }
 
@@ -55,7 +66,7 @@ fn show(effect: &Effect) -> String {
         Effect::Subscribe { channel, ack } => format!(
             "subscribe {channel} {}",
             match ack {
-                Ack::Subscribed(_) => "subscribed",
+                Ack::Subscribed { .. } => "subscribed",
                 Ack::Joined(_) => "joined",
                 Ack::Welcome => "welcome",
                 Ack::Authenticated { .. } => "authenticated",
@@ -72,6 +83,11 @@ fn show(effect: &Effect) -> String {
             message.kind.label(),
             message.except.as_ref().map(ConnectionId::as_str),
             message.only.as_ref().map(ConnectionId::as_str),
+        ),
+        Effect::History { channel, range, .. } => format!(
+            "history of {channel} since {:?} limit {}",
+            range.since.map(|since| (since.epoch, since.offset)),
+            range.limit
         ),
         Effect::Refuse { refusal, .. } => format!("refuse {:?}: {}", refusal.code, refusal.message),
         Effect::AwaitKeys { token, .. } => format!("await keys for {} bytes", token.len()),
@@ -131,6 +147,22 @@ fn a_session_is_a_script_of_requests_and_effects() {
         (
             r#"{"type":"subscribe","channel":"news"}"#,
             vec!["again news"],
+        ),
+        (
+            r#"{"type":"history","channel":"news"}"#,
+            vec!["refuse NoHistory: history of news refused: nothing of it is kept"],
+        ),
+        (
+            r#"{"type":"history","channel":"kept:a","limit":9}"#,
+            vec!["history of kept:a since None limit 9"],
+        ),
+        (
+            r#"{"type":"history","channel":"kept:a","since":{"epoch":1,"offset":2},"limit":900}"#,
+            vec!["history of kept:a since Some((1, 2)) limit 50"],
+        ),
+        (
+            r#"{"type":"history","channel":"user:bob"}"#,
+            vec!["refuse Denied: denied: history of user:bob: it is not yours"],
         ),
         (
             r#"{"type":"subscribe","channel":"more"}"#,

@@ -6,8 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Broker, EVENTS_CAPACITY, Event, Events, Health, PublishError, SubscribeError};
-use crate::message::{Delivery, Message};
+use super::{
+    Broker, EVENTS_CAPACITY, Event, Events, Health, HistoryError, PublishError, SubscribeError,
+    unix_ms,
+};
+use crate::history::{Keep, Logs, Page, Range};
+use crate::message::{Delivery, Message, Position};
 use crate::name::ChannelName;
 
 /// See the module. Cloning shares the broker.
@@ -16,13 +20,18 @@ pub struct Memory {
     /// In the order of the calls to `publish`. Bounded: when the node cannot keep up, publishers are
     /// refused instead of the process growing.
     queue: mpsc::Sender<(Delivery, oneshot::Sender<()>)>,
-    subscribed: Arc<Mutex<HashSet<ChannelName>>>,
+    state: Arc<Mutex<State>>,
+}
+
+struct State {
+    subscribed: HashSet<ChannelName>,
+    logs: Logs,
 }
 
 impl Memory {
-    /// Needs a tokio runtime.
+    /// `max_history_bytes`: of all that is kept of all channels. Needs a tokio runtime.
     #[must_use]
-    pub fn start() -> (Memory, Events) {
+    pub fn start(max_history_bytes: usize) -> (Memory, Events) {
         let (queue, mut queued) = mpsc::channel::<(Delivery, oneshot::Sender<()>)>(EVENTS_CAPACITY);
         let (events, receiver) = mpsc::channel(EVENTS_CAPACITY);
         tokio::spawn(async move {
@@ -35,20 +44,19 @@ impl Memory {
                 let _ = accepted.send(());
             }
         });
-        (
-            Memory {
-                queue,
-                subscribed: Arc::default(),
-            },
-            receiver,
-        )
+        let state = State {
+            subscribed: HashSet::new(),
+            // Later than that of any process before this one.
+            logs: Logs::new(unix_ms(), max_history_bytes),
+        };
+        let state = Arc::new(Mutex::new(state));
+        (Memory { queue, state }, receiver)
     }
 
-    fn subscribed(&self) -> MutexGuard<'_, HashSet<ChannelName>> {
-        // A set of names is whole after every statement, so a panic elsewhere cannot have broken it.
-        self.subscribed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    /// Never held over an await: it is taken for a few lines at a time.
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Whole after every statement, so a panic elsewhere cannot have broken it.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -57,25 +65,55 @@ impl Broker for Memory {
         &self,
         channel: ChannelName,
         message: Message,
-    ) -> impl Future<Output = Result<(), PublishError>> + Send + 'static {
-        let wanted = self.subscribed().contains(&channel);
-        let (accepted, answer) = oneshot::channel();
-        let delivery = Delivery {
-            channel: channel.clone(),
-            message,
-            position: None,
+        keep: Option<Keep>,
+    ) -> impl Future<Output = Result<Option<Position>, PublishError>> + Send + 'static {
+        // Held from the append to the queue, so that positions are queued in their order.
+        let mut state = self.state();
+        let wanted = state.subscribed.contains(&channel);
+        let place = wanted.then(|| self.queue.try_reserve().ok());
+        let outcome = match place {
+            Some(None) => Err(PublishError::Unavailable {
+                channel: channel.clone(),
+            }),
+            place => {
+                let position = keep.map(|keep| {
+                    state
+                        .logs
+                        .append(&channel, message.clone(), keep, unix_ms())
+                });
+                let answer = place.flatten().map(|place| {
+                    let (accepted, answer) = oneshot::channel();
+                    let delivery = Delivery {
+                        channel: channel.clone(),
+                        message,
+                        position,
+                    };
+                    place.send((delivery, accepted));
+                    answer
+                });
+                Ok((position, answer))
+            }
         };
-        let queued = !wanted || self.queue.try_send((delivery, accepted)).is_ok();
+        drop(state);
         async move {
-            match (wanted, queued) {
+            match outcome? {
                 // Nobody listens; accepted all the same, as Redis does.
-                (false, _) => Ok(()),
-                (true, false) => Err(PublishError::Unavailable { channel }),
-                (true, true) => answer
-                    .await
-                    .map_err(|_| PublishError::Unanswered { channel }),
+                (position, None) => Ok(position),
+                (position, Some(answer)) => match answer.await {
+                    Ok(()) => Ok(position),
+                    Err(_) => Err(PublishError::Unanswered { channel }),
+                },
             }
         }
+    }
+
+    fn history(
+        &self,
+        channel: ChannelName,
+        range: Range,
+    ) -> impl Future<Output = Result<Page, HistoryError>> + Send + 'static {
+        let page = self.state().logs.page(&channel, range, unix_ms());
+        std::future::ready(Ok(page))
     }
 
     fn subscribe(
@@ -84,7 +122,7 @@ impl Broker for Memory {
     ) -> impl Future<Output = Result<(), SubscribeError>> + Send + 'static {
         let broker = self.clone();
         async move {
-            broker.subscribed().insert(channel);
+            broker.state().subscribed.insert(channel);
             Ok(())
         }
     }
@@ -92,7 +130,7 @@ impl Broker for Memory {
     fn unsubscribe(&self, channel: ChannelName) -> impl Future<Output = ()> + Send + 'static {
         let broker = self.clone();
         async move {
-            broker.subscribed().remove(&channel);
+            broker.state().subscribed.remove(&channel);
         }
     }
 

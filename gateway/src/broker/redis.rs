@@ -13,6 +13,7 @@
 //! the oldest), and to replace a connection that is open but silent.
 
 mod connect;
+mod log;
 mod probe;
 mod publish;
 mod subscribe;
@@ -25,8 +26,9 @@ use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 use tokio::sync::{mpsc, oneshot};
 
 use self::probe::Pulse;
-use super::{Broker, Events, Health, PublishError, SubscribeError};
-use crate::message::Message;
+use super::{Broker, Events, Health, HistoryError, PublishError, SubscribeError};
+use crate::history::{Keep, Page, Range};
+use crate::message::{Message, Position};
 use crate::name::ChannelName;
 
 /// Where Redis is and how long to wait for it.
@@ -93,6 +95,8 @@ impl Counters {
 #[derive(Clone)]
 pub struct Redis {
     publisher: publish::Publisher,
+    /// For reading logs; the publisher's connection, which it also keeps up.
+    reader: fred::clients::Client,
     subscriptions: mpsc::Sender<subscribe::Command>,
     pulse: Arc<Pulse>,
     settings: Arc<Settings>,
@@ -108,7 +112,7 @@ impl Redis {
     pub fn start(settings: Settings, counters: Counters) -> (Redis, Events) {
         let settings = Arc::new(settings);
         let pulse = Arc::new(Pulse::new(settings.probe_period, settings.address()));
-        let publisher = publish::start(&settings, pulse.clone(), counters.clone());
+        let (publisher, reader) = publish::start(&settings, pulse.clone(), counters.clone());
         let (subscriptions, commands) = mpsc::channel(COMMANDS_CAPACITY);
         let (events, receiver) = mpsc::channel(super::EVENTS_CAPACITY);
         let subscriber = subscribe::Subscriber::new(
@@ -122,6 +126,7 @@ impl Redis {
         (
             Redis {
                 publisher,
+                reader,
                 subscriptions,
                 pulse,
                 settings,
@@ -136,16 +141,35 @@ impl Broker for Redis {
         &self,
         channel: ChannelName,
         message: Message,
-    ) -> impl Future<Output = Result<(), PublishError>> + Send + 'static {
+        keep: Option<Keep>,
+    ) -> impl Future<Output = Result<Option<Position>, PublishError>> + Send + 'static {
         let payload = serde_json::to_vec(&message).expect("a message is plain JSON");
-        let name = subscribe::redis_channel(&self.settings.prefix, channel.as_str());
-        let answer = self.publisher.publish(name, payload.into());
+        let prefix = &self.settings.prefix;
+        let answer = self.publisher.publish(publish::Outgoing {
+            channel: subscribe::redis_channel(prefix, channel.as_str()),
+            payload: payload.into(),
+            log: keep.map(|keep| (log::LogKeys::new(prefix, &channel), keep)),
+        });
         async move {
             match answer.await {
-                publish::Outcome::Accepted => Ok(()),
+                publish::Outcome::Accepted(position) => Ok(position),
                 publish::Outcome::Unavailable => Err(PublishError::Unavailable { channel }),
                 publish::Outcome::Unanswered => Err(PublishError::Unanswered { channel }),
             }
+        }
+    }
+
+    fn history(
+        &self,
+        channel: ChannelName,
+        range: Range,
+    ) -> impl Future<Output = Result<Page, HistoryError>> + Send + 'static {
+        let keys = log::LogKeys::new(&self.settings.prefix, &channel);
+        let (reader, timeout) = (self.reader.clone(), self.settings.timeout);
+        async move {
+            let read = tokio::time::timeout(timeout, log::read(&reader, &keys, range)).await;
+            read.unwrap_or_else(|_| Err("Redis did not answer".to_owned()))
+                .map_err(|cause| HistoryError { channel, cause })
         }
     }
 

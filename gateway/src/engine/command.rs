@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 
 use super::census::{Page, Query};
 use crate::auth::Identity;
+use crate::history::{self, Range};
 use crate::limits::Share;
 use crate::message::{ConnectionId, Delivery, Message};
 use crate::name::ChannelName;
@@ -58,6 +59,13 @@ pub enum Command {
         key: ConnectionKey,
         token: String,
         id: Option<RequestId>,
+    },
+    /// What `Event::History` asked for.
+    History {
+        key: ConnectionKey,
+        channel: ChannelName,
+        purpose: Purpose,
+        found: Result<history::Page, Refusal>,
     },
     /// To every subscriber of its channel on this shard.
     Deliver(Arc<EncodedDelivery>),
@@ -141,8 +149,25 @@ pub enum Event {
         token: String,
         id: Option<RequestId>,
     },
+    /// A part of the channel's log; the answer is `Command::History`.
+    History {
+        shard: ShardId,
+        key: ConnectionKey,
+        channel: ChannelName,
+        range: Range,
+        purpose: Purpose,
+    },
     /// A draining shard has closed its last connection; which drain that was.
     Drained { shard: ShardId, round: u32 },
+}
+
+/// What a part of a log is read for.
+#[derive(Debug)]
+pub enum Purpose {
+    /// To acknowledge a subscription, with what was missed.
+    Subscribe,
+    /// A client asked.
+    Answer(Option<RequestId>),
 }
 
 /// A delivery and its frames: one per wire format, each encoded when first wanted and then shared by all shards.

@@ -23,6 +23,7 @@ use super::heartbeat::{Heartbeat, Verdict};
 use super::outbox::{Flushed, Full, Outbox, Tag};
 use super::subscriptions::{Asked, Left, Subscriptions};
 use super::timers::Wheel;
+use crate::history::Range;
 use crate::limits::{Limit, bucket};
 use crate::metrics::{Metrics, ShardMetrics};
 use crate::name::ChannelName;
@@ -38,6 +39,7 @@ mod disconnect;
 mod drain;
 mod evict;
 mod read;
+mod recover;
 
 pub const WAKE: Token = Token(usize::MAX);
 
@@ -258,7 +260,7 @@ impl Shard {
             Command::Live { channel, round } => {
                 self.deliver_waiting(&channel, now);
                 for (key, ack) in self.subscriptions.live(&channel, round) {
-                    self.acknowledge(key, &channel, &ack, now);
+                    self.joined(key, &channel, &ack, now);
                 }
             }
             Command::Refused {
@@ -277,6 +279,12 @@ impl Shard {
                     }
                 }
             }
+            Command::History {
+                key,
+                channel,
+                purpose,
+                found,
+            } => self.history(key, &channel, (purpose, found), now),
             Command::Reply { key, frame } => self.reply(key, frame, now),
             Command::KeysCame { key, token, id } => self.keys_came(key, &token, id, now),
             Command::Deliver(delivery) => self.staged.push(delivery),

@@ -1,11 +1,14 @@
 //! Which of a shard's connections have which channel. A channel is here while somebody has it or waits for it.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use indexmap::{IndexMap, IndexSet};
 
 use super::census::{self, Page, Query};
-use super::command::{ConnectionKey, Round};
+use super::command::{ConnectionKey, EncodedDelivery, Round};
+use super::recovering::Recovering;
+use crate::message::Position;
 use crate::name::ChannelName;
 use crate::session::Ack;
 
@@ -24,6 +27,16 @@ struct Channel {
     members: IndexSet<ConnectionKey>,
     /// Some while the node does not yet receive the channel.
     waiting: Option<Waiting>,
+    /// Some while somebody is told what was missed.
+    recovering: Option<Box<Recovering>>,
+}
+
+impl Channel {
+    fn is_empty(&self) -> bool {
+        self.members.is_empty()
+            && self.waiting.as_ref().is_none_or(|w| w.waiters.is_empty())
+            && self.recovering.as_ref().is_none_or(|r| r.is_empty())
+    }
 }
 
 struct Waiting {
@@ -81,6 +94,7 @@ impl Subscriptions {
                     number: self.number,
                     members: IndexSet::new(),
                     waiting: Some(waiting),
+                    recovering: None,
                 };
                 self.channels.insert(channel.clone(), entry);
                 Asked::First(self.round)
@@ -100,12 +114,12 @@ impl Subscriptions {
             return Left::default();
         };
         entry.members.swap_remove(&key);
-        let unanswered = entry
+        let waited = entry
             .waiting
             .as_mut()
             .and_then(|waiting| waiting.waiters.swap_remove(&key));
-        let last =
-            entry.members.is_empty() && entry.waiting.as_ref().is_none_or(|w| w.waiters.is_empty());
+        let unanswered = waited.or_else(|| entry.recovering.as_mut().and_then(|r| r.remove(key)));
+        let last = entry.is_empty();
         if last {
             self.channels.remove(channel);
         }
@@ -123,6 +137,42 @@ impl Subscriptions {
         };
         entry.members.extend(waiting.waiters.keys().copied());
         waiting.waiters.into_iter().collect()
+    }
+
+    /// Takes a member out until [`Subscriptions::recovered`], which the acknowledgement waits for. False if that is
+    /// under way already.
+    pub fn recover(&mut self, channel: &ChannelName, key: ConnectionKey, ack: &Ack) -> bool {
+        let Some(entry) = self.channels.get_mut(channel) else {
+            return false;
+        };
+        entry.members.swap_remove(&key) && {
+            let recovering = entry.recovering.get_or_insert_default();
+            recovering.begin(key, ack.clone());
+            true
+        }
+    }
+
+    /// What came since [`Subscriptions::recover`] and is not on the page whose top this is. The connection is a
+    /// member again. None: it has gone meanwhile.
+    pub fn recovered(
+        &mut self,
+        channel: &ChannelName,
+        key: ConnectionKey,
+        top: Position,
+    ) -> Option<(Ack, Vec<Arc<EncodedDelivery>>)> {
+        let entry = self.channels.get_mut(channel)?;
+        let recovering = entry.recovering.as_mut()?;
+        let owed = recovering.end(key, top)?;
+        entry.members.insert(key);
+        Some(owed)
+    }
+
+    /// Those who are told what they missed, and those who were told more than has been delivered here.
+    pub fn recovering(&mut self, channel: &ChannelName) -> Option<&mut Recovering> {
+        let entry = self.channels.get_mut(channel)?;
+        // Most channels of most times have nobody there.
+        entry.recovering.take_if(|recovering| recovering.is_done());
+        entry.recovering.as_deref_mut()
     }
 
     /// The node cannot receive the channel: everybody who waited is returned, and forgotten.
@@ -178,6 +228,13 @@ mod tests {
         }
     }
 
+    fn subscribed() -> Ack {
+        Ack::Subscribed {
+            id: None,
+            recover: None,
+        }
+    }
+
     fn name() -> ChannelName {
         ChannelName::parse("news").unwrap()
     }
@@ -189,7 +246,7 @@ mod tests {
             panic!("first")
         };
         assert_eq!(
-            subscriptions.subscribe(&name(), key(2), Ack::Subscribed(None)),
+            subscriptions.subscribe(&name(), key(2), subscribed()),
             Asked::Waits
         );
         assert_eq!(
@@ -199,7 +256,7 @@ mod tests {
         );
         assert_eq!(
             subscriptions.live(&name(), round),
-            [(key(1), Ack::Welcome), (key(2), Ack::Subscribed(None))]
+            [(key(1), Ack::Welcome), (key(2), subscribed())]
         );
         assert_eq!(subscriptions.live(&name(), round), [], "told once");
         assert_eq!(

@@ -2,6 +2,7 @@
 
 mod deflate;
 mod policies;
+mod recover;
 mod rig;
 
 use std::io::{self, Read, Write};

@@ -5,13 +5,14 @@
 
 use std::borrow::Cow;
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::message::{ConnectionId, Delivery, Message, MessageKind};
-use crate::name::{ChannelKind, ChannelName, NameError};
-use crate::protocol::frame::{Opcode, frame};
+use crate::message::{ConnectionId, Position};
+use crate::name::{ChannelName, NameError};
+
+mod answer;
+pub use answer::*;
 
 pub const SUBPROTOCOL: &str = "pushcluster.v1";
 
@@ -31,6 +32,13 @@ pub enum Request<'a> {
     },
     Subscribe {
         channel: ChannelName,
+        /// What the client had of it last.
+        recover: Option<Position>,
+    },
+    History {
+        channel: ChannelName,
+        since: Option<Position>,
+        limit: Option<u32>,
     },
     Unsubscribe {
         channel: ChannelName,
@@ -86,6 +94,8 @@ pub enum ErrorCode {
     /// Withdrawn by a later request before it was answered.
     Cancelled,
     NotInRoom,
+    /// Nothing of this channel is kept.
+    NoHistory,
     /// The broker cannot take it now; trying again later is safe.
     Unavailable,
     /// Sent to the broker, and no answer came: it may have been delivered.
@@ -101,7 +111,7 @@ pub struct Refusal {
 }
 
 /// The types of request, for the metric `websocket_messages_received_total`.
-pub const TYPES: [&str; 11] = [
+pub const TYPES: [&str; 12] = [
     "ping",
     "auth",
     "subscribe",
@@ -112,6 +122,7 @@ pub const TYPES: [&str; 11] = [
     "room",
     "broadcast",
     "private",
+    "history",
     "invalid",
 ];
 
@@ -130,6 +141,12 @@ struct Members<'a> {
     room: Option<&'a RawValue>,
     #[serde(borrow)]
     to: Option<&'a RawValue>,
+    #[serde(borrow)]
+    recover: Option<&'a RawValue>,
+    #[serde(borrow)]
+    since: Option<&'a RawValue>,
+    #[serde(borrow)]
+    limit: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
     message: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
@@ -222,6 +239,12 @@ impl<'a> Members<'a> {
             },
             "subscribe" => Request::Subscribe {
                 channel: self.channel()?,
+                recover: position_member("recover", self.recover)?,
+            },
+            "history" => Request::History {
+                channel: self.channel()?,
+                since: position_member("since", self.since)?,
+                limit: number_member("limit", self.limit)?,
             },
             "unsubscribe" => Request::Unsubscribe {
                 channel: self.channel()?,
@@ -306,6 +329,26 @@ fn text_member<'a>(field: &str, value: Option<&'a RawValue>) -> Result<Cow<'a, s
         })
 }
 
+fn position_member(field: &str, value: Option<&RawValue>) -> Result<Option<Position>, Refusal> {
+    let parse = |raw: &RawValue| {
+        serde_json::from_str(raw.get()).map_err(|_| Refusal {
+            code: ErrorCode::BadField,
+            message: format!("`{field}` is not {{\"epoch\":number,\"offset\":number}}"),
+        })
+    };
+    value.map(parse).transpose()
+}
+
+fn number_member(field: &str, value: Option<&RawValue>) -> Result<Option<u32>, Refusal> {
+    let parse = |raw: &RawValue| {
+        raw.get().parse().map_err(|_| Refusal {
+            code: ErrorCode::BadField,
+            message: format!("`{field}` is not a whole number from 0 to {}", u32::MAX),
+        })
+    };
+    value.map(parse).transpose()
+}
+
 impl RequestId {
     fn parse(raw: &RawValue) -> Result<Self, Refusal> {
         let json = raw.get();
@@ -329,136 +372,6 @@ impl Serialize for RequestId {
         let raw: &RawValue = serde_json::from_str(&self.0).map_err(serde::ser::Error::custom)?;
         raw.serialize(serializer)
     }
-}
-
-/// What the gateway says to one client.
-#[derive(Debug, Serialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-pub enum Reply<'a> {
-    Welcome {
-        connection: &'a ConnectionId,
-        node: &'a str,
-        #[serde(rename = "ping")]
-        ping_seconds: u32,
-    },
-    Authenticated {
-        user: &'a str,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        expires: Option<u64>,
-    },
-    Pong,
-    Subscribed {
-        channel: &'a str,
-        timestamp: u64,
-    },
-    Unsubscribed {
-        channel: &'a str,
-    },
-    Joined {
-        room: &'a str,
-        timestamp: u64,
-    },
-    Left {
-        room: &'a str,
-    },
-    /// The broker has the message. Sent only for a request with an `id`.
-    Published,
-    Error {
-        code: ErrorCode,
-        message: &'a str,
-    },
-    /// The connection will be closed: come back in so many milliseconds.
-    Reconnect {
-        after_ms: u64,
-    },
-}
-
-#[derive(Serialize)]
-struct WithId<'a> {
-    #[serde(flatten)]
-    reply: &'a Reply<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<&'a RequestId>,
-}
-
-/// A complete text frame.
-pub fn encode_reply(reply: &Reply<'_>, id: Option<&RequestId>) -> Bytes {
-    frame(Opcode::Text, &reply_text(reply, id))
-}
-
-/// JSON.
-pub fn reply_text(reply: &Reply<'_>, id: Option<&RequestId>) -> Vec<u8> {
-    text(&WithId { reply, id })
-}
-
-pub fn encode_refusal(refusal: &Refusal, id: Option<&RequestId>) -> Bytes {
-    encode_reply(
-        &Reply::Error {
-            code: refusal.code,
-            message: &refusal.message,
-        },
-        id,
-    )
-}
-
-#[derive(Serialize)]
-struct Delivered<'a> {
-    #[serde(rename = "type")]
-    kind: MessageKind,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    channel: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    room: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    message: Option<&'a RawValue>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    data: Option<&'a RawValue>,
-    /// The user, or the connection of somebody who is nobody in particular.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    from: Option<&'a str>,
-    timestamp: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    offset: Option<u64>,
-}
-
-/// A delivery as a complete text frame, the same for every subscriber.
-pub fn encode_delivery(delivery: &Delivery) -> Bytes {
-    frame(Opcode::Text, &delivery_text(delivery))
-}
-
-/// A delivery as JSON.
-pub fn delivery_text(delivery: &Delivery) -> Vec<u8> {
-    let Message {
-        kind,
-        data,
-        from,
-        timestamp,
-        ..
-    } = &delivery.message;
-    let (channel, room, message, data) = match (kind, delivery.channel.kind()) {
-        (MessageKind::Chat, _) => (Some(delivery.channel.as_str()), None, Some(&**data), None),
-        (MessageKind::Room, ChannelKind::Room(room)) => (None, Some(room), None, Some(&**data)),
-        _ => (None, None, None, Some(&**data)),
-    };
-    let from = from
-        .as_ref()
-        .map(|from| from.user.as_deref().unwrap_or(from.connection.as_str()));
-    let offset = delivery.position.map(|position| position.offset);
-    text(&Delivered {
-        kind: *kind,
-        channel,
-        room,
-        message,
-        data,
-        from,
-        timestamp: *timestamp,
-        offset,
-    })
-}
-
-fn text(value: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(value)
-        .expect("strings, numbers and JSON that was parsed before always serialise")
 }
 
 #[cfg(test)]

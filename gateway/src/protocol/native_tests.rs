@@ -3,7 +3,7 @@ use std::sync::Arc;
 use serde_json::value::to_raw_value;
 
 use super::*;
-use crate::message::{Position, Sender};
+use crate::message::{Delivery, Message, MessageKind, Sender};
 
 /// The answer to a request that is refused, or what was understood.
 fn outcome(text: &str) -> String {
@@ -34,7 +34,23 @@ fn requests_are_understood_or_refused_by_name() {
         (r#"{"type":"p\u0069ng"}"#, "Ping"),
         (
             r#"{"type":"subscribe","channel":"news"}"#,
-            r#"Subscribe { channel: ChannelName("news") }"#,
+            r#"Subscribe { channel: ChannelName("news"), recover: None }"#,
+        ),
+        (
+            r#"{"type":"subscribe","channel":"news","recover":{"epoch":1,"offset":2}}"#,
+            r#"Subscribe { channel: ChannelName("news"), recover: Some(Position { epoch: 1, offset: 2 }) }"#,
+        ),
+        (
+            r#"{"type":"subscribe","channel":"news","recover":{"epoch":1}}"#,
+            r#"{"type":"error","code":"bad_field","message":"`recover` is not {\"epoch\":number,\"offset\":number}"}"#,
+        ),
+        (
+            r#"{"type":"history","channel":"news","since":{"epoch":1,"offset":2},"limit":3}"#,
+            r#"History { channel: ChannelName("news"), since: Some(Position { epoch: 1, offset: 2 }), limit: Some(3) }"#,
+        ),
+        (
+            r#"{"type":"history","channel":"news","limit":-1}"#,
+            r#"{"type":"error","code":"bad_field","message":"`limit` is not a whole number from 0 to 4294967295"}"#,
         ),
         (
             r#"{"type":"join","room":"lobby"}"#,
@@ -118,7 +134,7 @@ fn requests_are_understood_or_refused_by_name() {
         ),
         (
             r#"{"type":"shout"}"#,
-            r#"{"type":"error","code":"unknown_type","message":"type \"shout\" is not known; known are ping, auth, subscribe, unsubscribe, chat, join, leave, room, broadcast, private"}"#,
+            r#"{"type":"error","code":"unknown_type","message":"type \"shout\" is not known; known are ping, auth, subscribe, unsubscribe, chat, join, leave, room, broadcast, private, history"}"#,
         ),
     ] {
         assert_eq!(outcome(text), expected, "{text}");

@@ -52,6 +52,7 @@ impl Session {
             Request::Ping
             | Request::Auth { .. }
             | Request::Subscribe { .. }
+            | Request::History { .. }
             | Request::Unsubscribe { .. }
             | Request::Join { .. }
             | Request::Leave { .. } => unreachable!("handle() carries these out itself"),

@@ -178,6 +178,7 @@ impl Task {
             Command::Adopt(_)
             | Command::Reply { .. }
             | Command::KeysCame { .. }
+            | Command::History { .. }
             | Command::Stop => {
                 tracing::error!("a command that is not for event streams was dropped");
             }
@@ -375,6 +376,7 @@ fn wishes(
     for channel in channels {
         let request = Request::Subscribe {
             channel: channel.clone(),
+            recover: None,
         };
         session.handle(request, None, Context { rules, now }, &mut effects);
         if let Some(Effect::Refuse { .. }) = effects.last()

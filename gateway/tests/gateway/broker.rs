@@ -29,11 +29,13 @@ impl<B: Broker> Node<B> {
     }
 
     async fn publish(&self, name: &str, number: usize) -> Result<(), PublishError> {
-        within(
+        let published = within(
             "publish",
-            self.broker.publish(channel(name), message(number)),
+            self.broker.publish(channel(name), message(number), None),
         )
-        .await
+        .await?;
+        assert_eq!(published, None, "nothing is kept");
+        Ok(())
     }
 
     async fn event(&mut self) -> Event {
@@ -87,7 +89,7 @@ fn message(number: usize) -> Message {
 }
 
 fn memory() -> Node<Memory> {
-    let (broker, events) = Memory::start();
+    let (broker, events) = Memory::start(1 << 20);
     Node { broker, events }
 }
 
@@ -147,6 +149,8 @@ macro_rules! promise {
     };
 }
 
+mod logs;
+
 promise!(order_is_that_of_the_calls);
 promise!(a_subscription_is_live_when_subscribe_returns);
 promise!(unsubscribe_stops_one_channel);
@@ -161,7 +165,7 @@ mod promises {
     pub(super) async fn order_is_that_of_the_calls<B: Broker>(mut node: Node<B>) {
         node.subscribe("a").await;
         let mut futures: Vec<_> = (0..500)
-            .map(|i| node.broker.publish(channel("a"), message(i)))
+            .map(|i| node.broker.publish(channel("a"), message(i), None))
             .collect();
         // Awaited from the last to the first: only the order of the calls may count.
         while let Some(future) = futures.pop() {
@@ -223,7 +227,7 @@ mod promises {
         node.subscribe("a").await;
         let publisher = tokio::spawn({
             let publishing: Vec<_> = (0..12_000)
-                .map(|i| node.broker.publish(channel("a"), message(i)))
+                .map(|i| node.broker.publish(channel("a"), message(i), None))
                 .collect();
             futures::future::join_all(publishing)
         });

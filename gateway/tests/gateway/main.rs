@@ -15,6 +15,7 @@ mod command_line;
 mod drain;
 mod event_source;
 mod handshake;
+mod history;
 mod http_api;
 mod http_batch;
 mod http_disconnect;

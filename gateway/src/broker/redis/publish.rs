@@ -17,8 +17,11 @@ use fred::types::config::{
 use fred::types::{Builder, Value};
 use tokio::sync::{mpsc, oneshot};
 
+use super::log::{self, LogKeys};
 use super::probe::Pulse;
 use super::{Counters, Settings};
+use crate::history::Keep;
+use crate::message::Position;
 
 /// Messages that wait for the publisher. More are refused.
 const QUEUE_CAPACITY: usize = 16_384;
@@ -28,7 +31,8 @@ const BATCH: usize = 512;
 /// What became of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
-    Accepted,
+    /// With its place in the log, if there is one.
+    Accepted(Option<Position>),
     /// Never left this process.
     Unavailable,
     /// Left, and nobody knows.
@@ -36,12 +40,20 @@ pub(super) enum Outcome {
 }
 
 struct Item {
-    channel: String,
-    payload: Bytes,
+    outgoing: Outgoing,
     answer: oneshot::Sender<Outcome>,
     deadline: Instant,
     /// With less time left than this leaves, sending would only turn a clear refusal into an uncertain one.
     send_by: Instant,
+}
+
+/// A message on its way.
+pub(super) struct Outgoing {
+    /// Redis's name of the channel.
+    pub channel: String,
+    pub payload: Bytes,
+    /// Where it is kept, if it is.
+    pub log: Option<(LogKeys, Keep)>,
 }
 
 /// The way in. When the last clone is dropped the task ends.
@@ -88,8 +100,7 @@ impl Publisher {
     /// within the timeout.
     pub(super) fn publish(
         &self,
-        channel: String,
-        payload: Bytes,
+        outgoing: Outgoing,
     ) -> impl Future<Output = Outcome> + Send + 'static {
         let (answer, answered) = oneshot::channel();
         let now = Instant::now();
@@ -98,8 +109,7 @@ impl Publisher {
             && self
                 .queue
                 .try_send(Item {
-                    channel,
-                    payload,
+                    outgoing,
                     answer,
                     deadline,
                     send_by,
@@ -118,15 +128,22 @@ impl Publisher {
     }
 }
 
-pub(super) fn start(settings: &Settings, pulse: Arc<Pulse>, counters: Counters) -> Publisher {
+/// The client is for reading: what is published goes through the queue.
+pub(super) fn start(
+    settings: &Settings,
+    pulse: Arc<Pulse>,
+    counters: Counters,
+) -> (Publisher, Client) {
     let (queue, items) = mpsc::channel(QUEUE_CAPACITY);
-    tokio::spawn(run(client(settings), items, counters.clone()));
-    Publisher {
+    let client = client(settings);
+    tokio::spawn(run(client.clone(), items, counters.clone()));
+    let publisher = Publisher {
         queue,
         timeout: settings.timeout,
         pulse,
         counters,
-    }
+    };
+    (publisher, client)
 }
 
 fn client(settings: &Settings) -> Client {
@@ -212,10 +229,19 @@ async fn send(client: &Client, batch: &mut Vec<Item>, counters: &Counters) {
     let pipeline = client.pipeline();
     let collector = pipeline.with_options(&options);
     for item in batch.iter() {
+        let Outgoing {
+            channel,
+            payload,
+            log,
+        } = &item.outgoing;
         // Only collects; an error would be one of its own arguments.
-        let collected: Result<(), _> = collector
-            .publish(item.channel.as_str(), item.payload.clone())
-            .await;
+        let collected: Result<(), _> = match log {
+            None => collector.publish(channel.as_str(), payload.clone()).await,
+            Some((keys, keep)) => {
+                let arguments = keys.append(channel, payload, *keep);
+                collector.custom(fred::cmd!("EVAL"), arguments).await
+            }
+        };
         debug_assert!(collected.is_ok(), "{collected:?}");
     }
     let results = pipeline.try_all::<Value>().await;
@@ -231,8 +257,10 @@ async fn send(client: &Client, batch: &mut Vec<Item>, counters: &Counters) {
 }
 
 fn outcome(result: Option<&Result<Value, Error>>) -> Outcome {
-    let Some(Err(e)) = result else {
-        return Outcome::Accepted;
+    let e = match result {
+        Some(Err(e)) => e,
+        Some(Ok(value)) => return Outcome::Accepted(log::position(value)),
+        None => return Outcome::Accepted(None),
     };
     tracing::debug!("publish to Redis: {e}");
     match e.kind() {
@@ -248,7 +276,7 @@ fn outcome(result: Option<&Result<Value, Error>>) -> Outcome {
 
 fn answer(item: Item, outcome: Outcome, counters: &Counters) {
     match outcome {
-        Outcome::Accepted => {}
+        Outcome::Accepted(_) => {}
         Outcome::Unavailable => counters.unavailable.inc(),
         Outcome::Unanswered => counters.unanswered.inc(),
     }

@@ -10,8 +10,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
 
 use super::connect::{Connection, ConnectionError, Push, next_frame, push, write_command};
+use super::log;
 use super::probe::Pulse;
-use super::publish::{Outcome, WeakPublisher};
+use super::publish::{Outcome, Outgoing, WeakPublisher};
 use super::{Counters, Settings};
 use crate::broker::Event;
 use crate::message::{Delivery, Message};
@@ -271,11 +272,12 @@ impl Subscriber {
         if !subscription.wanted {
             return;
         }
-        match serde_json::from_slice::<Message>(payload) {
+        let (position, json) = log::published(payload);
+        match serde_json::from_slice::<Message>(json) {
             Ok(message) => self.ready.push_back(Event::Delivery(Delivery {
                 channel: name.clone(),
                 message,
-                position: None,
+                position,
             })),
             Err(e) => {
                 self.counters.bad_payloads.inc();
@@ -402,9 +404,13 @@ impl Subscriber {
         };
         let channel = String::from_utf8_lossy(&self.probe_channel).into_owned();
         let (pulse, sent) = (self.pulse.clone(), Instant::now());
-        let answer = publisher.publish(channel, Bytes::from_static(b"probe"));
+        let answer = publisher.publish(Outgoing {
+            channel,
+            payload: Bytes::from_static(b"probe"),
+            log: None,
+        });
         tokio::spawn(async move {
-            if answer.await == Outcome::Accepted {
+            if matches!(answer.await, Outcome::Accepted(_)) {
                 pulse.accepted(sent);
             }
         });

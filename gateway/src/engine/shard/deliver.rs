@@ -70,8 +70,25 @@ impl Shard {
         self.deliver_batch(&batch, now);
     }
 
-    /// `together`: a run of deliveries.
+    /// `together`: a run of deliveries. While somebody is told what was missed, one at a time: some hold it, and
+    /// some have it.
     fn fan_out(&mut self, together: &[Arc<EncodedDelivery>], now: Now) {
+        let channel = &together[0].delivery.channel;
+        if self.subscriptions.recovering(channel).is_none() {
+            return self.fan_out_to_all_but(&[], together, now);
+        }
+        for delivery in together {
+            let have = self.hold(delivery, now);
+            self.fan_out_to_all_but(&have, std::slice::from_ref(delivery), now);
+        }
+    }
+
+    fn fan_out_to_all_but(
+        &mut self,
+        have: &[ConnectionKey],
+        together: &[Arc<EncodedDelivery>],
+        now: Now,
+    ) {
         let first = &together[0].delivery;
         let only = first.message.only.as_ref().and_then(|id| self.here(id));
         let tag = Tag {
@@ -129,6 +146,9 @@ impl Shard {
             }
             _ => {
                 for key in subscriptions.members(&first.channel) {
+                    if have.contains(&key) {
+                        continue;
+                    }
                     if let Some(connection) = live(connections, key) {
                         pushed.push(key, connection, dirty);
                     }

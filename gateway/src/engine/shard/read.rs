@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::auth::Identity;
+use crate::engine::command::Purpose;
 
 impl Shard {
     /// Begins to read a socket; what came with the handshake first.
@@ -181,7 +182,7 @@ impl Shard {
                 }
                 self.deliver_waiting(&channel, now);
                 match self.subscriptions.subscribe(&channel, key, ack) {
-                    Asked::Live(ack) => self.acknowledge(key, &channel, &ack, now),
+                    Asked::Live(ack) => self.joined(key, &channel, &ack, now),
                     Asked::Waits => {}
                     Asked::First(round) => self.tell(Event::Interest {
                         shard,
@@ -218,6 +219,9 @@ impl Shard {
                     message,
                     id,
                 });
+            }
+            Effect::History { channel, range, id } => {
+                self.ask_history(key, channel, range, Purpose::Answer(id));
             }
             Effect::Refuse { refusal, id } => self.refuse(key, &refusal, id.as_ref(), now),
             Effect::TokenRefused(error) => self.shared.rules.keys.refused(&error),
@@ -307,9 +311,10 @@ impl Shard {
             Ack::Authenticated { identity, id } => {
                 return self.authenticated(key, identity, id.as_ref(), now);
             }
-            Ack::Subscribed(_) => Reply::Subscribed {
+            Ack::Subscribed { .. } => Reply::Subscribed {
                 channel: name,
                 timestamp,
+                log: None,
             },
             Ack::Joined(_) => Reply::Joined {
                 room: name.strip_prefix("room:").unwrap_or(name),
@@ -337,7 +342,7 @@ impl Shard {
 
     fn subscribe_again(&mut self, key: ConnectionKey, channel: &ChannelName, ack: &Ack, now: Now) {
         if self.subscriptions.is_live(channel) {
-            return self.acknowledge(key, channel, ack, now);
+            return self.joined(key, channel, ack, now);
         }
         let refusal = Refusal {
             code: ErrorCode::InProgress,

@@ -71,6 +71,7 @@ impl Node {
             max_channels: 4,
             auth_deadline_ms: 300,
             ping_seconds: 30,
+            max_history_bytes: 1_000,
             message_pace: None,
             policies: Policies::new(policies),
         });

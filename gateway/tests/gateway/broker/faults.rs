@@ -17,12 +17,18 @@ async fn two_nodes_see_the_same_order() {
     b.subscribe("x").await;
     let from_a = async {
         for i in 0..300 {
-            a.broker.publish(channel("x"), message(i)).await.unwrap();
+            a.broker
+                .publish(channel("x"), message(i), None)
+                .await
+                .unwrap();
         }
     };
     let from_b = async {
         for i in 1_000..1_300 {
-            b.broker.publish(channel("x"), message(i)).await.unwrap();
+            b.broker
+                .publish(channel("x"), message(i), None)
+                .await
+                .unwrap();
         }
     };
     within("both publish", async { tokio::join!(from_a, from_b) }).await;
@@ -104,7 +110,7 @@ async fn redis_hangs_with_its_sockets_open() {
     server.signal("STOP");
     let asked = Instant::now();
     // More than one pipeline takes, so that some wait behind others: none may wait longer than promised.
-    let all = (0..1_000).map(|i| node.broker.publish(channel("a"), message(i)));
+    let all = (0..1_000).map(|i| node.broker.publish(channel("a"), message(i), None));
     let results = within("publish", futures::future::join_all(all)).await;
     assert!(
         asked.elapsed() < Duration::from_secs(4),

@@ -1,0 +1,192 @@
+//! Channel logs in Redis: a stream for each channel with history, whose entry ids are offsets, and a hash beside it
+//! with the epoch and the newest offset, which outlives the stream's trimming.
+
+use bytes::Bytes;
+use fred::clients::Client;
+use fred::interfaces::LuaInterface;
+use fred::types::Value;
+
+use crate::history::{self, Keep, Kept, Page, Range};
+use crate::message::{Message, Position};
+use crate::name::ChannelName;
+
+/// How long the hash outlives the stream, in milliseconds. A client that comes back in this time is told rightly that
+/// it missed nothing, or something; after it, that the log was lost.
+const META_EXTRA_MS: u64 = 24 * 3_600_000;
+
+/// Appends, trims and publishes, as one step. Keys: hash, stream. Arguments: message, an epoch for a new log, how
+/// many messages and milliseconds to keep, milliseconds to keep the hash, channel. Returns epoch and offset.
+///
+/// A stream without its hash is what is left of another log: its ids would refuse ours.
+const APPEND: &str = r"
+local epoch = redis.call('HGET', KEYS[1], 'epoch')
+if not epoch then
+  epoch = ARGV[2]
+  redis.call('DEL', KEYS[2])
+  redis.call('HSET', KEYS[1], 'epoch', epoch)
+end
+local offset = redis.call('HINCRBY', KEYS[1], 'offset', 1)
+local id = string.format('%.0f', offset)
+redis.call('XADD', KEYS[2], 'MAXLEN', ARGV[3], id .. '-0', 'm', ARGV[1])
+redis.call('PEXPIRE', KEYS[2], ARGV[4])
+redis.call('PEXPIRE', KEYS[1], ARGV[5])
+redis.call('PUBLISH', ARGV[6], epoch .. ':' .. id .. ':' .. ARGV[1])
+return {epoch, id}
+";
+
+/// Keys as above; arguments: epoch and offset after which, or empty for the newest; how many; epoch of a new log and
+/// milliseconds to keep its hash. Returns epoch, newest offset, and for each entry its id and message.
+const READ: &str = r"
+local meta = redis.call('HMGET', KEYS[1], 'epoch', 'offset')
+if not meta[1] then
+  meta = {ARGV[4], '0'}
+  redis.call('DEL', KEYS[2])
+  redis.call('HSET', KEYS[1], 'epoch', ARGV[4], 'offset', '0')
+  redis.call('PEXPIRE', KEYS[1], ARGV[5])
+end
+local entries
+if ARGV[1] == meta[1] then
+  entries = redis.call('XRANGE', KEYS[2], '(' .. ARGV[2] .. '-0', '+', 'COUNT', ARGV[3])
+elseif ARGV[1] ~= '' then
+  entries = redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', ARGV[3])
+else
+  entries = {}
+  local newest = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', ARGV[3])
+  for i = #newest, 1, -1 do entries[#entries + 1] = newest[i] end
+end
+local found = {meta[1], meta[2]}
+for _, entry in ipairs(entries) do
+  found[#found + 1] = entry[1]
+  found[#found + 1] = entry[2][2]
+end
+return found
+";
+
+/// Where one channel's log is.
+pub(super) struct LogKeys {
+    meta: String,
+    stream: String,
+}
+
+impl LogKeys {
+    pub(super) fn new(prefix: &str, channel: &ChannelName) -> Self {
+        LogKeys {
+            meta: format!("{prefix}log:{channel}:meta"),
+            stream: format!("{prefix}log:{channel}:stream"),
+        }
+    }
+
+    fn both(&self) -> Vec<String> {
+        vec![self.meta.clone(), self.stream.clone()]
+    }
+
+    /// The arguments of `EVAL` for [`APPEND`]: fred's pipelines know no scripts. Redis keeps what it has compiled.
+    pub(super) fn append(&self, channel: &str, payload: &Bytes, keep: Keep) -> Vec<Value> {
+        let number = |n: u64| Value::from(n.to_string());
+        vec![
+            Value::from(APPEND),
+            Value::from(2),
+            Value::from(self.meta.as_str()),
+            Value::from(self.stream.as_str()),
+            Value::Bytes(payload.clone()),
+            number(crate::broker::unix_ms()),
+            number(keep.messages.into()),
+            number(keep.age_ms),
+            number(keep.age_ms.saturating_add(META_EXTRA_MS)),
+            Value::from(channel),
+        ]
+    }
+}
+
+/// What [`APPEND`] answered; None for a plain `PUBLISH`.
+pub(super) fn position(answer: &Value) -> Option<Position> {
+    match answer {
+        Value::Array(parts) => two_numbers(parts),
+        _ => None,
+    }
+}
+
+fn two_numbers(parts: &[Value]) -> Option<Position> {
+    let number = |value: &Value| value.as_str()?.parse().ok();
+    let [epoch, offset, ..] = parts else {
+        return None;
+    };
+    Some(Position {
+        epoch: number(epoch)?,
+        offset: number(offset)?,
+    })
+}
+
+/// A payload as it was published: position, if it has one, and the message's JSON, which begins with a brace.
+pub(super) fn published(payload: &[u8]) -> (Option<Position>, &[u8]) {
+    fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
+        let colon = bytes.iter().take(21).position(|byte| *byte == b':')?;
+        let digits = std::str::from_utf8(&bytes[..colon]).ok()?;
+        Some((digits.parse().ok()?, &bytes[colon + 1..]))
+    }
+    let with_position = number(payload)
+        .and_then(|(epoch, rest)| number(rest).map(|(offset, json)| (epoch, offset, json)));
+    match with_position {
+        Some((epoch, offset, json)) => (Some(Position { epoch, offset }), json),
+        None => (None, payload),
+    }
+}
+
+/// A part of a log. The error is for the log.
+pub(super) async fn read(client: &Client, keys: &LogKeys, range: Range) -> Result<Page, String> {
+    let (epoch, offset) = range.since.map_or_else(Default::default, |since| {
+        (since.epoch.to_string(), since.offset.to_string())
+    });
+    let now = crate::broker::unix_ms();
+    let hash_ms = range.keep.age_ms.saturating_add(META_EXTRA_MS);
+    let numbers = [range.limit.into(), now, hash_ms].map(|n: u64| n.to_string());
+    let arguments: Vec<String> = [epoch, offset].into_iter().chain(numbers).collect();
+    let found: Vec<Value> = client
+        .eval(READ, keys.both(), arguments)
+        .await
+        .map_err(|e| e.to_string())?;
+    let top = two_numbers(&found).ok_or("the script's answer has no position")?;
+    let mut kept = Vec::with_capacity(found.len() / 2);
+    for entry in found[2..].chunks(2) {
+        kept.push(entry_of(entry).ok_or("an entry of the stream is no message of ours")?);
+    }
+    Ok(history::page(top, kept, range, now))
+}
+
+fn entry_of(entry: &[Value]) -> Option<Kept> {
+    let [id, json] = entry else { return None };
+    let id = id.as_str()?;
+    let message: Message = serde_json::from_slice(json.as_bytes()?).ok()?;
+    Some(Kept {
+        offset: id.split('-').next()?.parse().ok()?,
+        message,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_may_begin_with_its_position() {
+        let at = |epoch, offset| Some(Position { epoch, offset });
+        for (payload, expected, json) in [
+            ("7:12:{}", at(7, 12), "{}"),
+            ("{}", None, "{}"),
+            (r#"{"a":1}"#, None, r#"{"a":1}"#),
+            ("7:{}", None, "7:{}"),
+            ("7:x:{}", None, "7:x:{}"),
+            (":1:{}", None, ":1:{}"),
+            ("-1:1:{}", None, "-1:1:{}"),
+            ("", None, ""),
+            (
+                "18446744073709551615:18446744073709551615:{}",
+                at(u64::MAX, u64::MAX),
+                "{}",
+            ),
+        ] {
+            let (position, rest) = published(payload.as_bytes());
+            assert_eq!((position, rest), (expected, json.as_bytes()), "{payload}");
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! Connections of one channel between the question what they missed and the answer, and shortly after it.
+//!
+//! While the log is read, what is delivered is held for those who wait. The page that comes back says up to where it
+//! goes; what was held beyond that follows it, and what is delivered later but stands on the page is left out. So a
+//! client sees each message once and in order, whichever of the two ways was faster.
+
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+
+use super::command::{ConnectionKey, EncodedDelivery};
+use crate::message::Position;
+use crate::session::Ack;
+
+/// Deliveries held for one connection. With more, its subscription is refused: it can ask again.
+const MOST_HELD: usize = 1_024;
+
+#[derive(Default)]
+pub struct Recovering {
+    /// Who waits for a page.
+    waiting: IndexMap<ConnectionKey, Wait>,
+    /// Members whose page went further than what has been delivered here.
+    ahead: IndexMap<ConnectionKey, Position>,
+}
+
+struct Wait {
+    ack: Ack,
+    held: Vec<Arc<EncodedDelivery>>,
+}
+
+impl Recovering {
+    pub fn begin(&mut self, key: ConnectionKey, ack: Ack) {
+        self.ahead.swap_remove(&key);
+        let held = Vec::new();
+        self.waiting.insert(key, Wait { ack, held });
+    }
+
+    /// Holds a delivery for all who wait, and returns those for whom it is one too many; they wait no longer.
+    pub fn hold(&mut self, delivery: &Arc<EncodedDelivery>) -> Vec<(ConnectionKey, Ack)> {
+        let mut over = Vec::new();
+        self.waiting.retain(|key, wait| {
+            if wait.held.len() < MOST_HELD {
+                wait.held.push(delivery.clone());
+                return true;
+            }
+            over.push((*key, wait.ack.clone()));
+            false
+        });
+        over
+    }
+
+    /// The page has come: what was held and is not on it.
+    pub fn end(
+        &mut self,
+        key: ConnectionKey,
+        top: Position,
+    ) -> Option<(Ack, Vec<Arc<EncodedDelivery>>)> {
+        let Wait { ack, mut held } = self.waiting.swap_remove(&key)?;
+        let reaches_top = held
+            .last()
+            .is_some_and(|last| !is_on_page(last, top) || position(last) == Some(top));
+        if !reaches_top {
+            self.ahead.insert(key, top);
+        }
+        held.retain(|delivery| !is_on_page(delivery, top));
+        Some((ack, held))
+    }
+
+    /// The members that have this delivery already. Whoever was ahead of no more than this is so no longer.
+    pub fn have(&mut self, delivery: &EncodedDelivery) -> Vec<ConnectionKey> {
+        let has =
+            |(key, top): (&ConnectionKey, &Position)| is_on_page(delivery, *top).then_some(*key);
+        let have = self.ahead.iter().filter_map(has).collect();
+        self.ahead
+            .retain(|_, top| is_on_page(delivery, *top) && position(delivery) != Some(*top));
+        have
+    }
+
+    /// Forgets a connection; the acknowledgement that it will not get.
+    pub fn remove(&mut self, key: ConnectionKey) -> Option<Ack> {
+        self.ahead.swap_remove(&key);
+        Some(self.waiting.swap_remove(&key)?.ack)
+    }
+
+    /// Nobody waits.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Nobody waits and nobody is ahead.
+    pub fn is_done(&self) -> bool {
+        self.waiting.is_empty() && self.ahead.is_empty()
+    }
+}
+
+fn position(delivery: &EncodedDelivery) -> Option<Position> {
+    delivery.delivery.position
+}
+
+/// A delivery of another epoch is on no page of this one.
+fn is_on_page(delivery: &EncodedDelivery, top: Position) -> bool {
+    position(delivery).is_some_and(|at| at.epoch == top.epoch && at.offset <= top.offset)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::value::to_raw_value;
+
+    use super::*;
+    use crate::message::{Delivery, Message, MessageKind};
+    use crate::name::ChannelName;
+
+    const KEY: ConnectionKey = ConnectionKey {
+        slot: 1,
+        generation: 1,
+    };
+
+    fn at(epoch: u64, offset: u64) -> Arc<EncodedDelivery> {
+        let message = Message {
+            kind: MessageKind::Chat,
+            data: to_raw_value(&offset).unwrap().into(),
+            from: None,
+            timestamp: 1,
+            except: None,
+            only: None,
+        };
+        Arc::new(EncodedDelivery::new(Delivery {
+            channel: ChannelName::parse("news").unwrap(),
+            message,
+            position: Some(Position { epoch, offset }),
+        }))
+    }
+
+    fn offsets(held: &[Arc<EncodedDelivery>]) -> Vec<u64> {
+        held.iter()
+            .filter_map(|delivery| position(delivery))
+            .map(|at| at.offset)
+            .collect()
+    }
+
+    #[test]
+    fn each_message_once_whichever_way_was_faster() {
+        // held while the log was read, the page's top, what follows the page, what of the later ones is left out
+        for (held, top, follows, later, left_out) in [
+            (vec![4, 5], 3, vec![4, 5], vec![6], vec![]),
+            (vec![4, 5], 4, vec![5], vec![6], vec![]),
+            (vec![4, 5], 5, vec![], vec![6, 7], vec![]),
+            (vec![4], 6, vec![], vec![5, 6, 7], vec![5, 6]),
+            (vec![], 6, vec![], vec![5, 6, 7], vec![5, 6]),
+            (vec![], 6, vec![], vec![7, 8], vec![]),
+        ] {
+            let mut recovering = Recovering::default();
+            recovering.begin(KEY, Ack::Welcome);
+            for offset in &held {
+                assert!(recovering.hold(&at(9, *offset)).is_empty());
+            }
+            let top = Position {
+                epoch: 9,
+                offset: top,
+            };
+            let (_, owed) = recovering.end(KEY, top).unwrap();
+            assert_eq!(offsets(&owed), follows, "{held:?} {top:?}");
+            let mut skipped = Vec::new();
+            for offset in later {
+                let delivery = at(9, offset);
+                if recovering.have(&delivery) == [KEY] {
+                    skipped.push(offset);
+                }
+            }
+            assert_eq!(skipped, left_out, "{held:?} {top:?}");
+            assert!(recovering.is_done(), "{held:?} {top:?}");
+        }
+    }
+
+    #[test]
+    fn a_new_epoch_is_not_taken_for_the_old_one() {
+        let mut recovering = Recovering::default();
+        recovering.begin(KEY, Ack::Welcome);
+        recovering.hold(&at(10, 1));
+        let top = Position {
+            epoch: 9,
+            offset: 6,
+        };
+        let (_, owed) = recovering.end(KEY, top).unwrap();
+        assert_eq!(offsets(&owed), [1]);
+        assert_eq!(recovering.have(&at(10, 2)), []);
+        assert!(recovering.is_done());
+    }
+
+    #[test]
+    fn what_is_held_is_bounded_and_given_back() {
+        let mut recovering = Recovering::default();
+        recovering.begin(KEY, Ack::Welcome);
+        let most = u64::try_from(MOST_HELD).unwrap();
+        for offset in 1..=most {
+            assert!(recovering.hold(&at(9, offset)).is_empty());
+        }
+        assert_eq!(
+            recovering.hold(&at(9, most + 1)),
+            [(KEY, Ack::Welcome)],
+            "one too many"
+        );
+        assert!(recovering.is_done());
+        recovering.begin(KEY, Ack::Welcome);
+        assert_eq!(recovering.remove(KEY), Some(Ack::Welcome));
+        assert!(recovering.is_done());
+    }
+}

@@ -1,0 +1,175 @@
+//! What the gateway says: answers to one client, and deliveries.
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::{ErrorCode, Refusal, RequestId};
+use crate::message::{ConnectionId, Delivery, Message, MessageKind, Position};
+use crate::name::{ChannelKind, ChannelName};
+use crate::protocol::frame::{Opcode, frame};
+
+/// What the gateway says to one client.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Reply<'a> {
+    Welcome {
+        connection: &'a ConnectionId,
+        node: &'a str,
+        #[serde(rename = "ping")]
+        ping_seconds: u32,
+    },
+    Authenticated {
+        user: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        expires: Option<u64>,
+    },
+    Pong,
+    Subscribed {
+        channel: &'a str,
+        timestamp: u64,
+        #[serde(flatten)]
+        log: Option<Log<'a>>,
+    },
+    History {
+        channel: &'a str,
+        #[serde(flatten)]
+        log: Log<'a>,
+    },
+    Unsubscribed {
+        channel: &'a str,
+    },
+    Joined {
+        room: &'a str,
+        timestamp: u64,
+    },
+    Left {
+        room: &'a str,
+    },
+    /// The broker has the message. Sent only for a request with an `id`.
+    Published {
+        /// On a channel with history.
+        #[serde(flatten)]
+        position: Option<Position>,
+    },
+    Error {
+        code: ErrorCode,
+        message: &'a str,
+    },
+    /// The connection will be closed: come back in so many milliseconds.
+    Reconnect {
+        after_ms: u64,
+    },
+}
+
+/// Where a channel's log stands, and a part of it.
+#[derive(Debug, Serialize)]
+pub struct Log<'a> {
+    #[serde(flatten)]
+    pub top: Position,
+    /// Nothing is missing between what was asked for and the top. Told only who asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recovered: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub messages: Option<Vec<Delivered<'a>>>,
+}
+
+#[derive(Serialize)]
+struct WithId<'a> {
+    #[serde(flatten)]
+    reply: &'a Reply<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a RequestId>,
+}
+
+/// A complete text frame.
+pub fn encode_reply(reply: &Reply<'_>, id: Option<&RequestId>) -> Bytes {
+    frame(Opcode::Text, &reply_text(reply, id))
+}
+
+/// JSON.
+pub fn reply_text(reply: &Reply<'_>, id: Option<&RequestId>) -> Vec<u8> {
+    text(&WithId { reply, id })
+}
+
+pub fn encode_refusal(refusal: &Refusal, id: Option<&RequestId>) -> Bytes {
+    encode_reply(
+        &Reply::Error {
+            code: refusal.code,
+            message: &refusal.message,
+        },
+        id,
+    )
+}
+
+/// A message as its subscribers see it.
+#[derive(Debug, Serialize)]
+pub struct Delivered<'a> {
+    #[serde(rename = "type")]
+    kind: MessageKind,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    channel: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    room: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<&'a RawValue>,
+    /// The user, or the connection of somebody who is nobody in particular.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<&'a str>,
+    timestamp: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offset: Option<u64>,
+}
+
+impl<'a> Delivered<'a> {
+    #[must_use]
+    pub fn new(channel: &'a ChannelName, message: &'a Message, offset: Option<u64>) -> Self {
+        let Message {
+            kind,
+            data,
+            from,
+            timestamp,
+            ..
+        } = message;
+        let (channel, room, message, data) = match (kind, channel.kind()) {
+            (MessageKind::Chat, _) => (Some(channel.as_str()), None, Some(&**data), None),
+            (MessageKind::Room, ChannelKind::Room(room)) => (None, Some(room), None, Some(&**data)),
+            _ => (None, None, None, Some(&**data)),
+        };
+        let from = from
+            .as_ref()
+            .map(|from| from.user.as_deref().unwrap_or(from.connection.as_str()));
+        Delivered {
+            kind: *kind,
+            channel,
+            room,
+            message,
+            data,
+            from,
+            timestamp: *timestamp,
+            offset,
+        }
+    }
+}
+
+/// A delivery as a complete text frame, the same for every subscriber.
+pub fn encode_delivery(delivery: &Delivery) -> Bytes {
+    frame(Opcode::Text, &delivery_text(delivery))
+}
+
+/// A delivery as JSON.
+pub fn delivery_text(delivery: &Delivery) -> Vec<u8> {
+    let offset = delivery.position.map(|position| position.offset);
+    text(&Delivered::new(
+        &delivery.channel,
+        &delivery.message,
+        offset,
+    ))
+}
+
+fn text(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value)
+        .expect("strings, numbers and JSON that was parsed before always serialise")
+}
