@@ -8,8 +8,8 @@ use rustls::ServerConnection;
 
 /// A socket and the TLS on it, for the time of one read or one flush.
 ///
-/// What is written is taken at once or not at all: bytes that TLS has encrypted and the kernel has no room for wait in
-/// TLS, at most one record's worth of each write, and nothing more is taken before they have left.
+/// Bytes that TLS has encrypted and the kernel has no room for wait in TLS, 64 KiB at most (rustls's own limit), and
+/// nothing more is taken before they have left.
 pub struct Wire<'a, S> {
     socket: &'a mut S,
     tls: Option<&'a mut ServerConnection>,
