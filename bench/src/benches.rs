@@ -13,9 +13,13 @@ use crate::report::{self, Row};
 use crate::server::{Server, ServerError};
 use crate::statistics::paired;
 
+pub mod channels;
 pub mod fanout;
 pub mod handshakes;
+pub mod latency;
 pub mod memory;
+mod paced;
+pub mod storm;
 
 type Run = fn(&Rig) -> anyhow::Result<Vec<Row>>;
 
@@ -35,6 +39,21 @@ pub const BENCHES: &[(&str, &str, Run)] = &[
         "handshakes",
         "connections per CPU second, each with a token that is checked",
         handshakes::run,
+    ),
+    (
+        "latency",
+        "from publish to receipt at half load, over WebSocket and over HTTP",
+        latency::run,
+    ),
+    (
+        "storm",
+        "19,000 clients come back at once: who is lost, and what the others feel",
+        storm::run,
+    ),
+    (
+        "channels",
+        "deliveries per CPU second: 10,000 channels of one against one of 10,000",
+        channels::run,
     ),
 ];
 
@@ -94,11 +113,11 @@ pub struct Contestant {
 }
 
 /// Ours and theirs in turn; who begins changes, so that neither always follows the other.
-pub fn alternate(
+pub fn alternate<T>(
     rounds: usize,
-    mut ours: impl FnMut() -> anyhow::Result<f64>,
-    mut theirs: impl FnMut() -> anyhow::Result<f64>,
-) -> anyhow::Result<Vec<(f64, f64)>> {
+    mut ours: impl FnMut() -> anyhow::Result<T>,
+    mut theirs: impl FnMut() -> anyhow::Result<T>,
+) -> anyhow::Result<Vec<(T, T)>> {
     let mut pairs = Vec::with_capacity(rounds);
     for round in 0..rounds {
         pairs.push(if round % 2 == 0 {
@@ -129,14 +148,32 @@ impl Stand {
     /// Rounds of these frames until the slice is over: whole rounds, each published when the one before has come.
     /// Deliveries per CPU second.
     pub fn slice(&mut self, rig: &Rig, frames: &[u8], deliveries: u64) -> anyhow::Result<f64> {
-        let (began, cpu) = (Instant::now(), self.server.cpu()?);
-        let mut total = 0;
-        while total == 0 || began.elapsed() < rig.effort.slice {
-            self.crowd.round(frames, deliveries)?;
-            total += deliveries;
-        }
-        Ok(per_cpu_second(total, self.server.cpu()? - cpu))
+        let cpu = self.server.cpu()?;
+        let rounds = self.rounds(rig, frames, deliveries)?;
+        Ok(per_cpu_second(
+            u64::from(rounds.count) * deliveries,
+            self.server.cpu()? - cpu,
+        ))
     }
+
+    pub fn rounds(&mut self, rig: &Rig, frames: &[u8], deliveries: u64) -> anyhow::Result<Rounds> {
+        let began = Instant::now();
+        let mut count = 0;
+        while count == 0 || began.elapsed() < rig.effort.slice {
+            self.crowd.round(frames, deliveries)?;
+            count += 1;
+        }
+        Ok(Rounds {
+            count,
+            took: began.elapsed(),
+        })
+    }
+}
+
+/// One after the other, at least one.
+pub struct Rounds {
+    pub count: u32,
+    pub took: Duration,
 }
 
 /// A row of what `measure` gives for ours and for a contestant, or the reason that there is none.
@@ -146,20 +183,37 @@ pub fn row_against(
     contestant: &Contestant,
     measure: impl FnOnce(&Program) -> anyhow::Result<Vec<(f64, f64)>>,
 ) -> anyhow::Result<Row> {
+    let mut rows = rows_against(&[name.to_owned()], unit, contestant, |program| {
+        Ok(vec![measure(program)?])
+    })?;
+    Ok(rows.remove(0))
+}
+
+/// The same for what is measured together: pairs for each of the names.
+pub fn rows_against(
+    names: &[String],
+    unit: &str,
+    contestant: &Contestant,
+    measure: impl FnOnce(&Program) -> anyhow::Result<Vec<Vec<(f64, f64)>>>,
+) -> anyhow::Result<Vec<Row>> {
     let against = contestant.peer.name();
-    let row = match &contestant.program {
+    let rows: Vec<Row> = match &contestant.program {
         Err(error) => {
             let why = error.to_string();
             let first = why.lines().next().unwrap_or_default();
-            Row::not_measured(name, against, unit, first)
+            let row = |name: &String| Row::not_measured(name, against, unit, first);
+            names.iter().map(row).collect()
         }
         Ok(program) => {
-            let rounds = measure(program).with_context(|| format!("{name} against {against}"))?;
-            Row::new(name, against, unit, paired(&rounds))
+            let measured = measure(program)
+                .with_context(|| format!("{} against {against}", names.join(", ")))?;
+            let rows = names.iter().zip(&measured);
+            rows.map(|(name, pairs)| Row::new(name, against, unit, paired(pairs)))
+                .collect()
         }
     };
-    say_row(&row)?;
-    Ok(row)
+    rows.iter().try_for_each(say_row)?;
+    Ok(rows)
 }
 
 /// A name, against what, the unit, and the pairs.

@@ -15,6 +15,8 @@ use crate::wire::{self, Scanner};
 const PUBLISHER: Token = Token(usize::MAX);
 /// One read; more than a subscriber's socket holds in a round.
 const READ_BYTES: usize = 256 * 1024;
+/// Shown of what a server said before it closed: a close frame with its reason.
+const LAST_BYTES: usize = 125;
 /// Without a byte for so long, something is lost.
 const STALLED: Duration = Duration::from_secs(20);
 /// Handshakes under way at once: enough that the server never waits for the client.
@@ -31,8 +33,12 @@ pub enum LoadError {
     },
     #[error("{peer}: poll sockets: {0}", peer = .1)]
     Poll(io::Error, Peer),
-    #[error("{peer}: subscriber {number} was disconnected")]
-    Disconnected { peer: Peer, number: usize },
+    #[error("{peer}: subscriber {number} was disconnected; the last it heard was {heard:?}")]
+    Disconnected {
+        peer: Peer,
+        number: usize,
+        heard: String,
+    },
     #[error("{peer}: the publisher was disconnected, or answered: {answer:?}")]
     Publisher { peer: Peer, answer: String },
     #[error("{peer}: {received} of {expected} deliveries came, and then nothing")]
@@ -152,21 +158,6 @@ impl Crowd {
         let peer = server.peer;
         let words = Words::of(peer);
         let poll = Poll::new().map_err(|e| LoadError::Poll(e, peer))?;
-        let mut members = Vec::with_capacity(count);
-        for first in (0..count).step_by(BATCH) {
-            let mut batch = open_batch(server, first, BATCH.min(count - first))?;
-            subscribe(peer, first, &mut batch, |_| To::Everyone)?;
-            if channels == Channels::SharedAndOwn {
-                subscribe(peer, first, &mut batch, To::Own)?;
-            }
-            for (opening, number) in batch.into_iter().zip(first..) {
-                let socket = adopt(&poll, opening, Token(number)).map_err(failed(peer, number))?;
-                members.push(Member {
-                    socket,
-                    scanner: Scanner::default(),
-                });
-            }
-        }
         let publisher = Opening::begin(server.address, &words.publisher_path())
             .and_then(|mut opening| {
                 opening.switched()?;
@@ -174,18 +165,35 @@ impl Crowd {
                 adopt(&poll, opening, PUBLISHER)
             })
             .map_err(failed(peer, count))?;
-        Ok(Crowd {
+        let mut crowd = Crowd {
             peer,
             poll,
             events: Events::with_capacity(1_024),
-            members,
+            members: Vec::with_capacity(count),
             publisher,
             unsent: Vec::new(),
             buffer: vec![0; READ_BYTES],
             received: 0,
             len: 0,
             expected_len: None,
-        })
+        };
+        for first in (0..count).step_by(BATCH) {
+            let mut batch = open_batch(server, first, BATCH.min(count - first))?;
+            subscribe(peer, first, &mut batch, |_| To::Everyone)?;
+            if channels == Channels::SharedAndOwn {
+                subscribe(peer, first, &mut batch, To::Own)?;
+            }
+            for (opening, number) in batch.into_iter().zip(first..) {
+                let socket = adopt(&crowd.poll, opening, Token(number));
+                crowd.members.push(Member {
+                    socket: socket.map_err(failed(peer, number))?,
+                    scanner: Scanner::default(),
+                });
+            }
+            // The first ones are pinged while the last ones come.
+            crowd.turn(|_| ())?;
+        }
+        Ok(crowd)
     }
 
     /// Frames for [`Crowd::publish`] that arrive with a payload of `size` bytes, one for each of `to`. What the
@@ -223,6 +231,15 @@ impl Crowd {
         }
         self.expected_len = Some(size);
         Ok(frames)
+    }
+
+    pub fn peer(&self) -> Peer {
+        self.peer
+    }
+
+    /// For messages that come another way than [`Crowd::prepare`] made them.
+    pub fn expect_any_length(&mut self) {
+        self.expected_len = None;
     }
 
     /// Publishes the frames and returns when `expected` deliveries have come.
@@ -297,10 +314,11 @@ impl Crowd {
             let count = match member.socket.read(&mut self.buffer) {
                 Ok(count) if count > 0 => count,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                _ => {
+                end => {
                     return Err(LoadError::Disconnected {
                         peer: self.peer,
                         number,
+                        heard: format!("{end:?}"),
                     });
                 }
             };
@@ -324,12 +342,14 @@ impl Crowd {
                 });
             if pinged {
                 // Six bytes always fit a socket that sends nothing else.
-                let _ = member.socket.write(&pong());
+                let _ = member.socket.write(&wire::pong());
             }
             if closed {
+                let last = &self.buffer[count.saturating_sub(LAST_BYTES)..count];
                 return Err(LoadError::Disconnected {
                     peer: self.peer,
                     number,
+                    heard: String::from_utf8_lossy(last).into_owned(),
                 });
             }
             if let (Some(len), Some(expected)) = (odd, self.expected_len) {
@@ -353,7 +373,7 @@ impl Crowd {
             result => result.unwrap_or(0),
         };
         if self.buffer[..count] == [0x80 | wire::PING, 0] {
-            let _ = self.publisher.write(&pong());
+            let _ = self.publisher.write(&wire::pong());
             return Ok(());
         }
         Err(LoadError::Publisher {
@@ -361,12 +381,6 @@ impl Crowd {
             answer: String::from_utf8_lossy(&self.buffer[..count]).into_owned(),
         })
     }
-}
-
-fn pong() -> Vec<u8> {
-    let mut frame = Vec::new();
-    wire::push_masked(wire::PONG, b"", &mut frame);
-    frame
 }
 
 /// Takes an opened connection into the loop.

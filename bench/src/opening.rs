@@ -134,9 +134,14 @@ impl Words {
 
     pub fn ask(&self, opening: &mut Opening, channel: &str) -> io::Result<()> {
         if self.is_native {
-            opening.send(&format!(r#"{{"type":"subscribe","channel":"{channel}"}}"#))?;
+            opening.send(&Words::subscribe(channel))?;
         }
         Ok(())
+    }
+
+    /// The gateway's words for it.
+    pub fn subscribe(channel: &str) -> String {
+        format!(r#"{{"type":"subscribe","channel":"{channel}"}}"#)
     }
 
     pub fn answered(&self, opening: &mut Opening) -> io::Result<()> {

@@ -100,19 +100,15 @@ impl Server {
             .map_err(|errno| self.cannot("the CPU clock", errno.into()))
     }
 
-    /// Memory that is its own and would be free without it, in bytes: what it wrote to, not what it maps.
+    /// Memory that is its own and would be free without it, in bytes: what it wrote to, not the files it maps.
     pub fn private_bytes(&self) -> Result<u64, ServerError> {
         let path = format!("/proc/{}/smaps_rollup", self.process.id());
         let text = std::fs::read_to_string(path).map_err(|e| self.cannot("the memory", e))?;
         text.lines()
-            .find_map(|line| {
-                line.strip_prefix("Private_Dirty:")?
-                    .trim()
-                    .strip_suffix(" kB")
-            })
+            .find_map(|line| line.strip_prefix("Anonymous:")?.trim().strip_suffix(" kB"))
             .and_then(|kilobytes| kilobytes.parse::<u64>().ok())
             .map(|kilobytes| kilobytes * 1_024)
-            .ok_or_else(|| self.cannot("Private_Dirty", io::ErrorKind::InvalidData.into()))
+            .ok_or_else(|| self.cannot("Anonymous", io::ErrorKind::InvalidData.into()))
     }
 
     fn cannot(&self, what: &'static str, cause: io::Error) -> ServerError {

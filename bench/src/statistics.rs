@@ -37,7 +37,6 @@ pub fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
-#[cfg(test)]
 /// The value that `per_mille` thousandths of the sorted values do not exceed (nearest rank). At least one value.
 pub fn quantile(sorted: &[u64], per_mille: usize) -> u64 {
     let rank = (sorted.len() * per_mille).div_ceil(1_000).max(1);

@@ -36,6 +36,13 @@ pub fn push_masked(opcode: u8, payload: &[u8], out: &mut Vec<u8>) {
     out.extend(payload.iter().zip(MASK.iter().cycle()).map(|(b, m)| b ^ m));
 }
 
+/// A client's answer to a ping without a payload.
+pub fn pong() -> Vec<u8> {
+    let mut frame = Vec::new();
+    push_masked(PONG, b"", &mut frame);
+    frame
+}
+
 /// Appends a server's frame.
 pub fn push_plain(opcode: u8, payload: &[u8], out: &mut Vec<u8>) {
     push_head(opcode, payload.len(), 0, out);

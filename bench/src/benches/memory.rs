@@ -92,7 +92,12 @@ fn usage(rig: &Rig, program: &Program) -> anyhow::Result<Usage> {
     let count = rig.size(CONNECTIONS);
     let start = server.private_bytes()?;
     let (idle, after_message) = visit(&server, count)?;
-    let after_all_left = settled(&server, start)?;
+    let patience = if rig.effort.tiny {
+        rig.effort.slice
+    } else {
+        PATIENCE
+    };
+    let after_all_left = settled(&server, start, patience)?;
     say(&format!(
         "  {}: {start} bytes, {idle} with {count} idle, {after_message} after a message, {after_all_left} after all left",
         program.peer
@@ -116,10 +121,10 @@ fn visit(server: &Server, count: usize) -> anyhow::Result<(u64, u64)> {
 }
 
 /// The least that it holds from now on, or what it holds once that is near `hoped`.
-fn settled(server: &Server, hoped: u64) -> anyhow::Result<u64> {
+fn settled(server: &Server, hoped: u64, patience: Duration) -> anyhow::Result<u64> {
     let began = Instant::now();
-    let mut least = u64::MAX;
-    while began.elapsed() < PATIENCE {
+    let mut least = server.private_bytes()?;
+    while began.elapsed() < patience {
         least = least.min(server.private_bytes()?);
         if least <= hoped + hoped / 10 {
             break;

@@ -84,6 +84,19 @@ fn every_bench_works() {
             ][..],
         ),
         ("handshakes", &["handshakes/jwt raw-epoll"]),
+        (
+            "latency",
+            &[
+                "latency/http-p50 over WebSocket",
+                "latency/http-p99 over WebSocket",
+                "latency/http-p99.9 over WebSocket",
+                "latency/p50 raw-epoll",
+                "latency/p99 raw-epoll",
+                "latency/p99.9 raw-epoll",
+            ],
+        ),
+        ("storm", &["storm/others-p99 quiet", "storm/there all"]),
+        ("channels", &["channels/20-of-one one of 20"]),
     ] {
         let expected = expected.iter().map(|row| (*row).to_owned()).collect();
         assert_eq!(rows(out.path(), name), expected, "{name}");
@@ -98,5 +111,15 @@ fn without_a_name_the_benches_are_listed() {
         .lines()
         .filter_map(|line| line.split_whitespace().next())
         .collect();
-    assert_eq!(names, ["fanout", "memory", "handshakes"]);
+    assert_eq!(
+        names,
+        [
+            "fanout",
+            "memory",
+            "handshakes",
+            "latency",
+            "storm",
+            "channels"
+        ]
+    );
 }
