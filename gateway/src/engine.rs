@@ -21,6 +21,7 @@ pub mod census;
 pub mod command;
 mod connection;
 mod heartbeat;
+mod members;
 mod outbox;
 mod recovering;
 mod shard;

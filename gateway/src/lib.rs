@@ -23,6 +23,7 @@ pub mod router;
 pub mod self_test;
 pub mod session;
 pub mod shards;
+pub mod slack;
 pub mod sse;
 pub mod tls;
 

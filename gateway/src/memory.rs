@@ -99,16 +99,18 @@ pub async fn watch<B: Broker>(
 ) {
     let started = Instant::now();
     let (mut guard, mut meter) = (Guard::default(), Meter::find());
-    let mut trimmed = Duration::ZERO;
+    let (mut trimmed, mut crowd) = (Duration::ZERO, Crowd::default());
     let mut ticks = tokio::time::interval(EVERY);
     // After a stall one look is enough.
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         let elapsed = started.elapsed();
-        let trim = !matches!(pressure.gate(), Ok(())) && elapsed >= trimmed + TRIM_EVERY;
+        let trim = (crowd.has_left(router.connections()) || pressure.gate().is_err())
+            && elapsed >= trimmed + TRIM_EVERY;
         if trim {
             trimmed = elapsed;
+            crowd.forget(router.connections());
         }
         // The kernel's files are short, but reading some of them adds up counters of every core.
         let look = tokio::task::spawn_blocking(move || {
@@ -148,6 +150,28 @@ pub async fn watch<B: Broker>(
             );
             router.evict_oldest(EVICT_PERCENT).await;
         }
+    }
+}
+
+/// How many clients there were, to see that they have gone.
+#[derive(Default)]
+struct Crowd {
+    most: u64,
+}
+
+impl Crowd {
+    /// Fewer are not worth looking for.
+    const SEEN: u64 = 1_000;
+
+    /// Whether half of them have gone since it was last forgotten: what they leave behind is in small pieces that
+    /// the allocator would keep.
+    fn has_left(&mut self, connections: u64) -> bool {
+        self.most = self.most.max(connections);
+        self.most >= Self::SEEN && connections <= self.most / 2
+    }
+
+    fn forget(&mut self, connections: u64) {
+        self.most = connections;
     }
 }
 
@@ -283,6 +307,28 @@ fn field(text: &str, name: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_crowd_has_left_when_half_of_it_has() {
+        let mut crowd = Crowd::default();
+        for (connections, has_left) in [
+            (0, false),
+            (999, false),
+            (0, false),
+            (5_000, false),
+            (2_501, false),
+            (2_500, true),
+            (2_400, false),
+            (1_200, true),
+            (600, true),
+            (0, false),
+        ] {
+            assert_eq!(crowd.has_left(connections), has_left, "{connections}");
+            if has_left {
+                crowd.forget(connections);
+            }
+        }
+    }
 
     fn write(root: &Path, files: &[(&str, &str)]) {
         for (path, text) in files {

@@ -328,6 +328,8 @@ impl Session {
     /// nothing sent to it from then on is lost.
     fn subscribe_own(&mut self, user: &str, ack: Ack) -> Effect {
         let channel = ChannelName::user(user).expect("the verifier accepts no other user");
+        // With it most connections have two: `push` alone would make room for four.
+        self.channels.reserve_exact(2);
         self.channels.push(channel.clone());
         Effect::Subscribe { channel, ack }
     }

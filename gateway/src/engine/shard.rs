@@ -32,6 +32,7 @@ use crate::protocol::deflate::{Deflater, Inflater, WINDOWS};
 use crate::protocol::frame::{self, Decoder, Frame, Next, Opcode, Reading};
 use crate::protocol::native::{self, ErrorCode, Refusal, Reply};
 use crate::session::{Ack, Context, Effect, Now, Rules, Session};
+use crate::slack;
 
 mod close;
 mod deliver;
@@ -45,6 +46,8 @@ pub const WAKE: Token = Token(usize::MAX);
 
 /// One read; also what a flooding client gets of a round.
 const READ_BYTES: usize = 64 * 1024;
+/// Room for so many connections stays when the last one has gone.
+const KEPT_CONNECTIONS: usize = 64;
 /// Commands taken before sockets are looked at again.
 const COMMANDS_A_ROUND: usize = 1_024;
 
@@ -165,6 +168,9 @@ impl Shard {
             self.drain(now);
             self.send_backlog();
             self.flush(now);
+            if self.connections.is_empty() && self.connections.capacity() > KEPT_CONNECTIONS {
+                self.rest();
+            }
             if self.metrics.has_deliveries() {
                 self.metrics.written(self.now().unix_ms);
             }

@@ -3,14 +3,16 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use indexmap::{IndexMap, IndexSet};
+use indexmap::IndexMap;
 
 use super::census::{self, Page, Query};
 use super::command::{ConnectionKey, EncodedDelivery, Round};
+use super::members::Members;
 use super::recovering::Recovering;
 use crate::message::Position;
 use crate::name::ChannelName;
 use crate::session::Ack;
+use crate::slack;
 
 #[derive(Default)]
 pub struct Subscriptions {
@@ -23,10 +25,10 @@ pub struct Subscriptions {
 struct Channel {
     /// Tells it from others for as long as it is here.
     number: u32,
-    /// Dense, so that a fan-out walks memory; removal does not search.
-    members: IndexSet<ConnectionKey>,
-    /// Some while the node does not yet receive the channel.
-    waiting: Option<Waiting>,
+    members: Members,
+    /// Some while the node does not yet receive the channel. Boxed, as what follows: there for a moment only, and
+    /// every user has a channel.
+    waiting: Option<Box<Waiting>>,
     /// Some while somebody is told what was missed.
     recovering: Option<Box<Recovering>>,
 }
@@ -92,8 +94,8 @@ impl Subscriptions {
                 self.number = self.number.wrapping_add(1);
                 let entry = Channel {
                     number: self.number,
-                    members: IndexSet::new(),
-                    waiting: Some(waiting),
+                    members: Members::default(),
+                    waiting: Some(Box::new(waiting)),
                     recovering: None,
                 };
                 self.channels.insert(channel.clone(), entry);
@@ -122,6 +124,7 @@ impl Subscriptions {
         let last = entry.is_empty();
         if last {
             self.channels.remove(channel);
+            slack::release(&mut self.channels);
         }
         Left { last, unanswered }
     }

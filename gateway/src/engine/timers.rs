@@ -60,6 +60,11 @@ impl Wheel {
         }
     }
 
+    /// Forgets every entry, and the room that they had.
+    pub fn clear(&mut self) {
+        self.slots.iter_mut().for_each(|slot| *slot = Vec::new());
+    }
+
     /// Milliseconds until the next tick.
     pub fn next_tick_ms(&self, now_ms: u64) -> u64 {
         ((self.tick + 1) * TICK_MS).saturating_sub(now_ms)

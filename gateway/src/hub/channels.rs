@@ -18,6 +18,7 @@ use std::collections::HashMap;
 
 use crate::engine::command::{Round, ShardId};
 use crate::name::ChannelName;
+use crate::slack;
 
 /// See the module. A channel is here while somebody wants it or a call for it is under way.
 #[derive(Default)]
@@ -145,6 +146,7 @@ impl Channels {
             actions.push(Action::Subscribe(channel.clone()));
         } else {
             self.entries.remove(channel);
+            slack::release(&mut self.entries);
         }
     }
 
@@ -169,7 +171,8 @@ impl Channels {
             actions.push(Action::Subscribe(channel.clone()));
             Entry {
                 phase: Phase::Subscribing,
-                interested: Vec::new(),
+                // Most channels are a user's own, and one shard wants them: four rows would be paid for.
+                interested: Vec::with_capacity(1),
                 pinned: false,
             }
         })

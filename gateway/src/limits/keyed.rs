@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::slack;
+
 /// At most `cap` places for each key. A key whose last place is free takes no memory. Cloning shares the counts.
 ///
 /// The lock is taken when a connection begins and ends, never for a message.
@@ -68,6 +70,7 @@ impl<K: Hash + Eq> Drop for KeyedPermit<K> {
             *count -= 1;
             if *count == 0 {
                 taken.remove(&self.key);
+                slack::release(&mut taken);
             }
         }
     }

@@ -131,6 +131,16 @@ impl Shard {
         self.listen(key, now);
     }
 
+    /// Nobody is here: what the last crowd needed is given back. A slab cannot move those who stay, and the lists of
+    /// a round are in use while connections end, so this is the moment for all of them.
+    pub(super) fn rest(&mut self) {
+        self.connections = Slab::new();
+        self.wheel.clear();
+        self.unread.shrink_to_fit();
+        self.dirty.shrink_to_fit();
+        self.staged.shrink_to_fit();
+    }
+
     /// The one place where a connection ends.
     pub(super) fn end(&mut self, key: ConnectionKey, code: CloseCode, now: Now) {
         if self.connection(key).is_none() {
@@ -145,6 +155,7 @@ impl Shard {
             self.unsubscribe(&channel, key);
         }
         self.by_number.remove(&connection.session.number());
+        slack::release(&mut self.by_number);
         let lived_ms = now
             .monotonic_ms
             .saturating_sub(connection.session.opened_ms());
