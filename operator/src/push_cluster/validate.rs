@@ -114,7 +114,7 @@ pub fn validate(observed: &Observed, images: &Images) -> Result<ValidatedCluster
             .image
             .clone()
             .unwrap_or_else(|| images.gateway.clone()),
-        gateway_resources: or_default(&spec.gateway.resources, "128Mi", "512Mi"),
+        gateway_resources: or_default(&spec.gateway.resources, GATEWAY_REQUEST, GATEWAY_LIMIT),
         hs256_key: spec.gateway.auth.hs256_key_secret.clone(),
         token_keys: spec.gateway.auth.key_secrets.clone(),
         referenced: read_at_start(observed, &redis),
@@ -222,6 +222,10 @@ fn check_secret(
     problems.push(Problem { field, message });
 }
 
+/// Memory of a gateway's pod, where the manifest says nothing.
+const GATEWAY_REQUEST: &str = "128Mi";
+const GATEWAY_LIMIT: &str = "512Mi";
+
 fn gateway_config(cluster: &PushCluster, names: &Names, namespace: &str) -> config::Config {
     let spec = &cluster.spec;
     let GatewaySpec {
@@ -259,6 +263,15 @@ fn gateway_config(cluster: &PushCluster, names: &Names, namespace: &str) -> conf
         .limits
         .max_request_bytes
         .max(made.limits.max_message_bytes.saturating_mul(2));
+    let pod = or_default(&spec.gateway.resources, GATEWAY_REQUEST, GATEWAY_LIMIT);
+    if pod
+        .limits
+        .is_some_and(|limits| limits.contains_key("memory"))
+    {
+        // The pod's own limit counts, whatever it is; a fixed one would leave most of a large pod unused. Where the
+        // pod has none, the default protects its neighbours.
+        made.limits.max_memory_bytes = 0;
+    }
     made.drain.deadline_seconds = unsigned(spec.drain.deadline_seconds);
     made.drain.connections_per_second = unsigned(spec.drain.reconnects_per_second);
     made.log.filter.clone_from(log_filter);

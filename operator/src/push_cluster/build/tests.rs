@@ -86,6 +86,20 @@ fn the_config_is_one_that_the_gateway_takes() {
 }
 
 #[test]
+fn a_gateway_may_have_the_memory_of_its_pod() {
+    let limit = |resources| {
+        let objects = built(&json!({"gateway": {"resources": resources}}));
+        let parsed = gateway_config::parse(config(&objects), &[]).unwrap();
+        parsed.limits.max_memory_bytes
+    };
+    assert_eq!(limit(json!({})), 0, "the container's");
+    assert_eq!(limit(json!({"limits": {"memory": "4Gi"}})), 0);
+    let default = gateway_config::Config::default().limits.max_memory_bytes;
+    assert_eq!(limit(json!({"limits": {"cpu": "2"}})), default);
+    assert_eq!(limit(json!({"requests": {"memory": "4Gi"}})), default);
+}
+
+#[test]
 fn a_gateway_with_another_config_is_another_pod_and_else_the_same() {
     let template = |spec| built(&spec).deployment.spec.unwrap().template;
     assert_eq!(template(json!({})), template(json!({})));
