@@ -61,6 +61,15 @@ impl Client {
             .unwrap();
     }
 
+    /// All at once, so that the server reads them in one moment.
+    pub async fn send_together(&mut self, messages: &[Value]) {
+        for message in messages {
+            let text = Message::text(message.to_string());
+            within("feed", self.socket.feed(text)).await.unwrap();
+        }
+        within("send", self.socket.flush()).await.unwrap();
+    }
+
     /// Sends to a server that may be closing.
     pub async fn try_send_text(&mut self, text: &str) -> Result<(), Error> {
         within("send", self.socket.send(Message::text(text))).await

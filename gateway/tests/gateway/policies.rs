@@ -136,9 +136,19 @@ channels:
     assert_eq!(answer(&mut one, chat("small.a", &larger)).await, "too_big");
     assert_eq!(answer(&mut one, chat("other", &larger)).await, "published");
     // Its channels together; other channels, and other clients, have nothing to do with it.
-    let mut answers = Vec::new();
-    for channel in ["calm.a", "calm.b", "calm.a", "free"] {
-        answers.push(answer(&mut one, chat(channel, "x")).await);
+    let channels = ["calm.a", "calm.b", "calm.a", "free"];
+    let requests = channels.iter().enumerate().map(|(id, channel)| {
+        let mut request = chat(channel, "x");
+        request["id"] = json!(id);
+        request
+    });
+    one.send_together(&requests.collect::<Vec<_>>()).await;
+    let mut answers = vec![String::new(); channels.len()];
+    for _ in channels {
+        let answer = one.next().await;
+        let id = usize::try_from(answer["id"].as_u64().unwrap()).unwrap();
+        let code = answer.get("code").unwrap_or(&answer["type"]);
+        answers[id] = code.as_str().unwrap().to_owned();
     }
     assert_eq!(
         answers,
