@@ -47,8 +47,8 @@ pub struct Opening {
     pub identity: Option<Identity>,
     /// In the order of the request, each once.
     pub channels: Vec<ChannelName>,
-    /// It has had a stream before, and says where that ended.
-    pub returns: bool,
+    /// `Last-Event-ID`: it has had a stream before, and says where that ended.
+    pub last_id: Option<String>,
     /// Its place among the handshakes, given back when it is counted as a connection.
     pub place: Permit,
     pub share: Share,
@@ -167,3 +167,7 @@ impl Streams {
         answered.await.map_err(|_| ShardEnded(self.id))
     }
 }
+
+#[cfg(test)]
+#[path = "sse_tests.rs"]
+mod tests;

@@ -69,7 +69,7 @@ async fn open<N: Node>(front: &Front<N>, parts: &Parts) -> Result<Stream, Proble
     let opening = Opening {
         identity,
         channels,
-        returns: parts.headers.contains_key("last-event-id"),
+        last_id: last_id(&parts.headers),
         place,
         share,
         line: line.expect("`accept` gives every request its line"),
@@ -91,6 +91,11 @@ fn channels(names: Vec<String>) -> Result<Vec<ChannelName>, Problem> {
         }
     }
     Ok(channels)
+}
+
+fn last_id(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get("last-event-id")?;
+    Some(value.to_str().unwrap_or_default().to_owned())
 }
 
 fn refused(refusal: Refusal) -> Problem {

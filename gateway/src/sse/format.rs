@@ -18,6 +18,9 @@ enum Said<'a> {
     Subscribed {
         channel: &'a str,
         timestamp: u64,
+        /// Where the channel's log stands, if it has one.
+        #[serde(flatten, skip_serializing_if = "Option::is_none")]
+        top: Option<Position>,
         #[serde(skip_serializing_if = "Option::is_none")]
         recovered: Option<bool>,
     },
@@ -39,12 +42,18 @@ pub fn reply(reply: &native::Reply<'_>) -> Vec<u8> {
     event(&native::reply_text(reply, None))
 }
 
-/// `returns`: the client asked for what it has missed, of which nothing is kept yet.
-pub fn subscribed(channel: &ChannelName, timestamp: u64, returns: bool) -> Vec<u8> {
+/// `recovered`: whether what the client has missed follows; None when it asked for nothing.
+pub fn subscribed(
+    channel: &ChannelName,
+    timestamp: u64,
+    top: Option<Position>,
+    recovered: Option<bool>,
+) -> Vec<u8> {
     said(&Said::Subscribed {
         channel: channel.as_str(),
         timestamp,
-        recovered: returns.then_some(false),
+        top,
+        recovered,
     })
 }
 
@@ -92,9 +101,19 @@ fn event(json: &[u8]) -> Vec<u8> {
 pub struct Cursor(Vec<(ChannelName, Option<Position>)>);
 
 impl Cursor {
-    /// In the order of the request, which is the same when the client returns.
-    pub fn new(channels: Vec<ChannelName>) -> Cursor {
-        Cursor(channels.into_iter().map(|name| (name, None)).collect())
+    /// In the order of the request, which is the same when the client returns. `last_id` is not ours to trust: what
+    /// is not of the form that `moved` writes says nothing.
+    pub fn new(channels: &[ChannelName], last_id: &str) -> Cursor {
+        let places: Vec<_> = last_id.split(',').map(position).collect();
+        let fits = places.len() == channels.len();
+        let place = |index: usize| places.get(index).copied().flatten().filter(|_| fits);
+        let channels = channels.iter().enumerate();
+        Cursor(channels.map(|(i, name)| (name.clone(), place(i))).collect())
+    }
+
+    /// Where the client stands in its channels.
+    pub fn places(&self) -> impl Iterator<Item = (&ChannelName, Option<Position>)> {
+        self.0.iter().map(|(name, position)| (name, *position))
     }
 
     /// The line before an event at this position: `id: 7:12,,9:3`, as epoch and offset.
@@ -110,6 +129,14 @@ impl Cursor {
             .collect();
         Some(format!("id: {}\n", places.join(",")))
     }
+}
+
+fn position(text: &str) -> Option<Position> {
+    let (epoch, offset) = text.split_once(':')?;
+    Some(Position {
+        epoch: epoch.parse().ok()?,
+        offset: offset.parse().ok()?,
+    })
 }
 
 #[cfg(test)]
@@ -142,12 +169,16 @@ mod tests {
     fn what_is_said() {
         for (made, expected) in [
             (
-                subscribed(&name("news"), 5, false),
+                subscribed(&name("news"), 5, None, None),
                 r#"{"type":"subscribed","channel":"news","timestamp":5}"#,
             ),
             (
-                subscribed(&name("news"), 5, true),
+                subscribed(&name("news"), 5, None, Some(false)),
                 r#"{"type":"subscribed","channel":"news","timestamp":5,"recovered":false}"#,
+            ),
+            (
+                subscribed(&name("news"), 5, position("7:12"), Some(true)),
+                r#"{"type":"subscribed","channel":"news","timestamp":5,"epoch":7,"offset":12,"recovered":true}"#,
             ),
             (
                 close(CloseCode::Drain),
@@ -167,7 +198,7 @@ mod tests {
     #[test]
     fn an_id_says_where_every_channel_stands() {
         let at = |epoch, offset| Position { epoch, offset };
-        let mut cursor = Cursor::new(vec![name("a"), name("b"), name("c")]);
+        let mut cursor = Cursor::new(&["a", "b", "c"].map(name), "");
         for (channel, position, expected) in [
             ("a", at(7, 12), Some("id: 7:12,,\n")),
             ("c", at(9, 3), Some("id: 7:12,,9:3\n")),
@@ -176,6 +207,24 @@ mod tests {
         ] {
             let line = cursor.moved(&name(channel), position);
             assert_eq!(line.as_deref(), expected);
+        }
+    }
+
+    #[test]
+    fn a_client_returns_with_what_it_was_told() {
+        for (last_id, expected) in [
+            ("7:12,,9:3", "id: 7:12,1:1,9:3\n"),
+            (",,", "id: ,1:1,\n"),
+            ("7:12,x,9:", "id: 7:12,1:1,\n"),
+            // Of another request, or nobody's.
+            ("7:12,9:3", "id: ,1:1,\n"),
+            ("7:12,,,9:3", "id: ,1:1,\n"),
+            ("", "id: ,1:1,\n"),
+            ("42", "id: ,1:1,\n"),
+        ] {
+            let mut cursor = Cursor::new(&["a", "b", "c"].map(name), last_id);
+            let at = position("1:1").unwrap();
+            assert_eq!(cursor.moved(&name("b"), at).as_deref(), Some(expected));
         }
     }
 }

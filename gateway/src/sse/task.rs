@@ -19,7 +19,7 @@ use crate::engine::command::{
 };
 use crate::engine::subscriptions::{Asked as Interest, Subscriptions};
 use crate::limits::{Limit, Share};
-use crate::message::{ConnectionId, Delivery};
+use crate::message::{ConnectionId, Delivery, Position};
 use crate::metrics::{Metrics, ShardMetrics};
 use crate::name::{ChannelKind, ChannelName};
 use crate::protocol::close::CloseCode;
@@ -27,6 +27,7 @@ use crate::protocol::native::{Refusal, Reply, Request};
 use crate::session::{Ack, Context, Effect, Now, Rules, Session};
 
 mod leave;
+mod recover;
 
 /// How often it is looked for tokens that have ended and for clients that did not read their last events.
 const LOOK: Duration = Duration::from_secs(1);
@@ -167,6 +168,15 @@ impl Task {
                     self.say_refused(key, &refusal);
                 }
             }
+            Command::History {
+                key,
+                channel,
+                purpose: _,
+                found,
+            } => match found {
+                Ok(page) => self.recovered(key, &channel, &page),
+                Err(refusal) => self.say_refused(key, &refusal),
+            },
             Command::Deliver(delivery) => self.deliver(&delivery),
             Command::Disconnect(order) => self.disconnect(&order),
             // One that no longer waits for the answer needs none.
@@ -178,7 +188,6 @@ impl Task {
             Command::Adopt(_)
             | Command::Reply { .. }
             | Command::KeysCame { .. }
-            | Command::History { .. }
             | Command::Stop => {
                 tracing::error!("a command that is not for event streams was dropped");
             }
@@ -194,14 +203,15 @@ impl Task {
         let Opening {
             identity,
             channels,
-            returns,
+            last_id,
             place,
             share,
             line,
         } = opening;
         let now = self.now();
         let mut session = Session::new(number, identity, now);
-        let effects = match wishes(&mut session, &channels, &self.rules, now) {
+        let cursor = Cursor::new(&channels, last_id.as_deref().unwrap_or_default());
+        let effects = match wishes(&mut session, &cursor, &self.rules, now) {
             Ok(effects) => effects,
             Err(refusal) => {
                 if let Some(limit) = Limit::of(refusal.code) {
@@ -222,8 +232,8 @@ impl Task {
         let client = Client {
             session,
             outbox,
-            cursor: Cursor::new(channels),
-            returns,
+            cursor,
+            returns: last_id.is_some(),
             line,
             _share: share,
         };
@@ -272,12 +282,15 @@ impl Task {
         if ack.is_own() {
             return self.welcome(key);
         }
+        if self.asks_history(key, channel, ack) {
+            return;
+        }
         let timestamp = self.now().unix_ms;
         let Some(client) = self.clients.get(&key) else {
             return;
         };
-        let said = format::subscribed(channel, timestamp, client.returns);
-        self.say(key, said);
+        let recovered = client.returns.then_some(false);
+        self.say(key, format::subscribed(channel, timestamp, None, recovered));
     }
 
     fn welcome(&mut self, key: ConnectionKey) {
@@ -314,12 +327,11 @@ impl Task {
         }
     }
 
-    fn deliver(&mut self, encoded: &EncodedDelivery) {
+    fn deliver(&mut self, encoded: &Arc<EncodedDelivery>) {
         let Delivery {
-            channel,
-            message,
-            position,
+            channel, message, ..
         } = &encoded.delivery;
+        let have = self.hold(encoded);
         let keys: Vec<_> = match channel.kind() {
             ChannelKind::Broadcast | ChannelKind::Notifications => {
                 self.clients.keys().copied().collect()
@@ -327,34 +339,50 @@ impl Task {
             _ if message.only.is_some() => self.here(message.only.as_ref()).into_iter().collect(),
             _ => self.subscriptions.members(channel).collect(),
         };
-        let except = self.here(message.except.as_ref());
-        let event = Bytes::from(format::delivery(&encoded.delivery));
         let tag = Tag {
             slow: self.rules.policies.of(channel.as_str()).slow,
             messages: 1,
             channel: self.subscriptions.number(channel),
         };
+        let event = Bytes::from(format::delivery(&encoded.delivery));
         let mut sent = 0;
-        for key in keys.into_iter().filter(|key| Some(*key) != except) {
-            let Some(client) = self.clients.get_mut(&key) else {
-                continue;
-            };
-            let id = position.and_then(|position| client.cursor.moved(channel, position));
-            let event = match id {
-                Some(id) => [id.as_bytes(), &event].concat().into(),
-                None => event.clone(),
-            };
-            match client.outbox.push(event, tag) {
-                Ok(dropped) => {
-                    self.metrics.dropped(dropped);
-                    sent += 1;
-                }
-                Err(Full) => self.end(key, CloseCode::Slow),
-            }
+        for key in keys.into_iter().filter(|key| !have.contains(key)) {
+            sent += u64::from(self.deliver_to(key, &encoded.delivery, &event, tag));
         }
         self.metrics
             .delivered(message.kind, sent, message.timestamp);
         self.metrics.written(self.now().unix_ms);
+    }
+
+    /// Whether it is for this client, and has entered its outbox.
+    fn deliver_to(
+        &mut self,
+        key: ConnectionKey,
+        delivery: &Delivery,
+        event: &Bytes,
+        tag: Tag,
+    ) -> bool {
+        if self.here(delivery.message.except.as_ref()) == Some(key) {
+            return false;
+        }
+        let Some(client) = self.clients.get_mut(&key) else {
+            return false;
+        };
+        let id = delivery
+            .position
+            .and_then(|position| client.cursor.moved(&delivery.channel, position));
+        let event = match id {
+            Some(id) => [id.as_bytes(), event].concat().into(),
+            None => event.clone(),
+        };
+        match client.outbox.push(event, tag) {
+            Ok(dropped) => self.metrics.dropped(dropped),
+            Err(Full) => {
+                self.end(key, CloseCode::Slow);
+                return false;
+            }
+        }
+        true
     }
 
     /// The client, if it is one of these.
@@ -368,15 +396,15 @@ impl Task {
 /// What a session with these channels begins with, or the first thing that it may not have.
 fn wishes(
     session: &mut Session,
-    channels: &[ChannelName],
+    cursor: &Cursor,
     rules: &Rules,
     now: Now,
 ) -> Result<Vec<Effect>, Refusal> {
     let mut effects = vec![session.open()];
-    for channel in channels {
+    for (channel, recover) in cursor.places() {
         let request = Request::Subscribe {
             channel: channel.clone(),
-            recover: None,
+            recover,
         };
         session.handle(request, None, Context { rules, now }, &mut effects);
         if let Some(Effect::Refuse { .. }) = effects.last()

@@ -379,3 +379,106 @@ async fn one_that_returns_is_told_that_nothing_is_kept() {
         (&json!("news"), &json!(false))
     );
 }
+
+const KEPT: &str = r#"
+channels:
+  - {prefix: "kept.", historyMessages: 10, historySeconds: 60}
+"#;
+
+async fn send(gateway: &Gateway, channel: &str, data: u64) {
+    let body = json!({"channel": channel, "data": data}).to_string();
+    assert_eq!(gateway.publish(&body).await.status, 200);
+}
+
+/// A stream as an `EventSource` opens it that was told `last_id` last, its `welcome` taken.
+async fn again(gateway: &Gateway, query: &str, last_id: &str) -> EventSource {
+    let headers = [("last-event-id", last_id)];
+    let headers = if last_id.is_empty() {
+        &[]
+    } else {
+        &headers[..]
+    };
+    let mut source = EventSource::open(gateway.clients, query, headers).await;
+    assert_eq!(source.next().await["type"], "welcome");
+    source
+}
+
+#[tokio::test]
+async fn one_that_returns_gets_what_it_missed_once_and_in_order() {
+    let gateway = Gateway::with_file(KEPT, &[]).await;
+    let query = "channel=kept.a";
+    let mut source = again(&gateway, query, "").await;
+    let subscribed = source.next().await;
+    assert_eq!(
+        (&subscribed["offset"], &subscribed["recovered"]),
+        (&json!(0), &Value::Null)
+    );
+    let begins = source.last_id.clone();
+    assert!(begins.ends_with(":0"), "{begins}");
+    for data in 1..=3 {
+        send(&gateway, "kept.a", data).await;
+        assert_eq!(source.next().await["message"], data);
+    }
+    let third = source.last_id.clone();
+    assert!(third.ends_with(":3"), "{third}");
+    drop(source);
+    connected(&gateway, 0.0).await;
+    send(&gateway, "kept.a", 4).await;
+    send(&gateway, "kept.a", 5).await;
+
+    let mut source = again(&gateway, query, &third).await;
+    let subscribed = source.next().await;
+    assert_eq!(
+        (&subscribed["offset"], &subscribed["recovered"]),
+        (&json!(5), &json!(true))
+    );
+    assert_eq!(source.last_id, third, "it has not read them yet");
+    send(&gateway, "kept.a", 6).await;
+    for data in 4..=6 {
+        assert_eq!(source.next().await["message"], data);
+    }
+    assert!(source.last_id.ends_with(":6"), "{}", source.last_id);
+
+    // Beside a channel that keeps nothing, in whatever order the two are live.
+    let mut source = again(
+        &gateway,
+        "channel=news&channel=kept.a",
+        &format!(",{begins}"),
+    )
+    .await;
+    let (mut recovered, mut messages) = (Vec::new(), Vec::new());
+    for _ in 0..8 {
+        let event = source.next().await;
+        if event["type"] == "subscribed" {
+            recovered.push((event["channel"].to_string(), event["recovered"].clone()));
+        } else {
+            messages.push(event["message"].as_u64().unwrap());
+        }
+    }
+    recovered.sort_by_key(|(channel, _)| channel.clone());
+    let expected = [
+        ("\"kept.a\"".to_owned(), json!(true)),
+        ("\"news\"".to_owned(), json!(false)),
+    ];
+    assert_eq!(recovered, expected);
+    assert_eq!(messages, [1, 2, 3, 4, 5, 6]);
+}
+
+#[tokio::test]
+async fn one_that_missed_too_much_is_told_so() {
+    let gateway = Gateway::with_file(KEPT, &[]).await;
+    let query = "channel=kept.a";
+    let mut source = again(&gateway, query, "").await;
+    source.next().await;
+    let begins = source.last_id.clone();
+    for data in 1..=20 {
+        send(&gateway, "kept.a", data).await;
+    }
+    // The log has lost the first ten; there never was a log of that epoch; that is no id.
+    for last_id in [begins.as_str(), "1:3", "x"] {
+        let mut source = again(&gateway, query, last_id).await;
+        let subscribed = source.next().await;
+        assert_eq!(subscribed["recovered"], false, "{last_id}: {subscribed}");
+        assert!(source.last_id.ends_with(":20"), "{}", source.last_id);
+    }
+}
