@@ -8,7 +8,8 @@ SUITE_VERSION=25.10.1
 # The last ones for Python 2.7; the suite's setup needs the last two.
 PIP=pip==20.3.4
 SETUP=(setuptools==44.1.1 wheel==0.37.1)
-DEBS=(python2.7-minimal libpython2.7-minimal libpython2.7-stdlib libssl1.1 libffi7)
+# The headers, in the last one, are for the parts of the suite that are compiled here.
+DEBS=(python2.7-minimal libpython2.7-minimal libpython2.7-stdlib libssl1.1 libffi7 libpython2.7-dev)
 
 die() { echo "autobahn: $*" >&2; exit 1; }
 
@@ -57,8 +58,11 @@ WRAPPER
 chmod +x "$work/whole/python2"
 unpack_python
 unpack_pip
-PYTHONPATH=$work/pip "$work/whole/python2" -m pip install --quiet --disable-pip-version-check \
-  --no-warn-script-location --target "$work/whole/suite" "autobahntestsuite==$SUITE_VERSION" 2>"$work/log" ||
+include=$work/whole/python/usr/include
+# Without pip's cache: what another Python 2 once built is on no other machine.
+CPATH=$include:$include/python2.7 PYTHONPATH=$work/pip "$work/whole/python2" -m pip install --no-cache-dir \
+  --quiet --disable-pip-version-check --no-warn-script-location --target "$work/whole/suite" \
+  "autobahntestsuite==$SUITE_VERSION" 2>"$work/log" ||
   die "pip could not install the suite: $(cat "$work/log")"
 # Into place whole, so that a killed run leaves no half suite.
 rm -rf "$target.aside"
