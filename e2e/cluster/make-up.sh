@@ -6,9 +6,10 @@ export CLUSTER
 
 CONTEXT=${CONTEXT:-}
 NAMESPACE=${NAMESPACE:-default}
-# With CONTEXT: where that cluster pulls from, for example registry.example.org/pushcluster.
-IMAGES=${IMAGES:-docker.io/pushcluster}
+# With CONTEXT: where that cluster pulls from, for example registry.example.org/pushcluster. Redis is anybody's.
+IMAGES=${IMAGES:-pushcluster}
 TAG=${TAG:-dev}
+REDIS_IMAGE=${REDIS_IMAGE:-redis:7.2}
 
 first_run_notice() {
   "$HERE/build.sh" --is-built || cat <<'TEXT'
@@ -34,10 +35,15 @@ use_users_cluster() {
   STEPS=2
   [ -z "$operator_only" ] || STEPS=1
   use_context
-  image() { echo "$IMAGES/$1:$TAG"; }
+  image() {
+    case $1 in
+      redis) echo "$REDIS_IMAGE" ;;
+      *) echo "$IMAGES/$1:$TAG" ;;
+    esac
+  }
   demo_arguments=(--context "$CONTEXT")
-  say "Using your cluster '$CONTEXT'. It pulls $IMAGES/{operator,gateway,redis}:$TAG: build them with 'make images',"
-  say "push them to a registry it can reach, and name that with IMAGES=… TAG=…"
+  say "Using your cluster '$CONTEXT'. It pulls $IMAGES/{operator,gateway}:$TAG: build them with 'make images', push them to"
+  say "a registry it can reach, and name that with IMAGES=… TAG=…; and $REDIS_IMAGE, unless REDIS_IMAGE=… says otherwise."
 }
 
 image() { image_name "$1"; }

@@ -40,7 +40,7 @@ struct Run {
     #[arg(long, env, default_value = "pushcluster/gateway:dev")]
     gateway_image: String,
     /// The Redis of a PushCluster that names none.
-    #[arg(long, env, default_value = "pushcluster/redis:dev")]
+    #[arg(long, env, default_value = "redis:7.2")]
     redis_image: String,
     /// This pod's name: who holds the lease. Default: one of its own for each start.
     #[arg(long, env, default_value_t = unique_name())]
