@@ -56,8 +56,10 @@ impl Recovering {
         top: Position,
     ) -> Option<(Ack, Vec<Arc<EncodedDelivery>>)> {
         let Wait { ack, mut held } = self.waiting.swap_remove(&key)?;
+        // Without a position is what the log does not keep: it says nothing about how far this is.
         let reaches_top = held
-            .last()
+            .iter()
+            .rfind(|delivery| position(delivery).is_some())
             .is_some_and(|last| !is_on_page(last, top) || position(last) == Some(top));
         if !reaches_top {
             self.ahead.insert(key, top);
@@ -68,6 +70,9 @@ impl Recovering {
 
     /// The members that have this delivery already. Whoever was ahead of no more than this is so no longer.
     pub fn have(&mut self, delivery: &EncodedDelivery) -> Vec<ConnectionKey> {
+        if position(delivery).is_none() {
+            return Vec::new();
+        }
         let has =
             |(key, top): (&ConnectionKey, &Position)| is_on_page(delivery, *top).then_some(*key);
         let have = self.ahead.iter().filter_map(has).collect();
@@ -116,9 +121,14 @@ mod tests {
     };
 
     fn at(epoch: u64, offset: u64) -> Arc<EncodedDelivery> {
+        delivery(Some(Position { epoch, offset }))
+    }
+
+    /// Without a position: what the log does not keep.
+    fn delivery(position: Option<Position>) -> Arc<EncodedDelivery> {
         let message = Message {
             kind: MessageKind::Chat,
-            data: to_raw_value(&offset).unwrap().into(),
+            data: to_raw_value(&1).unwrap().into(),
             from: None,
             timestamp: 1,
             except: None,
@@ -127,7 +137,7 @@ mod tests {
         Arc::new(EncodedDelivery::new(Delivery {
             channel: ChannelName::parse("news").unwrap(),
             message,
-            position: Some(Position { epoch, offset }),
+            position,
         }))
     }
 
@@ -170,6 +180,28 @@ mod tests {
             assert_eq!(skipped, left_out, "{held:?} {top:?}");
             assert!(recovering.is_done(), "{held:?} {top:?}");
         }
+    }
+
+    #[test]
+    fn what_is_not_kept_comes_in_between_and_does_not_disturb() {
+        let mut recovering = Recovering::default();
+        recovering.begin(KEY, Ack::Welcome);
+        recovering.hold(&at(9, 3));
+        recovering.hold(&delivery(None));
+        let top = Position {
+            epoch: 9,
+            offset: 5,
+        };
+        let (_, owed) = recovering.end(KEY, top).unwrap();
+        assert_eq!(
+            (owed.len(), offsets(&owed)),
+            (1, vec![]),
+            "only what is not kept"
+        );
+        assert_eq!(recovering.have(&at(9, 4)), [KEY]);
+        assert_eq!(recovering.have(&delivery(None)), [], "it is told");
+        assert_eq!(recovering.have(&at(9, 5)), [KEY]);
+        assert!(recovering.is_done());
     }
 
     #[test]
