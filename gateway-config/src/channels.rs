@@ -39,6 +39,10 @@ pub struct ChannelPolicy {
     pub history_messages: u32,
     /// How long a message is kept at most. 0: none is.
     pub history_seconds: u32,
+    /// Whether its subscribers are told who comes and who leaves, and may ask who is there. Each join and each leave
+    /// is a message to all of them, so it is for channels of hundreds rather than of thousands; a subscription counts
+    /// in `messagesPerSecond`. Nothing to `user:`, `system:notifications` and the gateway's own channels.
+    pub presence: bool,
 }
 
 /// Who may do something with a channel.
@@ -83,6 +87,7 @@ impl Default for ChannelPolicy {
             batch_messages: 100,
             history_messages: 0,
             history_seconds: 0,
+            presence: false,
         }
     }
 }

@@ -200,6 +200,9 @@ pub struct Limits {
     /// All that the memory broker keeps of channels with history; the channel that was published to longest ago makes
     /// room. With Redis, Redis keeps it.
     pub max_history_bytes: u32,
+    /// Members that one answer about a channel's presence names, fewer if they would fill half of `maxOutboxBytes`;
+    /// its `total` counts all of them.
+    pub max_presence_members: u32,
     /// Memory of the process (resident), on which clients are refused: handshakes with 503, those under way
     /// with 1013, until it is below 90 % again. If that takes longer than a second, the oldest 10 % of the connections are closed with
     /// 1001 "Server overloaded", and again every five seconds. Above 80 % the node is not ready. In a container
@@ -343,6 +346,7 @@ impl Default for Limits {
             max_channels_per_connection: 128,
             max_outbox_bytes: 1 << 20,
             max_history_bytes: 64 << 20,
+            max_presence_members: 1_000,
             max_memory_bytes: 512 << 20,
             max_handshakes: 1_024,
             handshake_timeout_seconds: 10,

@@ -39,7 +39,7 @@ fn mistakes_in_a_file() {
         // Syntax and shape.
         ("limits", "g.yaml:1:1: expected `key: value` lines, found limits"),
         ("- a\n", "g.yaml:1:1: expected `key: value` lines, found a list"),
-        ("limits: 5", "g.yaml:1:9: limits: expected keys below it (handshakeTimeoutSeconds, handshakesPerSecond, maxChannelsPerConnection, maxConnections, maxConnectionsPerAddress, maxConnectionsPerUser, maxHandshakes, maxHistoryBytes, maxMemoryBytes, maxMessageBytes, maxOutboxBytes, maxRequestBytes, messageBurst, messagesPerSecond), found 5"),
+        ("limits: 5", "g.yaml:1:9: limits: expected keys below it (handshakeTimeoutSeconds, handshakesPerSecond, maxChannelsPerConnection, maxConnections, maxConnectionsPerAddress, maxConnectionsPerUser, maxHandshakes, maxHistoryBytes, maxMemoryBytes, maxMessageBytes, maxOutboxBytes, maxPresenceMembers, maxRequestBytes, messageBurst, messagesPerSecond), found 5"),
         ("a: 1\n---\nb: 2\n", "g.yaml:2:1: a second document begins here; only one is read"),
         ("limits: &x\n  maxConnections: 1\n", "g.yaml:2:3: anchors (&) and aliases (*) are not read; write the value"),
         ("limits: !!map {}\n", "g.yaml:1:15: tags (!) are not read; write the plain value"),
@@ -110,7 +110,7 @@ fn mistakes_in_a_file() {
         ("channels:\n  - prefix: 'room:'\n    publish: granted\n  - {prefix: prices., slowConsumer: latest}\n", "good"),
         ("channels: 5", "g.yaml:1:11: channels: expected a list of entries, found 5"),
         ("channels: {prefix: a}", "g.yaml:1:11: channels: expected a list of entries, found keys below it"),
-        ("channels: [a]", "g.yaml:1:12: channels[0]: expected `key: value` lines (batchMessages, batchMilliseconds, historyMessages, historySeconds, maxMessageBytes, messageBurst, messagesPerSecond, prefix, publish, slowConsumer, subscribe), found a"),
+        ("channels: [a]", "g.yaml:1:12: channels[0]: expected `key: value` lines (batchMessages, batchMilliseconds, historyMessages, historySeconds, maxMessageBytes, messageBurst, messagesPerSecond, prefix, presence, publish, slowConsumer, subscribe), found a"),
         ("channels:\n  - publish: nobody\n", "g.yaml:2:5: channels[0]: prefix is missing; write \"\" for every channel"),
         ("channels:\n  - prefix: a\n    slow_consumer: latest\n", "g.yaml:3:5: channels[0].slow_consumer: unknown key; did you mean slowConsumer?"),
         ("channels:\n  - prefix: a\n    slowConsumer: drop_oldest\n", "g.yaml:3:19: channels[0].slowConsumer: expected disconnect or dropOldest or latest, found drop_oldest"),
@@ -216,7 +216,7 @@ fn overrides_win_and_the_later_one_over_the_earlier() {
     for (pair, expected) in [
         (
             "limits=5",
-            "flag --set limits: limits: set a key below it: handshakeTimeoutSeconds, handshakesPerSecond, maxChannelsPerConnection, maxConnections, maxConnectionsPerAddress, maxConnectionsPerUser, maxHandshakes, maxHistoryBytes, maxMemoryBytes, maxMessageBytes, maxOutboxBytes, maxRequestBytes, messageBurst, messagesPerSecond",
+            "flag --set limits: limits: set a key below it: handshakeTimeoutSeconds, handshakesPerSecond, maxChannelsPerConnection, maxConnections, maxConnectionsPerAddress, maxConnectionsPerUser, maxHandshakes, maxHistoryBytes, maxMemoryBytes, maxMessageBytes, maxOutboxBytes, maxPresenceMembers, maxRequestBytes, messageBurst, messagesPerSecond",
         ),
         (
             "channels=a",

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use daemon::admin::{self, Admin, Gates};
 use daemon::signals::Shutdown;
-use gateway_config::{Config, Limits};
+use gateway_config::{BrokerKind, Config, Limits};
 use prometheus::{IntCounter, Registry};
 use tokio::net::{TcpListener, TcpSocket};
 
@@ -36,6 +36,7 @@ use crate::message::{Message, Position};
 use crate::metrics::Metrics;
 use crate::name::ChannelName;
 use crate::policy::Policies;
+use crate::presence::{Covers, Scope};
 use crate::protocol::native::Refusal;
 use crate::router::{self, Router};
 use crate::self_test::SelfTest;
@@ -110,6 +111,7 @@ impl App {
         announce(&config, &rules.node, listeners, page, &api);
 
         let (keys, answers) = (keys(&config.api, &registry)?, Answers::register(&registry)?);
+        let present = router.present();
         let drain = Drain::new(router.clone(), draining.clone());
         let access = Arc::new(api);
         let self_test = SelfTest::register(&registry, rules.node.clone())?;
@@ -132,6 +134,7 @@ impl App {
             caps: (&config).into(),
             keys,
             answers,
+            present,
             began: std::time::Instant::now(),
             page,
         };
@@ -330,6 +333,14 @@ fn session_rules(config: &Config, policy: Policy, keys: &Keyring, node: Arc<str>
         message_pace: Pace::new(limits.messages_per_second, limits.message_burst),
         policies: Policies::new(&config.channels),
         max_history_bytes: limits.max_outbox_bytes as usize / 2,
+        presence: Scope {
+            covers: match config.broker.kind {
+                BrokerKind::Memory => Covers::Cluster,
+                BrokerKind::Redis => Covers::Node,
+            },
+            members: limits.max_presence_members as usize,
+            bytes: limits.max_outbox_bytes as usize / 2,
+        },
     })
 }
 
@@ -399,8 +410,8 @@ fn announce(
 
 fn broker_in_words(config: &Config) -> String {
     match config.broker.kind {
-        gateway_config::BrokerKind::Memory => "memory: this process alone".to_owned(),
-        gateway_config::BrokerKind::Redis => config.broker.redis.url.clone(),
+        BrokerKind::Memory => "memory: this process alone".to_owned(),
+        BrokerKind::Redis => config.broker.redis.url.clone(),
     }
 }
 

@@ -21,6 +21,7 @@ use crate::engine::command::Arrival;
 use crate::limits::Permit;
 use crate::message::{Message, Position};
 use crate::name::ChannelName;
+use crate::presence::Present;
 use crate::protocol::native::Refusal;
 use crate::self_test::Secret;
 use crate::session::Rules;
@@ -91,6 +92,7 @@ pub struct Front<N> {
     /// What was answered to requests with an `Idempotency-Key`.
     pub keys: api::idempotency::Keys,
     pub answers: answers::Answers,
+    pub present: Arc<Present>,
     pub began: Instant,
     pub page: bool,
 }

@@ -18,6 +18,7 @@ pub mod message;
 pub mod metrics;
 pub mod name;
 pub mod policy;
+pub mod presence;
 pub mod protocol;
 pub mod router;
 pub mod self_test;

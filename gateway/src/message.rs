@@ -33,17 +33,21 @@ pub enum MessageKind {
     Room,
     Broadcast,
     Private,
+    /// Somebody came to the channel or left it: the user in `from`, or the connection if it has none. The data is
+    /// `"join"` or `"leave"`.
+    Presence,
     /// Not for clients: the connections that a message would reach are closed instead.
     Disconnect,
 }
 
 impl MessageKind {
     /// Those that clients get.
-    pub const ALL: [MessageKind; 4] = [
+    pub const ALL: [MessageKind; 5] = [
         MessageKind::Chat,
         MessageKind::Room,
         MessageKind::Broadcast,
         MessageKind::Private,
+        MessageKind::Presence,
     ];
 
     /// What a message to this channel is, when its publisher does not say.
@@ -64,6 +68,7 @@ impl MessageKind {
             MessageKind::Room => "room",
             MessageKind::Broadcast => "broadcast",
             MessageKind::Private => "private",
+            MessageKind::Presence => "presence",
             MessageKind::Disconnect => "disconnect",
         }
     }
@@ -79,7 +84,7 @@ pub struct Sender {
 
 /// `~<node>.<hexadecimal number>`: unique in the cluster while its node lives, and it says which node to ask.
 /// No user id begins with `~`, so a recipient is never both.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ConnectionId(Arc<str>);
 

@@ -10,6 +10,7 @@ use prometheus::core::Collector;
 use prometheus::local::{LocalHistogram, LocalIntCounter};
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
+use crate::broker::PublishError;
 use crate::engine::Dropped;
 use crate::limits::Limit;
 use crate::message::MessageKind;
@@ -36,6 +37,7 @@ pub struct Metrics {
     latency: Histogram,
     publish_failures: Vec<IntCounter>,
     subscribe_failures: IntCounter,
+    present: IntGauge,
 }
 
 /// Why a publish failed.
@@ -45,31 +47,33 @@ pub enum PublishFailure {
     Unanswered,
 }
 
+impl PublishFailure {
+    #[must_use]
+    pub fn of(error: &PublishError) -> PublishFailure {
+        match error {
+            PublishError::Unavailable { .. } => PublishFailure::Unavailable,
+            PublishError::Unanswered { .. } => PublishFailure::Unanswered,
+        }
+    }
+}
+
 impl Metrics {
     /// Registers all of it, every series at 0 from the start: `rate` does not see the event with which one appears.
     /// An error means that a name is taken, which is a mistake in the program.
     pub fn register(registry: &Registry) -> prometheus::Result<Self> {
         let counter = |name: &str, help: &str| register(registry, IntCounter::new(name, help)?);
-        let kinds = MessageKind::ALL.map(MessageKind::label);
-        let mut sent = family(
-            registry,
-            "websocket_messages_sent_total",
-            "Messages to clients, once for each client; `reply` answers a request.",
-            ("type", &[&kinds[..], &["reply"]].concat()),
-        )?;
+        let gauge = |name: &str, help: &str| register(registry, IntGauge::new(name, help)?);
+        let (sent, replied) = sent(registry)?;
         Ok(Metrics {
-            connected: register(
-                registry,
-                IntGauge::new("websocket_connected_clients", "Clients on this node.")?,
-            )?,
+            connected: gauge("websocket_connected_clients", "Clients on this node.")?,
             received: family(
                 registry,
                 "websocket_messages_received_total",
                 "Messages from clients; `invalid` could not be understood.",
                 ("type", &TYPES),
             )?,
-            replied: sent.pop().expect("`reply` is the last label"),
             sent,
+            replied,
             closed: family(
                 registry,
                 "pushcluster_connections_closed_total",
@@ -118,6 +122,10 @@ impl Metrics {
                 "pushcluster_subscribe_failures_total",
                 "Channels that the broker could not subscribe.",
             )?,
+            present: gauge(
+                "pushcluster_presence_members",
+                "Members of this node's channels with presence, all together.",
+            )?,
         })
     }
 
@@ -148,6 +156,11 @@ impl Metrics {
 
     pub fn subscribe_failed(&self) {
         self.subscribe_failures.inc();
+    }
+
+    /// Members of channels with presence, now.
+    pub fn present(&self, members: u64) {
+        self.present.set(i64::try_from(members).unwrap_or(i64::MAX));
     }
 
     /// A shard's own numbers.
@@ -282,6 +295,19 @@ impl Drop for ShardMetrics {
     fn drop(&mut self) {
         self.flush();
     }
+}
+
+/// By [`MessageKind::ALL`], and answers.
+fn sent(registry: &Registry) -> prometheus::Result<(Vec<IntCounter>, IntCounter)> {
+    let kinds = MessageKind::ALL.map(MessageKind::label);
+    let mut sent = family(
+        registry,
+        "websocket_messages_sent_total",
+        "Messages to clients, once for each client; `reply` answers a request.",
+        ("type", &[&kinds[..], &["reply"]].concat()),
+    )?;
+    let replied = sent.pop().expect("`reply` is the last label");
+    Ok((sent, replied))
 }
 
 /// A counter for each value of the one label, in their order.

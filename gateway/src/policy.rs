@@ -33,6 +33,8 @@ pub struct Policy {
     pub batch: Option<Window>,
     /// None: nothing is kept, and delivery is at most once.
     pub history: Option<Keep>,
+    /// Whether subscribers are told who comes and goes.
+    pub presence: bool,
 }
 
 /// How long messages wait for others, and how many of them.
@@ -66,6 +68,7 @@ impl Policy {
                 messages: policy.history_messages,
                 age_ms: u64::from(policy.history_seconds) * 1_000,
             }),
+            presence: policy.presence,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Rooms without async, clock, lock or socket, and what they must not know of.
-const PURE: [&str; 10] = [
+const PURE: [&str; 11] = [
     "limits/bucket",
     "memory_guard",
     "name",
@@ -13,6 +13,7 @@ const PURE: [&str; 10] = [
     "auth",
     "session",
     "policy",
+    "presence/table",
     "protocol",
     "hub/channels",
 ];

@@ -14,6 +14,7 @@ use futures::StreamExt;
 use futures::future::Either;
 use futures::stream::FuturesUnordered;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
+use tokio::time::timeout;
 
 use crate::auth::keys::KeySource;
 use crate::broker::{Broker, Events, HistoryError, PublishError};
@@ -22,9 +23,10 @@ use crate::engine::command::{Arrival, Command, Event, NewConnection, Pace, Shard
 use crate::engine::{Engine, Settings, ShardEnded};
 use crate::hub::{Hub, WISHES_CAPACITY, Wish};
 use crate::limits::Permit;
-use crate::message::{Message, Position};
+use crate::message::{Message, MessageKind, Position};
 use crate::metrics::{Metrics, PublishFailure};
 use crate::name::ChannelName;
+use crate::presence::Present;
 use crate::protocol::close::CloseCode;
 use crate::protocol::native::{ErrorCode, Refusal, Reply, RequestId, encode_refusal, encode_reply};
 use crate::session::Rules;
@@ -32,9 +34,13 @@ use crate::shards::Shards;
 use crate::sse::outbox::Stream;
 use crate::sse::{self, Opening};
 
+mod presence;
+
 /// Publishes and reads of one shard's clients that the broker has not answered. At the cap the shard's events wait, and then
 /// its sockets: clients feel a slow broker as a slow gateway, and nothing grows.
 const CALLS_UNDER_WAY: usize = 1_024;
+/// How long the end of a shard waits for the answers to its last calls.
+const LAST_CALLS: Duration = Duration::from_secs(1);
 
 /// The node's way in. Cloning shares it.
 pub struct Router<B> {
@@ -47,6 +53,7 @@ struct Node<B> {
     keys: Arc<dyn KeySource>,
     metrics: Arc<Metrics>,
     rules: Arc<Rules>,
+    present: Arc<Present>,
     next_number: AtomicU64,
     /// The latest drain, and the shards that have closed their last connection in it.
     drained: watch::Sender<(u32, BTreeSet<ShardId>)>,
@@ -99,6 +106,7 @@ impl<B: Broker> Router<B> {
             keys: rules.keys.clone(),
             metrics: metrics.clone(),
             rules: rules.clone(),
+            present: Arc::new(Present::new(&rules.node, rules.presence, &metrics)),
             next_number: AtomicU64::new(first_number(unix_time())),
             drained: watch::Sender::default(),
             counting: Mutex::new(()),
@@ -190,6 +198,12 @@ impl<B: Broker> Router<B> {
             pages.push(answered.await.map_err(|_| ShardEnded(shard))?);
         }
         Ok(census::merge(pages, query.limit))
+    }
+
+    /// Who has which channel on this node.
+    #[must_use]
+    pub fn present(&self) -> Arc<Present> {
+        self.node.present.clone()
     }
 
     pub fn broker(&self) -> &B {
@@ -284,7 +298,10 @@ impl<B: Broker> Node<B> {
         channel: ChannelName,
         message: Message,
     ) -> impl Future<Output = Result<Option<Position>, PublishError>> + Send + 'static {
-        let keep = self.rules.policies.of(channel.as_str()).history;
+        // Who came and went is no part of what was said: it would push messages out of the log.
+        let kept = message.kind != MessageKind::Presence;
+        let policy = self.rules.policies.of(channel.as_str());
+        let keep = policy.history.filter(|_| kept);
         self.broker.publish(channel, message, keep)
     }
 }
@@ -335,13 +352,11 @@ impl<B: Broker> ShardTask<B> {
         loop {
             tokio::select! {
                 Some((shard, came)) = lookups.next() => self.tell(shard, came).await,
-                Some((shard, answer)) = calls.next() => {
-                    if let Some(answer) = answer {
-                        self.tell(shard, answer).await;
-                    }
-                }
+                Some(answer) = calls.next() => if let Some((shard, answer)) = answer {
+                    self.tell(shard, answer).await;
+                },
                 event = events.recv(), if calls.len() < CALLS_UNDER_WAY => match event {
-                    None => return,
+                    None => break,
                     Some(Event::Interest { shard, channel, round }) => {
                         self.wish(Wish::Interest { shard, channel, round }).await;
                     }
@@ -364,18 +379,33 @@ impl<B: Broker> ShardTask<B> {
                         let (call, metrics) = (self.node.publish(channel, message), self.node.metrics.clone());
                         calls.push(Either::Left(async move {
                             let frame = published(call.await, id.as_ref(), &metrics);
-                            (shard, frame.map(|frame| Command::Reply { key, frame }))
+                            frame.map(|frame| (shard, Command::Reply { key, frame }))
                         }));
+                    }
+                    Some(Event::Presence(changed)) => {
+                        let told = self.tell_others(changed);
+                        calls.extend(told.map(|told| Either::Right(Either::Right(told))));
+                    }
+                    Some(Event::Members { shard, key, channel, id }) => {
+                        let frame = self.members(&channel, id.as_ref());
+                        self.tell(shard, Command::Reply { key, frame }).await;
                     }
                     Some(Event::History { shard, key, channel, range, purpose }) => {
                         let call = self.node.broker.history(channel.clone(), range);
-                        calls.push(Either::Right(async move {
+                        calls.push(Either::Right(Either::Left(async move {
                             let found = call.await.map_err(|error| unread(&channel, &error));
-                            (shard, Some(Command::History { key, channel, purpose, found }))
-                        }));
+                            Some((shard, Command::History { key, channel, purpose, found }))
+                        })));
                     }
                 }
             }
+        }
+        // Who has left with the shard is told of, too.
+        let rest = async { while calls.next().await.is_some() {} };
+        if timeout(LAST_CALLS, rest).await.is_err() {
+            tracing::warn!(
+                "the broker was asked and has not answered: the end does not wait for it"
+            );
         }
     }
 
@@ -403,11 +433,11 @@ fn published(
         Ok(position) => return Some(encode_reply(&Reply::Published { position }, id)),
         Err(error) => error,
     };
-    let (code, cause) = match error {
-        PublishError::Unavailable { .. } => (ErrorCode::Unavailable, PublishFailure::Unavailable),
-        PublishError::Unanswered { .. } => (ErrorCode::Unanswered, PublishFailure::Unanswered),
+    let code = match error {
+        PublishError::Unavailable { .. } => ErrorCode::Unavailable,
+        PublishError::Unanswered { .. } => ErrorCode::Unanswered,
     };
-    metrics.publish_failed(cause);
+    metrics.publish_failed(PublishFailure::of(&error));
     let message = error.to_string();
     Some(encode_refusal(&Refusal { code, message }, id))
 }

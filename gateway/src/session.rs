@@ -9,11 +9,13 @@ use crate::limits::bucket::{Bucket, Pace, Verdict};
 use crate::message::{ConnectionId, Message, Position};
 use crate::name::{ChannelKind, ChannelName};
 use crate::policy::{self, Act, Grants, Policies};
+use crate::presence::Scope;
 use crate::protocol::close::CloseCode;
 use crate::protocol::native::{ErrorCode, Refusal, Request, RequestId};
 
 mod authenticate;
 mod history;
+mod presence;
 mod publish;
 
 /// What all sessions of a gateway share.
@@ -32,6 +34,7 @@ pub struct Rules {
     pub policies: Policies,
     /// Most bytes of a channel's log in one answer.
     pub max_history_bytes: usize,
+    pub presence: Scope,
 }
 
 /// Now, by two clocks.
@@ -141,6 +144,11 @@ pub enum Effect {
         range: Range,
         id: Option<RequestId>,
     },
+    /// Who has the channel is wanted.
+    Presence {
+        channel: ChannelName,
+        id: Option<RequestId>,
+    },
     Refuse {
         refusal: Refusal,
         id: Option<RequestId>,
@@ -215,6 +223,10 @@ impl Session {
         !self.channels.is_empty()
     }
 
+    pub fn channels(&self) -> &[ChannelName] {
+        &self.channels
+    }
+
     /// All its channels, which it forgets: the connection is over.
     pub fn take_channels(&mut self) -> Vec<ChannelName> {
         std::mem::take(&mut self.channels)
@@ -267,8 +279,12 @@ impl Session {
             Request::Subscribe { channel, recover } => {
                 let id = id.clone();
                 let ack = Ack::Subscribed { id, recover };
-                self.subscribe(channel, ack, cx.rules, effects)
+                self.subscribe(channel, ack, cx, effects)
             }
+            Request::Presence { channel } => self.may_see(&channel, cx.rules).map(|()| {
+                let id = id.clone();
+                effects.push(Effect::Presence { channel, id });
+            }),
             Request::History {
                 channel,
                 since,
@@ -277,9 +293,7 @@ impl Session {
                 let id = id.clone();
                 effects.push(Effect::History { channel, range, id });
             }),
-            Request::Join { room } => {
-                self.subscribe(room, Ack::Joined(id.clone()), cx.rules, effects)
-            }
+            Request::Join { room } => self.subscribe(room, Ack::Joined(id.clone()), cx, effects),
             Request::Unsubscribe { channel } => self.unsubscribe(channel, &id, effects),
             Request::Leave { room } => {
                 self.drop_channel(&room, effects);
@@ -338,9 +352,10 @@ impl Session {
         &mut self,
         channel: ChannelName,
         ack: Ack,
-        rules: &Rules,
+        cx: Context<'_>,
         effects: &mut Vec<Effect>,
     ) -> Result<(), Refusal> {
+        let rules = cx.rules;
         if !channel.may_subscribe(self.user.as_deref()) && !self.is_own_test(&channel) {
             return Err(denied(&format!("subscribe to {channel}: it is not yours")));
         }
@@ -361,6 +376,7 @@ impl Session {
                 ),
             });
         }
+        self.may_come(&channel, cx)?;
         self.channels.push(channel.clone());
         effects.push(Effect::Subscribe { channel, ack });
         Ok(())

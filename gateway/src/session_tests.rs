@@ -13,14 +13,22 @@ const NOW: Now = Now {
     unix_ms: 1_000_000,
 };
 
-/// Of `kept:` channels something is kept.
+/// Of `kept:` channels something is kept; who has an `open:` one is told.
 fn policies() -> Policies {
-    Policies::new(&[gateway_config::ChannelPolicy {
+    let open = gateway_config::ChannelPolicy {
+        prefix: Some("open:".into()),
+        presence: true,
+        messages_per_second: 1,
+        message_burst: 2,
+        ..gateway_config::ChannelPolicy::default()
+    };
+    let kept = gateway_config::ChannelPolicy {
         prefix: Some("kept:".into()),
         history_messages: 50,
         history_seconds: 1,
         ..gateway_config::ChannelPolicy::default()
-    }])
+    };
+    Policies::new(&[open, kept])
 }
 
 fn rules(anonymous: bool) -> Rules {
@@ -33,6 +41,7 @@ fn rules(anonymous: bool) -> Rules {
         ping_seconds: 30,
         policies: policies(),
         max_history_bytes: 1_000,
+        presence: Scope::default(),
         message_pace: None,
     }
 }
@@ -89,6 +98,7 @@ fn show(effect: &Effect) -> String {
             range.since.map(|since| (since.epoch, since.offset)),
             range.limit
         ),
+        Effect::Presence { channel, .. } => format!("presence of {channel}"),
         Effect::Refuse { refusal, .. } => format!("refuse {:?}: {}", refusal.code, refusal.message),
         Effect::AwaitKeys { token, .. } => format!("await keys for {} bytes", token.len()),
         Effect::TokenRefused(error) => format!("count {}", TokenError::CAUSES[error.index()]),
@@ -159,6 +169,18 @@ fn a_session_is_a_script_of_requests_and_effects() {
         (
             r#"{"type":"history","channel":"kept:a","since":{"epoch":1,"offset":2},"limit":900}"#,
             vec!["history of kept:a since Some((1, 2)) limit 50"],
+        ),
+        (
+            r#"{"type":"presence","channel":"open:a"}"#,
+            vec!["refuse Denied: denied: presence of open:a: subscribe to it first"],
+        ),
+        (
+            r#"{"type":"presence","channel":"news"}"#,
+            vec!["refuse NoPresence: presence of news refused: nobody is told who has it"],
+        ),
+        (
+            r#"{"type":"presence","channel":"user:bob"}"#,
+            vec!["refuse Denied: denied: presence of user:bob: subscribe to it first"],
         ),
         (
             r#"{"type":"history","channel":"user:bob"}"#,
@@ -321,4 +343,28 @@ fn a_token_with_an_unknown_key_waits_for_newer_keys_once() {
         act(&mut session, &rules, &auth),
         ["authenticated ann until None"]
     );
+}
+
+#[test]
+fn who_comes_and_goes_all_the_time_is_told_to_slow_down() {
+    let rules = rules(true);
+    let mut session = Session::new(1, None, NOW);
+    let come = r#"{"type":"subscribe","channel":"open:a"}"#;
+    let go = r#"{"type":"unsubscribe","channel":"open:a"}"#;
+    let ask = r#"{"type":"presence","channel":"open:a"}"#;
+    let denied = "refuse Denied: denied: presence of open:a: subscribe to it first";
+    for (expected, seen) in [
+        ("subscribe open:a subscribed", "presence of open:a"),
+        ("subscribe open:a subscribed", "presence of open:a"),
+        (
+            "refuse RateLimited: subscribe to open:a refused: too many messages; slow down",
+            denied,
+        ),
+    ] {
+        assert_eq!(act(&mut session, &rules, come), [expected]);
+        assert_eq!(act(&mut session, &rules, ask), [seen]);
+        act(&mut session, &rules, go);
+        assert_eq!(act(&mut session, &rules, ask), [denied], "it has left");
+    }
+    assert!(!session.has_channels(), "what was refused is not held");
 }

@@ -14,6 +14,7 @@ use crate::engine::command::{EncodedDelivery, Pace, Round};
 use crate::limits::Cap;
 use crate::message::{ConnectionId, Delivery, Message, MessageKind, Position};
 use crate::policy::Policies;
+use crate::presence::{Change, Changed};
 use crate::protocol::native::ErrorCode;
 
 /// Longest wait for something that must happen.
@@ -38,6 +39,11 @@ async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
 impl Stage {
     fn new(max_outbox: usize) -> Stage {
         let metrics = Arc::new(Metrics::register(&prometheus::Registry::new()).unwrap());
+        let open = gateway_config::ChannelPolicy {
+            prefix: Some("open:".into()),
+            presence: true,
+            ..gateway_config::ChannelPolicy::default()
+        };
         let rules = Arc::new(Rules {
             verifier: Verifier::hs256(None, true).unwrap(),
             keys: Arc::new(Unchanging),
@@ -46,8 +52,9 @@ impl Stage {
             auth_deadline_ms: 300,
             ping_seconds: 600,
             message_pace: None,
-            policies: Policies::default(),
+            policies: Policies::new(&[open]),
             max_history_bytes: 1_000,
+            presence: crate::presence::Scope::default(),
         });
         let (streams, events) = start(ID, max_outbox, &rules, &metrics);
         Stage {
@@ -352,6 +359,24 @@ async fn channels_are_counted_and_the_end_is_told() {
     })
     .await;
     assert!(stage.streams.has_ended());
+}
+
+#[tokio::test]
+async fn whoever_is_there_when_all_ends_has_left() {
+    let mut stage = Stage::new(100_000);
+    let client = stage.first("open:a").await;
+    for expected in [Change::Join { user: None }, Change::Leave] {
+        match stage.event().await {
+            Event::Presence(Changed {
+                channel, change, ..
+            }) => {
+                assert_eq!((channel.as_str(), change), ("open:a", expected));
+            }
+            other => panic!("{other:?}"),
+        }
+        stage.streams.send(Command::Stop).await.ok();
+    }
+    drop(client);
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ use crate::history::{self, Range};
 use crate::limits::Share;
 use crate::message::{ConnectionId, Delivery, Message};
 use crate::name::ChannelName;
+use crate::presence::Changed;
 use crate::protocol::close::CloseCode;
 use crate::protocol::deflate::{Deflater, WINDOWS, Window};
 use crate::protocol::native::{Refusal, RequestId, encode_delivery};
@@ -156,6 +157,16 @@ pub enum Event {
         channel: ChannelName,
         range: Range,
         purpose: Purpose,
+    },
+    /// A connection has come to a channel with presence, or left it. Told once or more; who was never told to have
+    /// come may be told to have left.
+    Presence(Changed),
+    /// Who has a channel; the answer is `Command::Reply`.
+    Members {
+        shard: ShardId,
+        key: ConnectionKey,
+        channel: ChannelName,
+        id: Option<RequestId>,
     },
     /// A draining shard has closed its last connection; which drain that was.
     Drained { shard: ShardId, round: u32 },

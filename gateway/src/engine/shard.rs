@@ -39,6 +39,7 @@ mod deliver;
 mod disconnect;
 mod drain;
 mod evict;
+mod presence;
 mod read;
 mod recover;
 
@@ -177,6 +178,7 @@ impl Shard {
             self.metrics.flush();
         }
         self.close_all();
+        self.tell_the_rest();
     }
 
     fn now(&self) -> Now {

@@ -2,6 +2,7 @@
 
 mod deflate;
 mod policies;
+mod presence;
 mod recover;
 mod rig;
 

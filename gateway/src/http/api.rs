@@ -23,6 +23,7 @@ pub mod disconnect;
 pub mod idempotency;
 pub mod info;
 pub mod openapi;
+pub mod presence;
 pub mod publish;
 pub mod request;
 
@@ -46,6 +47,7 @@ pub fn routes<N: Node>(answers: Answers) -> Router<Arc<Front<N>>> {
             delete(disconnect::connection::<N>),
         )
         .route("/api/channels", get(channels::channels::<N>))
+        .route("/api/presence", get(presence::presence::<N>))
         .route("/api/info", get(info::info::<N>))
         .route("/api/openapi.json", get(openapi::openapi))
         .layer(middleware::from_fn_with_state(answers, count))

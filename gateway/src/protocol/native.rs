@@ -40,6 +40,10 @@ pub enum Request<'a> {
         since: Option<Position>,
         limit: Option<u32>,
     },
+    /// Who is there?
+    Presence {
+        channel: ChannelName,
+    },
     Unsubscribe {
         channel: ChannelName,
     },
@@ -96,6 +100,8 @@ pub enum ErrorCode {
     NotInRoom,
     /// Nothing of this channel is kept.
     NoHistory,
+    /// Nobody is told who has this channel.
+    NoPresence,
     /// The broker cannot take it now; trying again later is safe.
     Unavailable,
     /// Sent to the broker, and no answer came: it may have been delivered.
@@ -111,7 +117,7 @@ pub struct Refusal {
 }
 
 /// The types of request, for the metric `websocket_messages_received_total`.
-pub const TYPES: [&str; 12] = [
+pub const TYPES: [&str; 13] = [
     "ping",
     "auth",
     "subscribe",
@@ -123,6 +129,7 @@ pub const TYPES: [&str; 12] = [
     "broadcast",
     "private",
     "history",
+    "presence",
     "invalid",
 ];
 
@@ -245,6 +252,9 @@ impl<'a> Members<'a> {
                 channel: self.channel()?,
                 since: position_member("since", self.since)?,
                 limit: number_member("limit", self.limit)?,
+            },
+            "presence" => Request::Presence {
+                channel: self.channel()?,
             },
             "unsubscribe" => Request::Unsubscribe {
                 channel: self.channel()?,

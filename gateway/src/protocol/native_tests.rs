@@ -53,6 +53,14 @@ fn requests_are_understood_or_refused_by_name() {
             r#"{"type":"error","code":"bad_field","message":"`limit` is not a whole number from 0 to 4294967295"}"#,
         ),
         (
+            r#"{"type":"presence","channel":"news"}"#,
+            r#"Presence { channel: ChannelName("news") }"#,
+        ),
+        (
+            r#"{"type":"presence","room":"lobby"}"#,
+            r#"{"type":"error","code":"bad_field","message":"`channel` is missing"}"#,
+        ),
+        (
             r#"{"type":"join","room":"lobby"}"#,
             r#"Join { room: ChannelName("room:lobby") }"#,
         ),
@@ -134,7 +142,7 @@ fn requests_are_understood_or_refused_by_name() {
         ),
         (
             r#"{"type":"shout"}"#,
-            r#"{"type":"error","code":"unknown_type","message":"type \"shout\" is not known; known are ping, auth, subscribe, unsubscribe, chat, join, leave, room, broadcast, private, history"}"#,
+            r#"{"type":"error","code":"unknown_type","message":"type \"shout\" is not known; known are ping, auth, subscribe, unsubscribe, chat, join, leave, room, broadcast, private, history, presence"}"#,
         ),
     ] {
         assert_eq!(outcome(text), expected, "{text}");
@@ -193,6 +201,20 @@ fn deliveries_have_the_shape_of_their_kind() {
             Some("ann"),
             None,
             r#"{"type":"private","data":{"a":1},"from":"ann","timestamp":7}"#,
+        ),
+        (
+            "room:lobby",
+            MessageKind::Presence,
+            Some("ann"),
+            None,
+            r#"{"type":"presence","channel":"room:lobby","event":{"a":1},"user":"ann","timestamp":7}"#,
+        ),
+        (
+            "news",
+            MessageKind::Presence,
+            None,
+            None,
+            r#"{"type":"presence","channel":"news","event":{"a":1},"connection":"~gw-0.1f","timestamp":7}"#,
         ),
     ] {
         let delivery = Delivery {

@@ -53,6 +53,7 @@ impl Session {
             | Request::Auth { .. }
             | Request::Subscribe { .. }
             | Request::History { .. }
+            | Request::Presence { .. }
             | Request::Unsubscribe { .. }
             | Request::Join { .. }
             | Request::Leave { .. } => unreachable!("handle() carries these out itself"),

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
 use super::format::{self, Cursor};
 use super::outbox::{Full, Outbox, Stream};
@@ -27,10 +27,13 @@ use crate::protocol::native::{Refusal, Reply, Request};
 use crate::session::{Ack, Context, Effect, Now, Rules, Session};
 
 mod leave;
+mod presence;
 mod recover;
 
 /// How often it is looked for tokens that have ended and for clients that did not read their last events.
 const LOOK: Duration = Duration::from_secs(1);
+/// How long the end waits for room for the next of its last events.
+const LAST_EVENTS: Duration = Duration::from_secs(1);
 
 pub(super) struct Queues {
     pub(super) commands: mpsc::Receiver<Command>,
@@ -137,7 +140,14 @@ impl Task {
             }
             self.metrics.flush();
         }
-        self.stop();
+        // Who waits for room among the commands would keep the other side from taking events.
+        drop(commands);
+        for event in self.stop() {
+            let sent = timeout(LAST_EVENTS, events.send(event)).await;
+            if !matches!(sent, Ok(Ok(()))) {
+                break;
+            }
+        }
     }
 
     fn now(&self) -> Now {
@@ -291,6 +301,7 @@ impl Task {
         };
         let recovered = client.returns.then_some(false);
         self.say(key, format::subscribed(channel, timestamp, None, recovered));
+        self.came(key, channel, timestamp);
     }
 
     fn welcome(&mut self, key: ConnectionKey) {

@@ -25,6 +25,7 @@ mod limits;
 mod memory;
 mod messages;
 mod policies;
+mod presence;
 mod program;
 mod redis_server;
 mod self_test;

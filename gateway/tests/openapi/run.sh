@@ -35,8 +35,10 @@ start_gateway() {
   program=$(cargo build -q --locked -p gateway --bin gateway --message-format=json |
     jq -r 'select(.target.name == "gateway" and .executable) | .executable')
   echo "$KEY" >"$OUT/keys"
-  "$program" --listen 127.0.0.1:0 --admin 127.0.0.1:0 --set log.format=json --set "api.keyFile=$OUT/keys" \
-    >"$OUT/gateway.log" 2>&1 &
+  # With all that a channel can have, or its endpoints would only refuse.
+  echo 'channels: [{prefix: "", presence: true}]' >"$OUT/gateway.yaml"
+  "$program" --config "$OUT/gateway.yaml" --listen 127.0.0.1:0 --admin 127.0.0.1:0 --set log.format=json \
+    --set "api.keyFile=$OUT/keys" >"$OUT/gateway.log" 2>&1 &
   GATEWAY=$!
   trap 'kill "$GATEWAY" 2>/dev/null || true' EXIT
   local deadline=$((SECONDS + 30))

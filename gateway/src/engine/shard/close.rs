@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// How long the end of a shard waits for room for its last events.
+const LAST_EVENTS: Duration = Duration::from_secs(1);
+
 impl Shard {
     pub(super) fn reply(&mut self, key: ConnectionKey, frame: Bytes, now: Now) {
         let Shard {
@@ -141,6 +144,19 @@ impl Shard {
         self.staged.shrink_to_fit();
     }
 
+    /// Nobody hears of those who left at the end, unless the queue of events takes all of it.
+    pub(super) fn tell_the_rest(&mut self) {
+        // Who waits for room among the commands would keep the other side from taking events.
+        self.queues.commands.close();
+        let end = Instant::now() + LAST_EVENTS;
+        self.send_backlog();
+        while !self.backlog.is_empty() && Instant::now() < end {
+            // The other side of the queue does not wake us when it has made room.
+            std::thread::sleep(Duration::from_millis(1));
+            self.send_backlog();
+        }
+    }
+
     /// The one place where a connection ends.
     pub(super) fn end(&mut self, key: ConnectionKey, code: CloseCode, now: Now) {
         if self.connection(key).is_none() {
@@ -152,7 +168,8 @@ impl Shard {
             tracing::debug!(%error, "deregistering a socket failed");
         }
         for channel in connection.session.take_channels() {
-            self.unsubscribe(&channel, key);
+            self.left(connection.session.number(), &channel, now);
+            self.give_up(&channel, key);
         }
         self.by_number.remove(&connection.session.number());
         slack::release(&mut self.by_number);

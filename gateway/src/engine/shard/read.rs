@@ -201,11 +201,8 @@ impl Shard {
             }
             Effect::Left { room, id } => {
                 let room = room.as_str().strip_prefix("room:").unwrap_or(room.as_str());
-                self.reply(
-                    key,
-                    native::encode_reply(&Reply::Left { room }, id.as_ref()),
-                    now,
-                );
+                let reply = native::encode_reply(&Reply::Left { room }, id.as_ref());
+                self.reply(key, reply, now);
             }
             Effect::Publish {
                 channel,
@@ -223,6 +220,12 @@ impl Shard {
             Effect::History { channel, range, id } => {
                 self.ask_history(key, channel, range, Purpose::Answer(id));
             }
+            Effect::Presence { channel, id } => self.tell(Event::Members {
+                shard,
+                key,
+                channel,
+                id,
+            }),
             Effect::Refuse { refusal, id } => self.refuse(key, &refusal, id.as_ref(), now),
             Effect::TokenRefused(error) => self.shared.rules.keys.refused(&error),
             Effect::AwaitKeys { token, id } => self.tell(Event::AwaitKeys {
@@ -309,7 +312,8 @@ impl Shard {
         let reply = match ack {
             Ack::Welcome => return self.welcome(key, now),
             Ack::Authenticated { identity, id } => {
-                return self.authenticated(key, identity, id.as_ref(), now);
+                self.authenticated(key, identity, id.as_ref(), now);
+                return self.became(key, &identity.user, now);
             }
             Ack::Subscribed { .. } => Reply::Subscribed {
                 channel: name,
@@ -322,6 +326,7 @@ impl Shard {
             },
         };
         self.reply(key, native::encode_reply(&reply, ack.id()), now);
+        self.came(key, channel, now);
     }
 
     fn authenticated(
@@ -352,7 +357,7 @@ impl Shard {
     }
 
     fn leave(&mut self, key: ConnectionKey, channel: &ChannelName, now: Now) {
-        if let Some(ack) = self.unsubscribe(channel, key) {
+        if let Some(ack) = self.unsubscribe(channel, key, now) {
             let refusal = Refusal {
                 code: ErrorCode::Cancelled,
                 message: format!("subscribe to {channel} cancelled: you left it meanwhile"),
@@ -362,7 +367,20 @@ impl Shard {
     }
 
     /// Returns the acknowledgement that will never come, if one was waited for.
-    pub(super) fn unsubscribe(&mut self, channel: &ChannelName, key: ConnectionKey) -> Option<Ack> {
+    pub(super) fn unsubscribe(
+        &mut self,
+        channel: &ChannelName,
+        key: ConnectionKey,
+        now: Now,
+    ) -> Option<Ack> {
+        if let Some(number) = self.connection(key).map(|c| c.session.number()) {
+            self.left(number, channel, now);
+        }
+        self.give_up(channel, key)
+    }
+
+    /// Of a connection that is no more.
+    pub(super) fn give_up(&mut self, channel: &ChannelName, key: ConnectionKey) -> Option<Ack> {
         let Left { last, unanswered } = self.subscriptions.unsubscribe(channel, key);
         if last {
             self.tell(Event::Disinterest {

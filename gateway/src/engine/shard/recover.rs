@@ -68,7 +68,7 @@ impl Shard {
             (Purpose::Answer(id), Err(refusal)) => self.refuse(key, &refusal, id.as_ref(), now),
             (Purpose::Subscribe, Ok(page)) => self.recovered(key, channel, &page, now),
             (Purpose::Subscribe, Err(refusal)) => {
-                if let Some(ack) = self.unsubscribe(channel, key) {
+                if let Some(ack) = self.unsubscribe(channel, key, now) {
                     self.not_recovered(key, channel, (&refusal, ack.id()), now);
                 }
             }
@@ -98,6 +98,7 @@ impl Shard {
             }),
         };
         self.reply(key, native::encode_reply(&reply, ack.id()), now);
+        self.came(key, channel, now);
         for delivery in held {
             self.deliver_to(key, &delivery, now);
         }
@@ -115,7 +116,7 @@ impl Shard {
                 code: ErrorCode::Unavailable,
                 message: format!("subscribe to {channel} failed: its log took too long to read"),
             };
-            self.unsubscribe(channel, key);
+            self.unsubscribe(channel, key, now);
             self.not_recovered(key, channel, (&refusal, ack.id()), now);
         }
         have

@@ -61,7 +61,7 @@ impl Node {
         Node::with(&SETTINGS, true, &[policy])
     }
 
-    fn with(settings: &Settings, anonymous: bool, policies: &[ChannelPolicy]) -> Node {
+    pub(super) fn with(settings: &Settings, anonymous: bool, policies: &[ChannelPolicy]) -> Node {
         let registry = Registry::new();
         let metrics = Arc::new(Metrics::register(&registry).unwrap());
         let rules = Arc::new(Rules {
@@ -72,6 +72,7 @@ impl Node {
             auth_deadline_ms: 300,
             ping_seconds: 30,
             max_history_bytes: 1_000,
+            presence: crate::presence::Scope::default(),
             message_pace: None,
             policies: Policies::new(policies),
         });

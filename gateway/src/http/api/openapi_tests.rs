@@ -104,7 +104,7 @@ was refused before anything was sent (4xx, 503) may be tried again with its key.
 `api.idempotencySeconds`, or until `api.idempotencyBytes` are full, **by the node that gave them**: a retry that a load
 balancer sends to another node is done again.
 
-Lists of who is present and of past messages are not here yet.
+Lists of past messages are not here yet.
 ";
 
 /// `docs/http-api.md`.

@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 use super::{ErrorCode, Refusal, RequestId};
 use crate::message::{ConnectionId, Delivery, Message, MessageKind, Position};
 use crate::name::{ChannelKind, ChannelName};
+use crate::presence::List;
 use crate::protocol::frame::{Opcode, frame};
 
 /// What the gateway says to one client.
@@ -35,6 +36,11 @@ pub enum Reply<'a> {
         channel: &'a str,
         #[serde(flatten)]
         log: Log<'a>,
+    },
+    Presence {
+        channel: &'a str,
+        #[serde(flatten)]
+        list: &'a List,
     },
     Unsubscribed {
         channel: &'a str,
@@ -115,6 +121,14 @@ pub struct Delivered<'a> {
     message: Option<&'a RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event: Option<&'a RawValue>,
+    /// Who came or left.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<&'a str>,
+    /// The same, of somebody who is nobody in particular.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connection: Option<&'a ConnectionId>,
     /// The user, or the connection of somebody who is nobody in particular.
     #[serde(skip_serializing_if = "Option::is_none")]
     from: Option<&'a str>,
@@ -133,6 +147,9 @@ impl<'a> Delivered<'a> {
             timestamp,
             ..
         } = message;
+        if *kind == MessageKind::Presence {
+            return Delivered::presence(channel, message);
+        }
         let (channel, room, message, data) = match (kind, channel.kind()) {
             (MessageKind::Chat, _) => (Some(channel.as_str()), None, Some(&**data), None),
             (MessageKind::Room, ChannelKind::Room(room)) => (None, Some(room), None, Some(&**data)),
@@ -147,9 +164,31 @@ impl<'a> Delivered<'a> {
             room,
             message,
             data,
+            event: None,
+            connection: None,
+            user: None,
             from,
             timestamp: *timestamp,
             offset,
+        }
+    }
+
+    fn presence(channel: &'a ChannelName, message: &'a Message) -> Self {
+        let who = message.from.as_ref();
+        Delivered {
+            kind: message.kind,
+            channel: Some(channel.as_str()),
+            room: None,
+            message: None,
+            data: None,
+            event: Some(&message.data),
+            connection: who
+                .filter(|who| who.user.is_none())
+                .map(|who| &who.connection),
+            user: who.and_then(|who| who.user.as_deref()),
+            from: None,
+            timestamp: message.timestamp,
+            offset: None,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The ways in which a client ends.
 
 use super::*;
+use crate::presence::Change;
 
 /// A client has this long to read its last events.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
@@ -107,7 +108,9 @@ impl Task {
         let Some(mut client) = self.clients.remove(&key) else {
             return;
         };
+        let (number, timestamp) = (client.session.number(), self.now().unix_ms);
         for channel in client.session.take_channels() {
+            self.changed(number, &channel, Change::Leave, timestamp);
             if self.subscriptions.unsubscribe(&channel, key).last {
                 self.backlog.push_back(Event::Disinterest {
                     shard: self.id,
@@ -132,8 +135,8 @@ impl Task {
         self.report_drained();
     }
 
-    /// Whoever is left is told, and cut if it does not listen.
-    pub(super) fn stop(mut self) {
+    /// Whoever is left is told, and cut if it does not listen. What is to be said of them is returned.
+    pub(super) fn stop(mut self) -> VecDeque<Event> {
         let keys: Vec<_> = self.clients.keys().copied().collect();
         for key in keys {
             self.end(key, CloseCode::GoingAway);
@@ -145,6 +148,7 @@ impl Task {
                 line.cut();
             }
         });
+        self.backlog
     }
 }
 

@@ -57,6 +57,7 @@ impl Task {
         let recovered = client.returns.then_some(whole);
         let said = format::subscribed(channel, timestamp, Some(page.top), recovered);
         self.say(key, [id.as_bytes(), &said].concat());
+        self.came(key, channel, timestamp);
         for kept in page.messages.iter().filter(|_| whole) {
             let offset = kept.offset;
             let epoch = page.top.epoch;

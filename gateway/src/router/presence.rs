@@ -1,0 +1,35 @@
+//! Presence: what shards tell, to the node's table and to the others.
+
+use super::*;
+use crate::presence::Changed;
+
+impl<B: Broker> ShardTask<B> {
+    /// Takes down what became of a connection. What the others are told of it takes its place in the channel's order
+    /// now; nobody waits for an answer.
+    pub(super) fn tell_others(
+        &self,
+        changed: Changed,
+    ) -> impl Iterator<Item = impl Future<Output = Option<(ShardId, Command)>> + Send + 'static>
+    {
+        let node = &self.node;
+        let told = node.present.change(changed, |channel, news| {
+            let (call, metrics) = (node.publish(channel, news), node.metrics.clone());
+            async move {
+                if let Err(error) = call.await {
+                    tracing::debug!("a join or a leave was not told: {error}");
+                    metrics.publish_failed(PublishFailure::of(&error));
+                }
+                None
+            }
+        });
+        told.into_iter().flatten()
+    }
+
+    pub(super) fn members(&self, channel: &ChannelName, id: Option<&RequestId>) -> Bytes {
+        let reply = Reply::Presence {
+            channel: channel.as_str(),
+            list: &self.node.present.list(channel),
+        };
+        encode_reply(&reply, id)
+    }
+}
