@@ -27,6 +27,7 @@ use crate::http::accept::Acceptor;
 use crate::http::answers::Answers;
 use crate::http::api::idempotency::Keys;
 use crate::http::door::Door;
+use crate::http::refusals::Refusals;
 use crate::http::{self, Front, Handshaken};
 use crate::keys::{self, Keyring};
 use crate::limits::bucket::Pace;
@@ -112,6 +113,7 @@ impl App {
 
         let (keys, answers) = (keys(&config.api, &registry)?, Answers::register(&registry)?);
         let present = router.present();
+        let refusals = Refusals::register(&registry)?;
         let drain = Drain::new(router.clone(), draining.clone());
         let access = Arc::new(api);
         let self_test = SelfTest::register(&registry, rules.node.clone())?;
@@ -135,11 +137,13 @@ impl App {
             keys,
             answers,
             present,
+            refusals: refusals.clone(),
             began: std::time::Instant::now(),
             page,
         };
         let routes = http::routes(front);
-        let acceptor = acceptor((listener, tls), routes, limits, metrics, shutdown.clone());
+        let counts = (metrics, refusals);
+        let acceptor = acceptor((listener, tls), routes, limits, counts, shutdown.clone());
         Ok(App {
             acceptor,
             admin_listener,
@@ -298,7 +302,7 @@ fn acceptor(
     (listener, tls): (TcpListener, Option<Tls>),
     routes: axum::Router,
     limits: &Limits,
-    metrics: Arc<Metrics>,
+    (metrics, refusals): (Arc<Metrics>, Refusals),
     shutdown: Shutdown,
 ) -> Acceptor {
     Acceptor {
@@ -306,6 +310,7 @@ fn acceptor(
         tls,
         routes,
         metrics,
+        refusals,
         handshakes: Cap::new(limits.max_handshakes),
         head_timeout: head_timeout(limits),
         shutdown,

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use axum::Router;
 use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use gateway_config::Config;
@@ -36,6 +37,7 @@ pub mod api;
 pub mod compression;
 pub mod door;
 pub mod page;
+pub mod refusals;
 pub mod sse;
 pub mod upgrade;
 
@@ -93,6 +95,7 @@ pub struct Front<N> {
     pub keys: api::idempotency::Keys,
     pub answers: answers::Answers,
     pub present: Arc<Present>,
+    pub refusals: refusals::Refusals,
     pub began: Instant,
     pub page: bool,
 }
@@ -124,6 +127,7 @@ impl From<&Config> for Caps {
 
 /// Everything that the client port answers.
 pub fn routes<N: Node>(front: Front<N>) -> Router {
+    let refusals = front.refusals.clone();
     let mut router = Router::new()
         .route("/ws", any(upgrade::handle::<N>))
         .route("/sse", any(sse::handle::<N>))
@@ -140,6 +144,7 @@ pub fn routes<N: Node>(front: Front<N>) -> Router {
                 "wrong method for this path",
             )
         })
+        .layer(middleware::from_fn_with_state(refusals, refusals::count))
         .with_state(Arc::new(front))
 }
 

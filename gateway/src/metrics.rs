@@ -15,7 +15,7 @@ use crate::engine::Dropped;
 use crate::limits::Limit;
 use crate::message::MessageKind;
 use crate::protocol::close::{CloseCode, TABLE};
-use crate::protocol::native::TYPES;
+use crate::protocol::native::{ErrorCode, TYPES};
 
 /// Seconds.
 const DURATION_BUCKETS: [f64; 9] = [1., 5., 15., 30., 60., 300., 600., 1800., 3600.];
@@ -32,6 +32,7 @@ pub struct Metrics {
     evictions: IntCounter,
     overloaded: IntCounter,
     refused: Vec<IntCounter>,
+    errors: Vec<IntCounter>,
     dropped: Vec<IntCounter>,
     duration: Histogram,
     latency: Histogram,
@@ -74,12 +75,7 @@ impl Metrics {
             )?,
             sent,
             replied,
-            closed: family(
-                registry,
-                "pushcluster_connections_closed_total",
-                "Connections that ended, by cause.",
-                ("code", &TABLE.map(|row| row.label)),
-            )?,
+            closed: closes(registry)?,
             evictions: counter(
                 "pushcluster_outbox_evictions_total",
                 "Clients closed because more waited for them than their outbox holds.",
@@ -100,6 +96,7 @@ impl Metrics {
                 "What was refused at a limit.",
                 ("limit", &Limit::LABELS),
             )?,
+            errors: errors(registry)?,
             duration: histogram(
                 registry,
                 "websocket_connection_duration_seconds",
@@ -154,6 +151,11 @@ impl Metrics {
         self.refused[limit as usize].inc();
     }
 
+    /// A client is told this.
+    pub fn error(&self, code: ErrorCode) {
+        self.errors[code as usize].inc();
+    }
+
     pub fn subscribe_failed(&self) {
         self.subscribe_failures.inc();
     }
@@ -176,6 +178,7 @@ impl Metrics {
             evictions: self.evictions.local(),
             overloaded: self.overloaded.local(),
             refused: locals(&self.refused),
+            errors: locals(&self.errors),
             dropped: locals(&self.dropped),
             duration: self.duration.local(),
             latency: self.latency.local(),
@@ -196,6 +199,7 @@ pub struct ShardMetrics {
     evictions: LocalIntCounter,
     overloaded: LocalIntCounter,
     refused: Vec<LocalIntCounter>,
+    errors: Vec<LocalIntCounter>,
     dropped: Vec<LocalIntCounter>,
     duration: LocalHistogram,
     latency: LocalHistogram,
@@ -225,6 +229,15 @@ impl ShardMetrics {
 
     pub fn refused(&mut self, limit: Limit) {
         self.refused[limit as usize].inc();
+        self.touched = true;
+    }
+
+    /// A client is told this; if it met a limit, that is counted too.
+    pub fn error(&mut self, code: ErrorCode) {
+        self.errors[code as usize].inc();
+        if let Some(limit) = Limit::of(code) {
+            self.refused(limit);
+        }
         self.touched = true;
     }
 
@@ -279,7 +292,7 @@ impl ShardMetrics {
         self.connected.sub(std::mem::take(&mut self.ended));
         let counters = self.received.iter().chain(&self.sent);
         let counters = counters.chain(&self.closed).chain(&self.refused);
-        for counter in counters.chain(&self.dropped) {
+        for counter in counters.chain(&self.dropped).chain(&self.errors) {
             counter.flush();
         }
         self.replied.flush();
@@ -308,6 +321,26 @@ fn sent(registry: &Registry) -> prometheus::Result<(Vec<IntCounter>, IntCounter)
     )?;
     let replied = sent.pop().expect("`reply` is the last label");
     Ok((sent, replied))
+}
+
+/// By [`CloseCode`].
+fn closes(registry: &Registry) -> prometheus::Result<Vec<IntCounter>> {
+    family(
+        registry,
+        "pushcluster_connections_closed_total",
+        "Connections that ended, by cause.",
+        ("code", &TABLE.map(|row| row.label)),
+    )
+}
+
+/// By [`ErrorCode`].
+fn errors(registry: &Registry) -> prometheus::Result<Vec<IntCounter>> {
+    family(
+        registry,
+        "pushcluster_errors_total",
+        "Errors that clients were told on their connections.",
+        ("code", &ErrorCode::LABELS),
+    )
 }
 
 /// A counter for each value of the one label, in their order.
@@ -367,6 +400,7 @@ mod tests {
         metrics.opened();
         shard.closed(CloseCode::Slow, 4_999);
         shard.received(0);
+        shard.error(ErrorCode::TooBig);
         shard.replied();
         shard.delivered(MessageKind::Room, 1000, 1_000);
         // By a clock that is ahead of ours.
@@ -389,6 +423,9 @@ mod tests {
             "pushcluster_outbox_evictions_total 1",
             "pushcluster_refusals_total{limit=\"outbox_bytes\"} 1",
             "pushcluster_refusals_total{limit=\"connections\"} 0",
+            "pushcluster_refusals_total{limit=\"message_bytes\"} 1",
+            "pushcluster_errors_total{code=\"too_big\"} 1",
+            "pushcluster_errors_total{code=\"unanswered\"} 0",
             "pushcluster_publish_failures_total{cause=\"unavailable\"} 0",
             "websocket_connection_duration_seconds_bucket{le=\"1\"} 0",
             "websocket_connection_duration_seconds_bucket{le=\"5\"} 1",

@@ -438,6 +438,7 @@ fn published(
         PublishError::Unanswered { .. } => ErrorCode::Unanswered,
     };
     metrics.publish_failed(PublishFailure::of(&error));
+    metrics.error(code);
     let message = error.to_string();
     Some(encode_refusal(&Refusal { code, message }, id))
 }

@@ -283,7 +283,7 @@ impl Shard {
                     if ack.is_own() {
                         self.begin_close(key, CloseCode::TryAgainLater, now);
                     } else {
-                        self.reply(key, native::encode_refusal(&refusal, ack.id()), now);
+                        self.refuse(key, &refusal, ack.id(), now);
                     }
                 }
             }

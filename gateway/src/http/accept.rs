@@ -1,9 +1,12 @@
 //! Accepts TCP connections and speaks HTTP/1 on them, until the handshake takes them away.
 
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::{HeaderValue, StatusCode, header};
 use daemon::signals::Shutdown;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -15,6 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use super::Peer;
+use super::refusals::Refusals;
 use crate::limits::{Cap, Limit};
 use crate::metrics::Metrics;
 use crate::sse::Line;
@@ -37,6 +41,7 @@ pub struct Acceptor {
     /// Connections that speak HTTP at once.
     pub handshakes: Cap,
     pub metrics: Arc<Metrics>,
+    pub refusals: Refusals,
     /// From the accept to the end of the request head, and between two requests.
     pub head_timeout: Duration,
     pub shutdown: Shutdown,
@@ -79,18 +84,22 @@ impl Acceptor {
             };
             let (server, routes) = (server.clone(), self.routes.clone());
             let (tls, patience) = (self.tls.clone(), self.head_timeout);
-            let shutdown = self.shutdown.clone();
+            let (shutdown, refusals) = (self.shutdown.clone(), self.refusals.clone());
             serving.spawn(async move {
                 let line = Arc::new(Line::new(place));
                 // Small messages must not wait for the acknowledgement of earlier ones.
                 let _ = socket.set_nodelay(true);
                 let ends = (line, &shutdown);
-                match tls {
+                let ended = match tls {
                     None => serve(&server, (socket, peer), routes, ends).await,
                     Some(tls) => match tls.accept(socket, patience).await {
                         Ok(socket) => serve(&server, (socket, peer), routes, ends).await,
-                        Err(e) => tracing::debug!("TLS handshake with {}: {e}", peer.0),
+                        Err(e) => return tracing::debug!("TLS handshake with {}: {e}", peer.0),
                     },
+                };
+                if let Err((e, asked)) = ended {
+                    refusals.ended(&e, asked);
+                    tracing::debug!("HTTP connection ended: {e}");
                 }
             });
         }
@@ -99,36 +108,48 @@ impl Acceptor {
     }
 }
 
+/// An error comes with whether there has been a request before.
 async fn serve(
     server: &http1::Builder,
     (socket, peer): (impl AsyncRead + AsyncWrite + Unpin + Send + 'static, Peer),
     routes: Router,
     (line, shutdown): (Arc<Line>, &Shutdown),
-) {
+) -> Result<(), (hyper::Error, bool)> {
+    let asked = Arc::new(AtomicBool::new(false));
     let routes = TowerToHyperService::new(routes);
     let handle = line.clone();
+    let was_asked = asked.clone();
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        was_asked.store(true, Ordering::Relaxed);
         request.extensions_mut().insert(peer);
         request.extensions_mut().insert(handle.clone());
-        routes.call(request)
+        let chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
+        let answer = routes.call(request);
+        async move {
+            let mut response = answer.await?;
+            if chunked && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                // A Content-Length beside it is ignored, and hyper does not tell us. A proxy that went by that length
+                // takes what follows for another client's request, so nothing may follow (RFC 9112 section 6.1).
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(header::CONNECTION, close);
+            }
+            Ok::<_, Infallible>(response)
+        }
     });
     let connection = server
         .serve_connection(TokioIo::new(socket), service)
         .with_upgrades();
     tokio::pin!(connection);
     let mut ending = false;
-    let ended = loop {
+    loop {
         tokio::select! {
-            ended = &mut connection => break ended,
-            () = line.is_cut() => return,
+            ended = &mut connection => return ended.map_err(|e| (e, asked.load(Ordering::Relaxed))),
+            () = line.is_cut() => return Ok(()),
             _ = shutdown.begun(), if !ending => {
                 ending = true;
                 connection.as_mut().graceful_shutdown();
             }
         }
-    };
-    if let Err(e) = ended {
-        tracing::debug!("HTTP connection ended: {e}");
     }
 }
 

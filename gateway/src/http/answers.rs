@@ -7,7 +7,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 
-/// Every `code` that a [`super::Problem`] of the API or of `/sse` can have, and what the document lists.
+/// Every `code` that a [`super::Problem`] of the API can have, and what the document lists.
 pub const CODES: [&str; 16] = [
     "bad_body",
     "bad_content_type",
@@ -67,9 +67,10 @@ impl Answers {
     }
 }
 
-/// The layer around the routes that are counted.
+/// The layer around the routes that are counted. What was counted here is not counted among the other refusals.
 pub async fn count(State(answers): State<Answers>, request: Request, next: Next) -> Response {
-    let response = next.run(request).await;
+    let mut response = next.run(request).await;
     answers.count(&response);
+    response.extensions_mut().remove::<Code>();
     response
 }

@@ -45,6 +45,10 @@ fn requests_are_understood_or_refused_by_name() {
             r#"{"type":"error","code":"bad_field","message":"`recover` is not {\"epoch\":number,\"offset\":number}"}"#,
         ),
         (
+            r#"{"type":"subscribe","channel":"news","recover":[1,2]}"#,
+            r#"{"type":"error","code":"bad_field","message":"`recover` is not {\"epoch\":number,\"offset\":number}"}"#,
+        ),
+        (
             r#"{"type":"history","channel":"news","since":{"epoch":1,"offset":2},"limit":3}"#,
             r#"History { channel: ChannelName("news"), since: Some(Position { epoch: 1, offset: 2 }), limit: Some(3) }"#,
         ),
@@ -151,6 +155,22 @@ fn requests_are_understood_or_refused_by_name() {
         outcome(&deep).starts_with("Broadcast"),
         "deep nesting must neither be refused nor overflow a stack"
     );
+}
+
+#[test]
+fn every_error_is_its_own_index_and_documented() {
+    assert_eq!(
+        serde_json::to_string(&ErrorCode::TooBig).unwrap(),
+        r#""too_big""#
+    );
+    assert_eq!(
+        ErrorCode::LABELS.get(ErrorCode::Unanswered as usize),
+        ErrorCode::LABELS.last()
+    );
+    let documented = include_str!("../../../docs/native-protocol.md");
+    for label in ErrorCode::LABELS {
+        assert!(documented.contains(&format!("`{label}`")), "{label}");
+    }
 }
 
 #[test]

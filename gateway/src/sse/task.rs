@@ -322,6 +322,7 @@ impl Task {
             code: refusal.code,
             message: &refusal.message,
         });
+        self.metrics.error(refusal.code);
         self.say(key, error);
         self.end(key, CloseCode::TryAgainLater);
     }

@@ -16,6 +16,7 @@ mod drain;
 mod event_source;
 mod handshake;
 mod history;
+mod hostile;
 mod http_api;
 mod http_batch;
 mod http_disconnect;

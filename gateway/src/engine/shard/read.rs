@@ -265,8 +265,11 @@ impl Shard {
         id: Option<&native::RequestId>,
         now: Now,
     ) {
-        if let Some(limit) = Limit::of(refusal.code) {
-            self.metrics.refused(limit);
+        let told = self.connection(key).is_some_and(|connection| {
+            connection.closing.is_none() && !connection.session.is_self_test()
+        });
+        if told {
+            self.metrics.error(refusal.code);
         }
         self.reply(key, native::encode_refusal(refusal, id), now);
     }

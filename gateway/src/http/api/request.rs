@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use axum::body::to_bytes;
+use axum::body::{HttpBody, to_bytes};
 use axum::extract::{Query, Request};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use bytes::Bytes;
@@ -31,6 +31,10 @@ impl Asked {
         let caller = authorise(&parts.headers, &front.access)?;
         json_or_refused(&parts.headers)?;
         let key = Key::read(&parts.headers, caller)?;
+        if body.size_hint().lower() > front.caps.request as u64 {
+            // It says so itself: nothing of it is waited for.
+            return Err(too_long(front.caps.request));
+        }
         let body =
             match tokio::time::timeout(front.caps.patience, to_bytes(body, front.caps.request))
                 .await
@@ -67,10 +71,14 @@ fn json_or_refused(headers: &HeaderMap) -> Result<(), Problem> {
     Err(Problem::new(status, "bad_content_type", message))
 }
 
+fn too_long(max: usize) -> Problem {
+    let message = format!("the body is longer than {max} bytes");
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_big", message)
+}
+
 fn unreadable(error: &axum::Error, max: usize) -> Problem {
     if is_too_long(error) {
-        let message = format!("the body is longer than {max} bytes");
-        return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_big", message);
+        return too_long(max);
     }
     let message = format!("the body cannot be read: {error}");
     Problem::new(StatusCode::BAD_REQUEST, "bad_body", message)
