@@ -2,8 +2,10 @@
 
 use std::io::{self, Write};
 
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::{Layered, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
@@ -17,28 +19,56 @@ pub enum LogsError {
     Filter { filter: String, cause: String },
     #[error("logs are already set up in this process")]
     AlreadySet,
+    #[error("logs cannot be changed: {0}")]
+    Gone(#[from] reload::Error),
+}
+
+type Filtered = Layered<reload::Layer<EnvFilter, Registry>, Registry>;
+type Lines = Box<dyn Layer<Filtered> + Send + Sync>;
+
+/// The logs of this process. Cloning shares them.
+#[derive(Clone)]
+pub struct Logs {
+    filter: reload::Handle<EnvFilter, Registry>,
+    lines: reload::Handle<Lines, Filtered>,
+}
+
+impl Logs {
+    /// From the next line on. The filter is one that [`parse_filter`] has read.
+    pub fn change(&self, filter: EnvFilter, format: Format) -> Result<(), LogsError> {
+        self.lines.reload(lines(format))?;
+        Ok(self.filter.reload(filter)?)
+    }
 }
 
 /// Sends everything `tracing` records to standard error, from now to the end of the process.
 ///
 /// `filter` is a level (`info`) or a list of `target=level` as `tracing_subscriber::EnvFilter` reads it.
-pub fn init(filter: &str, format: Format) -> Result<(), LogsError> {
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(parse_filter(filter)?)
+pub fn init(filter: &str, format: Format) -> Result<Logs, LogsError> {
+    let (filter, filter_handle) = reload::Layer::new(parse_filter(filter)?);
+    let (lines, lines_handle) = reload::Layer::new(lines(format));
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(lines)
+        .try_init()
+        .map_err(|_| LogsError::AlreadySet)?;
+    Ok(Logs {
+        filter: filter_handle,
+        lines: lines_handle,
+    })
+}
+
+fn lines(format: Format) -> Lines {
+    let layer = fmt::layer()
         .with_writer(StandardError)
         // A failed log line must not become another log line, for the same reason as in `Unbreakable`.
         .log_internal_errors(false);
     match format {
-        Format::Text => builder
+        Format::Text => layer
             .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
-            .try_init(),
-        Format::Json => builder
-            .json()
-            .flatten_event(true)
-            .with_ansi(false)
-            .try_init(),
+            .boxed(),
+        Format::Json => layer.json().flatten_event(true).with_ansi(false).boxed(),
     }
-    .map_err(|_| LogsError::AlreadySet)
 }
 
 /// Reads a filter without using it, so that a check of a configuration can refuse it.

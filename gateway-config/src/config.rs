@@ -177,10 +177,10 @@ pub struct Limits {
     /// not ready.
     pub max_connections: u32,
     /// Connections of one user on this node; one more is answered 429, or, where the user is known only by an
-    /// `auth` message, closed with 1008. 0: no limit of its own.
+    /// `auth` message, closed with 1008. 0: no limit of its own, and who comes then is never counted.
     pub max_connections_per_user: u32,
     /// Connections from one IPv4 address, or one IPv6 network of 64 bits, on this node; one more is answered 429.
-    /// 0: no limit of its own. Behind a proxy that is not in `listen.trustedProxies`, and behind a Service
+    /// 0: no limit of its own, and who comes then is never counted. Behind a proxy that is not in `listen.trustedProxies`, and behind a Service
     /// that hides addresses (`externalTrafficPolicy: Cluster`), all clients seem to come from few addresses.
     pub max_connections_per_address: u32,
     /// WebSocket handshakes of this node; one more in the same second is answered 503. As many may come at

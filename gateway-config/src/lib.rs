@@ -17,6 +17,7 @@ mod network;
 mod parse;
 mod problem;
 mod reference;
+mod reload;
 mod rules;
 mod tree;
 
@@ -28,6 +29,7 @@ pub use network::Network;
 pub use parse::parse;
 pub use problem::{Override, Place, Problem};
 pub use reference::reference;
+pub use reload::{Change, Reload, diff, reload, take};
 
 impl Config {
     /// The whole configuration as the YAML that [`parse`] reads back.

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use crate::keys::{Key, Kind, keys};
+use crate::reload::{Reload, reload};
 
 /// `docs/gateway-config.md`.
 #[must_use]
@@ -14,7 +15,10 @@ pub fn reference() -> String {
          is also an environment variable (`limits.maxConnections` is `PUSHCLUSTER__LIMITS__MAX_CONNECTIONS`)\n\
          and a flag (`--set limits.maxConnections=5`); a flag wins over the environment, the environment over\n\
          the file. A list is separated by commas there; lists of entries (`name[]`) are written in the file only.\n\
-         `gateway check FILE` explains every mistake in a file.\n",
+         `gateway check FILE` explains every mistake in a file.\n\n\
+         A gateway reads its file again when it changes. What is `live` counts from then on, also for those who are\n\
+         connected; what is `restart` stays as it was until the process starts again. A file with a mistake changes\n\
+         nothing. [More](admin-port.md#the-configuration-read-again).\n",
     );
     for key in keys() {
         let doc = key.doc.replace('\n', " ");
@@ -35,7 +39,7 @@ pub fn reference() -> String {
 fn heading(text: &mut String, name: &str, doc: &str) {
     let _ = write!(
         text,
-        "\n## {name}\n\n{doc}\n\n| key | takes | default | |\n|---|---|---|---|\n"
+        "\n## {name}\n\n{doc}\n\n| key | takes | default | a new value | |\n|---|---|---|---|---|\n"
     );
 }
 
@@ -55,8 +59,15 @@ fn row(text: &mut String, path: &str, key: &Key) {
         serde_json::Value::Null => "unset".to_owned(),
         other => format!("`{other}`"),
     };
+    let counts = match reload(path) {
+        Reload::Live => "live",
+        Reload::Restart => "restart",
+    };
     let doc = key.doc.replace('\n', " ").replace('|', "\\|");
-    let _ = writeln!(text, "| `{path}` | {takes} | {default} | {doc} |");
+    let _ = writeln!(
+        text,
+        "| `{path}` | {takes} | {default} | {counts} | {doc} |"
+    );
 }
 
 #[cfg(test)]

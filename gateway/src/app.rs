@@ -2,19 +2,19 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use daemon::admin::{self, Admin, Gates};
 use daemon::signals::Shutdown;
-use gateway_config::{BrokerKind, Config, Limits};
+use gateway_config::{BrokerKind, Config};
 use prometheus::{IntCounter, Registry};
 use tokio::net::{TcpListener, TcpSocket};
 
 use crate::auth::keys::TooManyKeys;
 use crate::auth::signature::Key;
-use crate::auth::{Policy, Verifier};
 use crate::broker::memory::Memory;
 use crate::broker::redis::{Counters, Redis};
 use crate::broker::{Chosen, Events, PublishError};
@@ -30,18 +30,16 @@ use crate::http::door::Door;
 use crate::http::refusals::Refusals;
 use crate::http::{self, Front, Handshaken};
 use crate::keys::{self, Keyring};
-use crate::limits::bucket::Pace;
-use crate::limits::{Cap, Shares};
+use crate::limits::Places;
 use crate::memory::{self, Pressure};
 use crate::message::{Message, Position};
 use crate::metrics::Metrics;
 use crate::name::ChannelName;
-use crate::policy::Policies;
-use crate::presence::{Covers, Scope};
 use crate::protocol::native::Refusal;
+use crate::reload::{self, Reloader};
 use crate::router::{self, Router};
+use crate::running::{self, Running};
 use crate::self_test::SelfTest;
-use crate::session::Rules;
 use crate::sse::Opening;
 use crate::sse::outbox::Stream;
 use crate::tls::{self, Tls};
@@ -77,73 +75,70 @@ pub struct App {
     drain: Drain<Chosen>,
     self_test: Option<SelfTest>,
     shutdown: Shutdown,
-    config: Config,
+    running: running::Shared,
+    reloader: Reloader,
 }
 
 impl App {
     /// Binds both addresses and starts the node behind them. A broker that is not there yet is no error:
     /// the gateway is not ready until it is.
-    pub async fn build(settings: Settings, shutdown: Shutdown) -> Result<App, StartError> {
-        let (config, api, page) = (settings.config, settings.api, settings.page);
-        let listener = bind("listen.clients", settings.clients)?;
-        notice_who_is_gone(&listener, config.heartbeat.ping_seconds);
+    pub async fn build(mut settings: Settings, shutdown: Shutdown) -> Result<App, StartError> {
+        let listener = Arc::new(bind("listen.clients", settings.clients)?);
+        notice_who_is_gone(&listener, settings.config.heartbeat.ping_seconds);
         let admin_listener = bind("listen.admin", settings.admin)?;
         let registry = Registry::new();
         let metrics = Arc::new(Metrics::register(&registry)?);
-        let limits = &config.limits;
-        let (broker, events) = start_broker(settings.redis, limits.max_history_bytes, &registry)?;
-        let keyring = start_keys(settings.tokens.sources, settings.tokens.keys, &registry)?;
-        let rules = session_rules(&config, settings.tokens.policy, &keyring, settings.node);
-        let shares = Shares::new(limits);
-        let router = Router::start(
-            Arc::new(broker),
-            events,
-            &engine_settings(&config, (settings.shards, settings.echo), &shares),
-            &rules,
-            metrics.clone(),
-        )?;
-        let tls = settings
-            .tls
-            .map(|tls| Tls::start(tls, &registry))
-            .transpose()?;
-        let pressure = guard_memory(&router, &registry, limits.max_memory_bytes)?;
+        let (origin, tls) = (settings.origin.take(), settings.tls.take());
+        let parts = start_node(settings, Arc::downgrade(&listener), (&registry, &metrics))?;
+        let tls = tls.map(|tls| Tls::start(tls, &registry)).transpose()?;
         let draining = Arc::new(AtomicBool::new(false));
-        let listeners = [&listener, &admin_listener];
-        announce(&config, &rules.node, listeners, page, &api);
+        let (running, router) = (parts.running.clone(), parts.router.clone());
+        let (places, keys) = (parts.places.clone(), parts.answers.clone());
+        announce(&running.load(), [&listener, &admin_listener]);
 
-        let (keys, answers) = (keys(&config.api, &registry)?, Answers::register(&registry)?);
+        let answers = Answers::register(&registry)?;
+        let self_test = SelfTest::register(&registry, running.load().rules.node.clone())?;
+        let pressure = guard_memory(&router, &registry, running.clone())?;
         let present = router.present();
         let refusals = Refusals::register(&registry)?;
         let drain = Drain::new(router.clone(), draining.clone());
-        let access = Arc::new(api);
-        let self_test = SelfTest::register(&registry, rules.node.clone())?;
         let secret = self_test.secret();
         // An echo does not understand it.
-        let self_test = (!settings.echo).then_some(self_test);
+        let (_, echo) = parts.shards;
+        let self_test = (!echo).then_some(self_test);
         let gates = (pressure.clone(), draining.clone(), self_test.clone());
-        let ready = health::ready(router.clone(), limits.max_connections, gates);
-        let probes = probes(&router, ready, keyring, registry);
-        let admin = admin_routes(probes, drain.clone(), access.clone(), &config);
+        let ready = health::ready(router.clone(), running.clone(), gates);
+        let reloads = reload::Counters::register(&registry)?;
+        let probes = probes(&router, ready, parts.keyring.clone(), registry);
+        let reloader = Reloader::new(origin, parts, reloads);
+        let admin = http::admin::Admin {
+            drain: drain.clone(),
+            running: running.clone(),
+            reloader: reloader.clone(),
+        };
+        let admin = admin::router(probes).merge(http::admin::routes(admin));
         let front = Front {
             node: Behind(router.clone()),
-            rules,
-            access,
-            door: Door::new(&config, shares, pressure, metrics.clone()),
-            compression: config.compression.enabled,
+            running: running.clone(),
+            door: Door::new(places.clone(), pressure, metrics.clone()),
             secret,
             draining,
-            allowed_origins: config.listen.allowed_origins.clone(),
-            caps: (&config).into(),
             keys,
             answers,
             present,
             refusals: refusals.clone(),
             began: std::time::Instant::now(),
-            page,
         };
-        let routes = http::routes(front);
-        let counts = (metrics, refusals);
-        let acceptor = acceptor((listener, tls), routes, limits, counts, shutdown.clone());
+        let acceptor = Acceptor {
+            listener,
+            tls,
+            routes: http::routes(front),
+            handshakes: places.handshakes,
+            metrics,
+            refusals,
+            running: running.clone(),
+            shutdown: shutdown.clone(),
+        };
         Ok(App {
             acceptor,
             admin_listener,
@@ -152,7 +147,8 @@ impl App {
             drain,
             self_test,
             shutdown,
-            config,
+            running,
+            reloader,
         })
     }
 
@@ -167,10 +163,12 @@ impl App {
             drain,
             self_test,
             shutdown,
-            config,
+            running,
+            reloader,
         } = self;
         let ended = Shutdown::default();
         let admin = tokio::spawn(admin::serve(admin_listener, admin, ended.clone()));
+        let watching = tokio::spawn(reloader.watch());
         let (address, tls) = (acceptor.listener.local_addr(), acceptor.tls.clone());
         let accepting = tokio::spawn(acceptor.run());
         let why = match (self_test, address) {
@@ -182,10 +180,12 @@ impl App {
             _ => shutdown.begun().await,
         };
         tracing::info!(connections = router.connections(), "ending: {why}");
-        let deadline = Duration::from_secs(config.drain.deadline_seconds.into());
+        watching.abort();
+        let ending = running.load().config.drain.clone();
+        let deadline = Duration::from_secs(ending.deadline_seconds.into());
         let (requests, ()) = tokio::join!(
             tokio::time::timeout(deadline, accepting),
-            drain.end(config.drain.connections_per_second, deadline),
+            drain.end(ending.connections_per_second, deadline),
         );
         if requests.is_err() {
             tracing::warn!("HTTP requests were still under way at the deadline");
@@ -197,6 +197,38 @@ impl App {
             Err(e) => tracing::error!("admin port ended badly: {e}"),
         }
     }
+}
+
+/// All behind the ports that a reload can change.
+fn start_node(
+    settings: Settings,
+    listener: Weak<TcpListener>,
+    (registry, metrics): (&Registry, &Arc<Metrics>),
+) -> Result<reload::Parts, StartError> {
+    let (config, shards) = (settings.config, (settings.shards, settings.echo));
+    let limits = &config.limits;
+    let (broker, events) = start_broker(settings.redis, limits.max_history_bytes, registry)?;
+    let keyring = start_keys(settings.tokens.sources, settings.tokens.keys, registry)?;
+    let rules = running::rules(&config, settings.tokens.policy, &keyring, settings.node);
+    let places = Places::new(limits);
+    let router = Router::start(
+        Arc::new(broker),
+        events,
+        &running::engine(&config, shards, &places),
+        &rules,
+        metrics.clone(),
+    )?;
+    let answers = Arc::new(keys(&config.api, registry)?);
+    let running = Running::new(config, rules, settings.api, settings.page);
+    Ok(reload::Parts {
+        running: Arc::new(ArcSwap::from_pointee(running)),
+        router,
+        places,
+        keyring,
+        answers,
+        listener,
+        shards,
+    })
 }
 
 fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
@@ -221,7 +253,7 @@ fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartErro
 /// Who takes no bytes for two pings is gone. The threads find that out by themselves; an event stream has no pongs, and
 /// would hold the place of a client that lost its network until TCP gives up, a quarter of an hour later. Connections
 /// inherit it from their listener (tcp(7), `TCP_USER_TIMEOUT`).
-fn notice_who_is_gone(listener: &TcpListener, ping_seconds: u32) {
+pub(crate) fn notice_who_is_gone(listener: &TcpListener, ping_seconds: u32) {
     let patience = Duration::from_secs(u64::from(ping_seconds) * 2);
     let socket = socket2::SockRef::from(listener);
     if let Err(e) = socket.set_tcp_user_timeout(Some(patience)) {
@@ -258,7 +290,7 @@ fn probes(router: &Router<Chosen>, ready: Gates, keyring: Keyring, metrics: Regi
 fn guard_memory(
     router: &Router<Chosen>,
     registry: &Registry,
-    max_bytes: u64,
+    running: running::Shared,
 ) -> Result<Pressure, prometheus::Error> {
     let pressure = Pressure::default();
     let gauges = memory::Gauges::register(registry)?;
@@ -266,23 +298,9 @@ fn guard_memory(
         router.clone(),
         pressure.clone(),
         gauges,
-        max_bytes,
+        move || running.load().config.limits.max_memory_bytes,
     ));
     Ok(pressure)
-}
-
-fn admin_routes(
-    probes: Admin,
-    drain: Drain<Chosen>,
-    access: Arc<ApiAccess>,
-    config: &Config,
-) -> axum::Router {
-    let more = http::admin::routes(http::admin::Admin {
-        drain,
-        access,
-        connections_per_second: config.drain.connections_per_second,
-    });
-    admin::router(probes).merge(more)
 }
 
 fn keys(api: &gateway_config::Api, registry: &Registry) -> Result<Keys, prometheus::Error> {
@@ -298,25 +316,6 @@ fn keys(api: &gateway_config::Api, registry: &Registry) -> Result<Keys, promethe
     ))
 }
 
-fn acceptor(
-    (listener, tls): (TcpListener, Option<Tls>),
-    routes: axum::Router,
-    limits: &Limits,
-    (metrics, refusals): (Arc<Metrics>, Refusals),
-    shutdown: Shutdown,
-) -> Acceptor {
-    Acceptor {
-        listener,
-        tls,
-        routes,
-        metrics,
-        refusals,
-        handshakes: Cap::new(limits.max_handshakes),
-        head_timeout: head_timeout(limits),
-        shutdown,
-    }
-}
-
 fn start_keys(
     sources: keys::Sources,
     first: Vec<Key>,
@@ -326,58 +325,9 @@ fn start_keys(
     Ok(Keyring::start(sources, first, counters)?)
 }
 
-fn session_rules(config: &Config, policy: Policy, keys: &Keyring, node: Arc<str>) -> Arc<Rules> {
-    let limits = &config.limits;
-    Arc::new(Rules {
-        verifier: Verifier::new(policy, keys.current()),
-        keys: Arc::new(keys.clone()),
-        node,
-        max_channels: limits.max_channels_per_connection as usize,
-        auth_deadline_ms: u64::from(limits.handshake_timeout_seconds) * 1_000,
-        ping_seconds: config.heartbeat.ping_seconds,
-        message_pace: Pace::new(limits.messages_per_second, limits.message_burst),
-        policies: Policies::new(&config.channels),
-        max_history_bytes: limits.max_outbox_bytes as usize / 2,
-        presence: Scope {
-            covers: match config.broker.kind {
-                BrokerKind::Memory => Covers::Cluster,
-                BrokerKind::Redis => Covers::Node,
-            },
-            members: limits.max_presence_members as usize,
-            bytes: limits.max_outbox_bytes as usize / 2,
-        },
-    })
-}
-
-fn engine_settings(
-    config: &Config,
-    (shards, echo): (u16, bool),
-    shares: &Shares,
-) -> engine::Settings {
-    engine::Settings {
-        shards,
-        echo,
-        min_deflate_bytes: config.compression.min_message_bytes as usize,
-        max_message_bytes: config.limits.max_message_bytes,
-        max_outbox_bytes: config.limits.max_outbox_bytes as usize,
-        ping_ms: u64::from(config.heartbeat.ping_seconds) * 1_000,
-        idle_ms: u64::from(config.heartbeat.idle_seconds) * 1_000,
-        users: shares.users.clone(),
-    }
-}
-
-fn head_timeout(limits: &Limits) -> Duration {
-    Duration::from_secs(limits.handshake_timeout_seconds.into())
-}
-
 /// What a person who has just started it wants to know.
-fn announce(
-    config: &Config,
-    node: &str,
-    [clients, admin]: [&TcpListener; 2],
-    page: bool,
-    api: &ApiAccess,
-) {
+fn announce(running: &Running, [clients, admin]: [&TcpListener; 2]) {
+    let Running { config, rules, .. } = running;
     let shown = |listener: &TcpListener| {
         listener
             .local_addr()
@@ -391,17 +341,17 @@ fn announce(
     };
     tracing::info!(
         version = daemon::version(),
-        node,
+        node = &*rules.node,
         clients,
         admin,
         broker = broker_in_words(config),
         "serving"
     );
-    if page {
+    if running.page {
         tracing::info!("page       http{s}://{clients}/");
     }
     tracing::info!("WebSocket  ws{s}://{clients}/ws");
-    match api {
+    match &running.access {
         ApiAccess::Keys(_) => {
             tracing::info!("API        http{s}://{clients}/api/publish (with a key)");
         }

@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use gateway_config::{BrokerKind, Config, Override, Problem, overrides_from_environment, parse};
+use gateway_config::{
+    BrokerKind, Config, LogFormat, Override, Problem, overrides_from_environment, parse,
+};
 
 use crate::broker::redis;
 use crate::tls;
@@ -19,7 +21,7 @@ mod tokens;
 pub use tokens::Tokens;
 
 /// What a person typed.
-#[derive(Debug, Default, clap::Args)]
+#[derive(Debug, Clone, Default, clap::Args)]
 pub struct Sources {
     /// The configuration file; without one, the defaults
     #[arg(long, value_name = "FILE", env = "PUSHCLUSTER_CONFIG")]
@@ -40,10 +42,32 @@ pub struct Sources {
 pub enum ConfigError {
     #[error("read the configuration {file}: {cause}")]
     Read { file: String, cause: io::Error },
-    #[error("{}", .0.join("\n"))]
-    Mistakes(Vec<String>),
+    #[error("{}", .0.iter().map(|mistake| &*mistake.line).collect::<Vec<_>>().join("\n"))]
+    Mistakes(Vec<Mistake>),
     #[error("{key}: {what}")]
     Setting { key: &'static str, what: String },
+}
+
+/// One thing that is wrong with what was typed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mistake {
+    /// Empty: no key in particular.
+    pub key: String,
+    /// Where it is, which key, and what is wrong.
+    pub line: String,
+}
+
+impl ConfigError {
+    /// The first key that is wrong, if it is one.
+    #[must_use]
+    pub fn key(&self) -> Option<&str> {
+        let key = match self {
+            ConfigError::Read { .. } => return None,
+            ConfigError::Mistakes(mistakes) => &mistakes.first()?.key,
+            ConfigError::Setting { key, .. } => *key,
+        };
+        Some(key).filter(|key| !key.is_empty())
+    }
 }
 
 /// Reads what `sources` name, below `environment` and the flags.
@@ -111,16 +135,25 @@ fn read(file: &Path) -> Result<String, ConfigError> {
     })
 }
 
-fn mistakes(file: &str, problems: &[Problem]) -> ConfigError {
-    ConfigError::Mistakes(
-        problems
-            .iter()
-            .map(|p| p.in_file(file).to_string())
-            .collect(),
-    )
+pub(crate) fn mistakes(file: &str, problems: &[Problem]) -> ConfigError {
+    let mistake = |problem: &Problem| Mistake {
+        key: problem.path.clone(),
+        line: problem.in_file(file).to_string(),
+    };
+    ConfigError::Mistakes(problems.iter().map(mistake).collect())
+}
+
+/// How log lines are written.
+#[must_use]
+pub fn log_format(config: &Config) -> daemon::logs::Format {
+    match config.log.format {
+        LogFormat::Text => daemon::logs::Format::Text,
+        LogFormat::Json => daemon::logs::Format::Json,
+    }
 }
 
 /// Who may use the HTTP API.
+#[derive(Clone, PartialEq, Eq)]
 pub enum ApiAccess {
     /// Whoever knows one of these.
     Keys(Vec<Vec<u8>>),
@@ -147,6 +180,16 @@ pub struct Settings {
     pub echo: bool,
     /// None: clients come without TLS, or something before this gateway ends it.
     pub tls: Option<tls::Prepared>,
+    /// Where to read the configuration again. None: it stays as it is.
+    pub origin: Option<Origin>,
+}
+
+/// Where a configuration comes from, and what else it governs.
+pub struct Origin {
+    pub sources: Sources,
+    /// As it was at the start: nobody changes it later.
+    pub environment: Vec<(String, String)>,
+    pub logs: daemon::logs::Logs,
 }
 
 impl Settings {
@@ -187,6 +230,7 @@ impl Settings {
             shards,
             echo: false,
             tls: prepare_tls(&config.listen.tls)?,
+            origin: None,
             config,
         })
     }

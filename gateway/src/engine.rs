@@ -32,7 +32,7 @@ mod wire;
 /// Commands and events that may wait in each direction, for each shard.
 const QUEUE_CAPACITY: usize = 4_096;
 
-/// What every shard is told once.
+/// What every shard is told at the start, and again when it changes.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// At least one, at most [`u16::MAX`].

@@ -8,6 +8,7 @@ use daemon::admin::Gates;
 use crate::broker::{Broker, Health};
 use crate::memory::Pressure;
 use crate::router::Router;
+use crate::running;
 use crate::self_test::SelfTest;
 
 /// Percent of `limits.maxConnections` at which the node asks for no more clients: those that are on
@@ -17,7 +18,7 @@ const FULL_PERCENT: u64 = 80;
 /// `/ready`.
 pub fn ready<B: Broker>(
     router: Router<B>,
-    max_connections: u32,
+    running: running::Shared,
     (pressure, draining, self_test): (Pressure, Arc<AtomicBool>, Option<SelfTest>),
 ) -> Gates {
     let counted = router.clone();
@@ -31,7 +32,8 @@ pub fn ready<B: Broker>(
             Health::NotDelivering(why) => Err(why),
         })
         .with("connections", move || {
-            below_full(counted.connections(), max_connections)
+            let max = running.load().config.limits.max_connections;
+            below_full(counted.connections(), max)
         })
         .with("memory", move || pressure.gate())
         .with("drain", move || {

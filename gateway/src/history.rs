@@ -164,6 +164,12 @@ impl Logs {
         position
     }
 
+    /// From now on, in bytes; `now`: milliseconds since the Unix epoch.
+    pub fn set_max_bytes(&mut self, max_bytes: usize, now: u64) {
+        self.max_bytes = max_bytes;
+        self.drop_oldest(now);
+    }
+
     /// A log begins when it is first asked for: whoever subscribes to a channel without messages has a position, too,
     /// after which it misses none.
     #[must_use]

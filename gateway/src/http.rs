@@ -15,7 +15,6 @@ use gateway_config::Config;
 use serde::Serialize;
 
 use crate::broker::PublishError;
-use crate::config::ApiAccess;
 use crate::engine::ShardEnded;
 use crate::engine::census::{Page, Query};
 use crate::engine::command::Arrival;
@@ -24,8 +23,8 @@ use crate::message::{Message, Position};
 use crate::name::ChannelName;
 use crate::presence::Present;
 use crate::protocol::native::Refusal;
+use crate::running::{self, Running};
 use crate::self_test::Secret;
-use crate::session::Rules;
 use crate::sse::Opening;
 use crate::sse::outbox::Stream;
 use door::Door;
@@ -81,23 +80,28 @@ pub struct Handshaken {
 /// What the routes share.
 pub struct Front<N> {
     pub node: N,
-    pub rules: Arc<Rules>,
-    pub access: Arc<ApiAccess>,
+    pub running: running::Shared,
     pub door: Door,
     /// Whoever knows it is the gateway itself.
     pub secret: Secret,
     pub draining: Arc<std::sync::atomic::AtomicBool>,
-    pub allowed_origins: Vec<String>,
-    /// Whether permessage-deflate may be agreed on.
-    pub compression: bool,
-    pub caps: Caps,
     /// What was answered to requests with an `Idempotency-Key`.
-    pub keys: api::idempotency::Keys,
+    pub keys: Arc<api::idempotency::Keys>,
     pub answers: answers::Answers,
     pub present: Arc<Present>,
     pub refusals: refusals::Refusals,
     pub began: Instant,
-    pub page: bool,
+}
+
+impl<N> Front<N> {
+    /// The settings of the moment; a request keeps those that it began with.
+    fn running(&self) -> Arc<Running> {
+        self.running.load_full()
+    }
+
+    fn caps(&self) -> Caps {
+        Caps::from(&self.running.load().config)
+    }
 }
 
 /// Of one request to the API.
@@ -128,15 +132,12 @@ impl From<&Config> for Caps {
 /// Everything that the client port answers.
 pub fn routes<N: Node>(front: Front<N>) -> Router {
     let refusals = front.refusals.clone();
-    let mut router = Router::new()
+    Router::new()
         .route("/ws", any(upgrade::handle::<N>))
         .route("/sse", any(sse::handle::<N>))
-        .merge(api::routes::<N>(front.answers.clone()));
-    if front.page {
-        router = router.route("/", get(page::page));
-    }
-    router
-        .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "not_found", "no such path") })
+        .merge(api::routes::<N>(front.answers.clone()))
+        .route("/", get(page::page::<N>))
+        .fallback(|| async { no_such_path() })
         .method_not_allowed_fallback(|| async {
             Problem::new(
                 StatusCode::METHOD_NOT_ALLOWED,
@@ -146,6 +147,10 @@ pub fn routes<N: Node>(front: Front<N>) -> Router {
         })
         .layer(middleware::from_fn_with_state(refusals, refusals::count))
         .with_state(Arc::new(front))
+}
+
+fn no_such_path() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "not_found", "no such path")
 }
 
 /// The body of every refusal: `{"error":{"code","message","field"?}}`.

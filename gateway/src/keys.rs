@@ -46,6 +46,9 @@ struct Inner {
 
 /// What the set of the moment is made of.
 struct Parts {
+    /// Those that are read again and again.
+    watched: Arc<Files>,
+    /// What they hold.
     files: Vec<Key>,
     /// None: not fetched yet, or there is no server.
     server: Option<Vec<Key>>,
@@ -79,6 +82,7 @@ impl Keyring {
             inner: Arc::new(Inner {
                 current: Arc::default(),
                 parts: Mutex::new(Parts {
+                    watched: Arc::new(sources.files),
                     files: first,
                     server: None,
                     failure: "not asked yet".to_owned(),
@@ -88,11 +92,22 @@ impl Keyring {
             }),
         };
         keyring.replace(|_| ())?;
-        tokio::spawn(files::watch(keyring.clone(), sources.files));
+        tokio::spawn(files::watch(keyring.clone()));
         if let Some(server) = sources.server {
             tokio::spawn(server::watch(keyring.clone(), server, waiting));
         }
         Ok(keyring)
+    }
+
+    /// Other files from now on; `keys`: as they were read. When those are too many, nothing has changed.
+    pub fn take_files(&self, files: Files, keys: Vec<Key>) -> Result<(), TooManyKeys> {
+        self.replace(|parts| {
+            parts.files = keys;
+            // The same files are watched as before, so that a change of theirs is still told.
+            if *parts.watched != files {
+                parts.watched = Arc::new(files);
+            }
+        })
     }
 
     /// For a verifier: always the keys of the moment.
@@ -113,6 +128,7 @@ impl Keyring {
     fn replace(&self, change: impl FnOnce(&mut Parts)) -> Result<(), TooManyKeys> {
         let mut parts = self.parts();
         let mut changed = Parts {
+            watched: parts.watched.clone(),
             files: parts.files.clone(),
             server: parts.server.clone(),
             failure: parts.failure.clone(),

@@ -1,7 +1,7 @@
 //! Counts with a cap: who is let in, and how many are.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use gateway_config::Limits;
@@ -62,8 +62,7 @@ impl Limit {
 /// One pace for the whole node, asked from any thread.
 #[derive(Debug)]
 pub struct Pacer {
-    pace: Option<Pace>,
-    bucket: Mutex<Bucket>,
+    state: Mutex<(Option<Pace>, Bucket)>,
     started: Instant,
 }
 
@@ -72,38 +71,64 @@ impl Pacer {
     #[must_use]
     pub fn new(per_second: u32) -> Pacer {
         Pacer {
-            pace: Pace::new(per_second, per_second),
-            bucket: Mutex::default(),
+            state: Mutex::new((Pace::new(per_second, per_second), Bucket::default())),
             started: Instant::now(),
         }
+    }
+
+    /// From now on; what has been taken stays taken.
+    pub fn set(&self, per_second: u32) {
+        self.state().0 = Pace::new(per_second, per_second);
     }
 
     /// Whether one more fits now.
     #[must_use]
     pub fn take(&self) -> bool {
-        let Some(pace) = self.pace else {
-            return true;
-        };
         let now_ns = u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
-        bucket.take(pace, now_ns)
+        let (pace, bucket) = &mut *self.state();
+        pace.is_none_or(|pace| bucket.take(pace, now_ns))
+    }
+
+    fn state(&self) -> MutexGuard<'_, (Option<Pace>, Bucket)> {
+        // Two numbers that are never half written, so a panic elsewhere leaves nothing to distrust.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The caps that a connection counts in for as long as it lives. None: no limit.
-#[derive(Debug, Clone, Default)]
-pub struct Shares {
-    pub users: Option<KeyedCap<Arc<str>>>,
-    pub addresses: Option<KeyedCap<AddressKey>>,
+/// All caps of a node on those who come. Cloning shares the counts and the caps.
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// `limits.maxConnections`; a permit is a handshake under way.
+    pub connections: Cap,
+    /// `limits.maxHandshakes`.
+    pub handshakes: Cap,
+    /// `limits.handshakesPerSecond`.
+    pub pacer: Arc<Pacer>,
+    /// `limits.maxConnectionsPerUser`. A connection counts for as long as it lives.
+    pub users: KeyedCap<Arc<str>>,
+    /// `limits.maxConnectionsPerAddress`; the same.
+    pub addresses: KeyedCap<AddressKey>,
 }
 
-impl Shares {
+impl Places {
     #[must_use]
-    pub fn new(limits: &Limits) -> Shares {
-        Shares {
+    pub fn new(limits: &Limits) -> Places {
+        Places {
+            connections: Cap::new(limits.max_connections),
+            handshakes: Cap::new(limits.max_handshakes),
+            pacer: Arc::new(Pacer::new(limits.handshakes_per_second)),
             users: KeyedCap::new(limits.max_connections_per_user),
             addresses: KeyedCap::new(limits.max_connections_per_address),
         }
+    }
+
+    /// The caps from now on. Nobody who is in has to go.
+    pub fn set(&self, limits: &Limits) {
+        self.connections.set(limits.max_connections);
+        self.handshakes.set(limits.max_handshakes);
+        self.pacer.set(limits.handshakes_per_second);
+        self.users.set(limits.max_connections_per_user);
+        self.addresses.set(limits.max_connections_per_address);
     }
 }
 
@@ -114,11 +139,11 @@ pub struct Share {
     pub address: Option<KeyedPermit<AddressKey>>,
 }
 
-/// At most `cap` places. Cloning shares the count.
+/// At most `cap` places. Cloning shares the count and the cap.
 #[derive(Debug, Clone)]
 pub struct Cap {
     taken: Arc<AtomicU32>,
-    cap: u32,
+    cap: Arc<AtomicU32>,
 }
 
 /// One place. It is free again when this is dropped, so it lives exactly as long as what it stands for.
@@ -130,8 +155,13 @@ impl Cap {
     pub fn new(cap: u32) -> Cap {
         Cap {
             taken: Arc::default(),
-            cap,
+            cap: Arc::new(cap.into()),
         }
+    }
+
+    /// From now on. Whoever has a place keeps it.
+    pub fn set(&self, cap: u32) {
+        self.cap.store(cap, Ordering::Relaxed);
     }
 
     /// None when all places are taken.
@@ -146,10 +176,11 @@ impl Cap {
     /// be seen twice, never not at all, so the cap is never exceeded.
     #[must_use]
     pub fn take_beside(&self, others: impl Fn() -> u64) -> Option<Permit> {
+        let cap = self.cap.load(Ordering::Relaxed);
         // Ours is read first, and has to be the same still when the place is taken.
         let mut taken = self.taken.load(Ordering::Acquire);
         loop {
-            if u64::from(taken).saturating_add(others()) >= u64::from(self.cap) {
+            if u64::from(taken).saturating_add(others()) >= u64::from(cap) {
                 return None;
             }
             let next = taken + 1;
@@ -184,6 +215,29 @@ mod tests {
         let third = cap.take().unwrap();
         drop((second, third));
         assert_eq!(cap.taken.load(Ordering::Acquire), 0);
+    }
+
+    #[test]
+    fn a_cap_and_a_pace_that_change_count_for_those_who_come() {
+        let cap = Cap::new(1);
+        let first = cap.take().unwrap();
+        let same = cap.clone();
+        same.set(2);
+        let second = cap.take().unwrap();
+        assert!(same.take().is_none());
+        cap.set(1);
+        drop(first);
+        assert!(cap.take().is_none(), "one stays");
+        drop(second);
+        assert!(cap.take().is_some());
+
+        let pacer = Pacer::new(0);
+        assert!(pacer.take());
+        pacer.set(1);
+        assert!(pacer.take());
+        assert!(!pacer.take(), "one in this second");
+        pacer.set(0);
+        assert!(pacer.take());
     }
 
     #[test]

@@ -6,8 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use daemon::signals::Shutdown;
 use gateway::app::App;
-use gateway::config::{self, Settings, Sources};
-use gateway_config::{Config, LogFormat};
+use gateway::config::{self, Origin, Settings, Sources};
 
 /// The PushCluster WebSocket gateway. Without a command it serves.
 #[derive(Parser)]
@@ -41,25 +40,27 @@ fn main() -> ExitCode {
             Ok(config) => say(config.to_yaml().trim_end(), ExitCode::SUCCESS),
             Err(e) => complain(&e, BAD_CONFIG),
         },
-        None => match prepare(&cli.sources) {
+        None => match prepare(cli.sources) {
             Ok(settings) => serve(settings),
             Err(e) => complain(&e, BAD_CONFIG),
         },
     }
 }
 
-fn prepare(sources: &Sources) -> anyhow::Result<Settings> {
-    let config = config::load(sources, std::env::vars())?;
-    start_logs(&config)?;
-    Ok(Settings::prepare(config)?)
-}
-
-fn start_logs(config: &Config) -> anyhow::Result<()> {
-    let format = match config.log.format {
-        LogFormat::Text => daemon::logs::Format::Text,
-        LogFormat::Json => daemon::logs::Format::Json,
+fn prepare(sources: Sources) -> anyhow::Result<Settings> {
+    let environment: Vec<_> = std::env::vars().collect();
+    let config = config::load(&sources, environment.clone())?;
+    let logs = daemon::logs::init(&config.log.filter, config::log_format(&config))
+        .map_err(|e| anyhow::anyhow!("log.filter: {e}"))?;
+    let origin = Origin {
+        sources,
+        environment,
+        logs,
     };
-    daemon::logs::init(&config.log.filter, format).map_err(|e| anyhow::anyhow!("log.filter: {e}"))
+    Ok(Settings {
+        origin: Some(origin),
+        ..Settings::prepare(config)?
+    })
 }
 
 #[tokio::main]

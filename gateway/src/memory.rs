@@ -90,12 +90,12 @@ impl Gauges {
     }
 }
 
-/// Looks and acts until the process ends. `configured`: bytes, 0 for none.
+/// Looks and acts until the process ends. `configured`: bytes at the moment, 0 for none.
 pub async fn watch<B: Broker>(
     router: Router<B>,
     pressure: Pressure,
     gauges: Gauges,
-    configured: u64,
+    configured: impl Fn() -> u64,
 ) {
     let started = Instant::now();
     let (mut guard, mut meter) = (Guard::default(), Meter::find());
@@ -112,6 +112,7 @@ pub async fn watch<B: Broker>(
             trimmed = elapsed;
             crowd.forget(router.connections());
         }
+        let configured = configured();
         // The kernel's files are short, but reading some of them adds up counters of every core.
         let look = tokio::task::spawn_blocking(move || {
             if trim {

@@ -18,7 +18,6 @@ pub use table::{Change, Covers, List, Member, News, Scope, Table};
 pub struct Present {
     table: Mutex<Table>,
     node: Arc<str>,
-    scope: Scope,
     metrics: Arc<Metrics>,
 }
 
@@ -35,11 +34,10 @@ pub struct Changed {
 
 impl Present {
     #[must_use]
-    pub fn new(node: &Arc<str>, scope: Scope, metrics: &Arc<Metrics>) -> Present {
+    pub fn new(node: &Arc<str>, metrics: &Arc<Metrics>) -> Present {
         Present {
             table: Mutex::default(),
             node: node.clone(),
-            scope,
             metrics: metrics.clone(),
         }
     }
@@ -74,8 +72,8 @@ impl Present {
     }
 
     #[must_use]
-    pub fn list(&self, channel: &ChannelName) -> List {
-        self.table().list(channel, self.scope)
+    pub fn list(&self, channel: &ChannelName, scope: Scope) -> List {
+        self.table().list(channel, scope)
     }
 
     /// Never held over an await.
@@ -106,7 +104,7 @@ mod tests {
     #[test]
     fn a_change_and_its_place_in_the_channel_are_one_step() {
         let metrics = Arc::new(Metrics::register(&prometheus::Registry::new()).unwrap());
-        let present = Present::new(&"gw".into(), Scope::default(), &metrics);
+        let present = Present::new(&"gw".into(), &metrics);
         let mut told = Vec::new();
         let user = |user: &str| Some(Arc::from(user));
         for (number, change) in [

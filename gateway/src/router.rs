@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::Either;
@@ -19,7 +20,7 @@ use tokio::time::timeout;
 use crate::auth::keys::KeySource;
 use crate::broker::{Broker, Events, HistoryError, PublishError};
 use crate::engine::census::{self, Page, Query};
-use crate::engine::command::{Arrival, Command, Event, NewConnection, Pace, ShardId};
+use crate::engine::command::{Arrival, Command, Configured, Event, NewConnection, Pace, ShardId};
 use crate::engine::{Engine, Settings, ShardEnded};
 use crate::hub::{Hub, WISHES_CAPACITY, Wish};
 use crate::limits::Permit;
@@ -52,7 +53,8 @@ struct Node<B> {
     shards: Arc<Shards>,
     keys: Arc<dyn KeySource>,
     metrics: Arc<Metrics>,
-    rules: Arc<Rules>,
+    /// Of the moment.
+    rules: ArcSwap<Rules>,
     present: Arc<Present>,
     next_number: AtomicU64,
     /// The latest drain, and the shards that have closed their last connection in it.
@@ -105,8 +107,8 @@ impl<B: Broker> Router<B> {
             shards: shards.clone(),
             keys: rules.keys.clone(),
             metrics: metrics.clone(),
-            rules: rules.clone(),
-            present: Arc::new(Present::new(&rules.node, rules.presence, &metrics)),
+            rules: ArcSwap::new(rules.clone()),
+            present: Arc::new(Present::new(&rules.node, &metrics)),
             next_number: AtomicU64::new(first_number(unix_time())),
             drained: watch::Sender::default(),
             counting: Mutex::new(()),
@@ -265,6 +267,16 @@ impl<B: Broker> Router<B> {
         }
     }
 
+    /// Other settings from now on, also for who is connected.
+    pub async fn configure(&self, settings: Settings, rules: Arc<Rules>) {
+        self.node.rules.store(rules.clone());
+        let settings = Arc::new(settings);
+        let new = Configured { settings, rules };
+        for shard in self.node.shards.all() {
+            self.tell(shard, Command::Configure(new.clone())).await;
+        }
+    }
+
     /// Shards that hold sockets.
     pub fn threads(&self) -> usize {
         self.node.shards.threads().count()
@@ -300,8 +312,9 @@ impl<B: Broker> Node<B> {
     ) -> impl Future<Output = Result<Option<Position>, PublishError>> + Send + 'static {
         // Who came and went is no part of what was said: it would push messages out of the log.
         let kept = message.kind != MessageKind::Presence;
-        let policy = self.rules.policies.of(channel.as_str());
-        let keep = policy.history.filter(|_| kept);
+        let rules = self.rules.load();
+        let keep = rules.policies.of(channel.as_str()).history;
+        let keep = keep.filter(|_| kept);
         self.broker.publish(channel, message, keep)
     }
 }

@@ -16,6 +16,7 @@ use crate::protocol::native::{ErrorCode, Refusal, Request, RequestId};
 mod authenticate;
 mod history;
 mod presence;
+pub use presence::Turned;
 mod publish;
 
 /// What all sessions of a gateway share.
@@ -396,17 +397,31 @@ impl Session {
             )
     }
 
-    /// A new token may name fewer channels than the one before.
-    fn give_up_what_is_no_longer_granted(&mut self, rules: &Rules, effects: &mut Vec<Effect>) {
+    /// The rules are others now: the client is told which of its channels they take away. That it has more than it
+    /// could ask for now takes none away.
+    pub fn rules_changed(&mut self, rules: &Rules, effects: &mut Vec<Effect>) {
+        // Policies may have moved, and with them their numbers: what was spent under them is forgotten.
+        self.spent.retain(|(policy, _)| *policy == ALL_MESSAGES);
+        self.give_up_what_is_no_longer_granted(rules, effects);
+    }
+
+    /// Its channels that it could not subscribe to now.
+    pub fn no_longer_granted(&self, rules: &Rules) -> Vec<ChannelName> {
         let own = self
             .user
             .as_deref()
             .and_then(|user| ChannelName::user(user).ok());
+        let may_receive = self.may_receive(rules) || self.self_test;
         let lost = |channel: &&ChannelName| {
-            Some(*channel) != own.as_ref() && !self.is_allowed(Act::Subscribe, channel, rules)
+            let allowed = may_receive && self.is_allowed(Act::Subscribe, channel, rules);
+            Some(*channel) != own.as_ref() && !allowed
         };
-        let lost: Vec<ChannelName> = self.channels.iter().filter(lost).cloned().collect();
-        for channel in lost {
+        self.channels.iter().filter(lost).cloned().collect()
+    }
+
+    /// A new token may name fewer channels than the one before, and a new policy may want more of who has them.
+    fn give_up_what_is_no_longer_granted(&mut self, rules: &Rules, effects: &mut Vec<Effect>) {
+        for channel in self.no_longer_granted(rules) {
             self.drop_channel(&channel, effects);
             effects.push(Effect::Unsubscribed { channel, id: None });
         }

@@ -368,3 +368,49 @@ fn who_comes_and_goes_all_the_time_is_told_to_slow_down() {
     }
     assert!(!session.has_channels(), "what was refused is not held");
 }
+
+#[test]
+fn rules_that_change_take_away_what_could_not_be_asked_for_now() {
+    use gateway_config::{ChannelPolicy, Right};
+    let wide = rules(true);
+    let narrow = |anonymous: bool, prefix: &str, subscribe: Right| Rules {
+        max_channels: 1,
+        policies: Policies::new(&[ChannelPolicy {
+            prefix: Some(prefix.into()),
+            subscribe,
+            ..ChannelPolicy::default()
+        }]),
+        ..rules(anonymous)
+    };
+    let identity = |user: &str| Identity {
+        user: user.into(),
+        expires: None,
+        grants: None,
+    };
+    for (who, new, lost) in [
+        // That it has more channels than it could have now takes none away.
+        (None, narrow(true, "x", Right::Nobody), &[][..]),
+        (None, narrow(true, "a", Right::Authenticated), &["a"]),
+        (None, narrow(false, "x", Right::Anyone), &["a", "b"]),
+        (Some("ann"), narrow(false, "a", Right::Authenticated), &[]),
+        (Some("ann"), narrow(false, "a", Right::Granted), &["a"]),
+        // Its own channel is part of being connected.
+        (Some("ann"), narrow(false, "", Right::Nobody), &["a", "b"]),
+    ] {
+        let mut session = Session::new(1, who.map(identity), NOW);
+        session.open();
+        for channel in ["a", "b"] {
+            let subscribe = json!({"type": "subscribe", "channel": channel});
+            act(&mut session, &wide, &subscribe.to_string());
+        }
+        let mut effects = Vec::new();
+        session.rules_changed(&new, &mut effects);
+        let told = effects.iter().filter_map(|effect| match effect {
+            Effect::Unsubscribed { channel, id: None } => Some(channel.as_str()),
+            _ => None,
+        });
+        assert_eq!(told.collect::<Vec<_>>(), lost, "{who:?}");
+        assert_eq!(effects.len(), 2 * lost.len(), "each is left as well");
+        assert!(session.no_longer_granted(&new).is_empty());
+    }
+}

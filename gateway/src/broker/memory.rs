@@ -53,6 +53,13 @@ impl Memory {
         (Memory { queue, state }, receiver)
     }
 
+    /// As at the start, from now on.
+    pub fn set_max_history_bytes(&self, max_history_bytes: usize) {
+        self.state()
+            .logs
+            .set_max_bytes(max_history_bytes, unix_ms());
+    }
+
     /// Never held over an await: it is taken for a few lines at a time.
     fn state(&self) -> MutexGuard<'_, State> {
         // Whole after every statement, so a panic elsewhere cannot have broken it.

@@ -1,11 +1,13 @@
 //! What enters and leaves a shard: the two bounded queues between tokio and the threads that own sockets.
 
+use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
+use super::Settings;
 use super::census::{Page, Query};
 use crate::auth::Identity;
 use crate::history::{self, Range};
@@ -16,6 +18,7 @@ use crate::presence::Changed;
 use crate::protocol::close::CloseCode;
 use crate::protocol::deflate::{Deflater, WINDOWS, Window};
 use crate::protocol::native::{Refusal, RequestId, encode_delivery};
+use crate::session::Rules;
 
 /// Which shard of this node. A connection's number modulo the number of shards is its shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -81,10 +84,29 @@ pub enum Command {
     Drain { round: u32, pace: Pace },
     /// The drain is over, whoever is left stays.
     Readmit,
+    /// Other settings from now on, also for who is connected. The number of shards is not looked at.
+    Configure(Configured),
     /// Close so many percent of this shard's connections, the oldest ones: memory is short.
     EvictOldest { percent: usize },
     /// End the thread; whatever is still open is closed with 1001.
     Stop,
+}
+
+/// What holds from now on.
+#[derive(Clone)]
+pub struct Configured {
+    pub settings: Arc<Settings>,
+    pub rules: Arc<Rules>,
+}
+
+impl fmt::Debug for Configured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The rules hold keys.
+        let mut shown = f.debug_struct("Configured");
+        shown
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Which connections are to be closed.

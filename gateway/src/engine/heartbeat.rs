@@ -41,6 +41,12 @@ impl Heartbeat {
         }
     }
 
+    /// The intervals have changed: if they are shorter now, the next ping is not left to the old ones.
+    pub fn hurry(&mut self, now_ms: u64, number: u64, intervals: Intervals) {
+        let fresh = Heartbeat::new(now_ms, number, intervals);
+        self.ping_at_ms = self.ping_at_ms.min(fresh.ping_at_ms);
+    }
+
     /// Bytes came, of whatever kind.
     pub fn heard(&mut self) {
         self.waiting = false;
@@ -106,6 +112,26 @@ mod tests {
             heartbeat.tick(first + 60_000, true, INTERVALS),
             Verdict::Dead
         );
+    }
+
+    #[test]
+    fn shorter_intervals_count_at_once_and_longer_ones_after_the_next_ping() {
+        let of = |seconds: u64| Intervals {
+            ping_ms: seconds * 1_000,
+            idle_ms: 300_000,
+        };
+        for (new, earliest, latest) in [
+            (2, 1_000, 2_000),
+            (30, 15_000, 30_000),
+            (600, 15_000, 30_000),
+        ] {
+            let mut heartbeat = Heartbeat::new(0, 7, of(30));
+            heartbeat.hurry(0, 7, of(new));
+            let due = heartbeat.due_ms(0, true, of(new));
+            assert!((earliest..=latest).contains(&due), "{new} s: {due}");
+            assert_eq!(heartbeat.tick(due, true, of(new)), Verdict::Ping);
+            assert_eq!(heartbeat.due_ms(due, true, of(new)), due + new * 1_000);
+        }
     }
 
     #[test]

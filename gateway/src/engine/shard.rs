@@ -35,6 +35,7 @@ use crate::session::{Ack, Context, Effect, Now, Rules, Session};
 use crate::slack;
 
 mod close;
+mod configure;
 mod deliver;
 mod disconnect;
 mod drain;
@@ -301,6 +302,7 @@ impl Shard {
             Command::Count { query, answer } => drop(answer.send(self.subscriptions.page(&query))),
             Command::Drain { round, pace } => self.begin_drain(round, pace),
             Command::Readmit => self.draining = None,
+            Command::Configure(new) => self.configure(&new, now),
             Command::EvictOldest { percent } => self.evict_oldest(percent, now),
             Command::Stop => self.stopped = true,
         }

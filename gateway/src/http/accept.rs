@@ -21,6 +21,7 @@ use super::Peer;
 use super::refusals::Refusals;
 use crate::limits::{Cap, Limit};
 use crate::metrics::Metrics;
+use crate::running;
 use crate::sse::Line;
 use crate::tls::Tls;
 
@@ -34,7 +35,7 @@ const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconn
 
 /// How connections are accepted.
 pub struct Acceptor {
-    pub listener: TcpListener,
+    pub listener: Arc<TcpListener>,
     /// None: HTTP without TLS.
     pub tls: Option<Tls>,
     pub routes: Router,
@@ -42,21 +43,21 @@ pub struct Acceptor {
     pub handshakes: Cap,
     pub metrics: Arc<Metrics>,
     pub refusals: Refusals,
-    /// From the accept to the end of the request head, and between two requests.
-    pub head_timeout: Duration,
+    /// `limits.handshakeTimeoutSeconds`: from the accept to the end of the request head, and between two requests.
+    pub running: running::Shared,
     pub shutdown: Shutdown,
 }
 
 impl Acceptor {
+    fn patience(&self) -> Duration {
+        let seconds = self.running.load().config.limits.handshake_timeout_seconds;
+        Duration::from_secs(seconds.into())
+    }
+
     /// Until the shutdown begins and the requests that were under way then are answered.
     pub async fn run(self) {
-        let mut server = http1::Builder::new();
-        server
-            .timer(TokioTimer::new())
-            // Without it a client that sends its head a byte a minute holds a place for ever.
-            .header_read_timeout(self.head_timeout)
-            .max_buf_size(MAX_HEAD_BYTES);
-        let server = Arc::new(server);
+        let mut patience = self.patience();
+        let mut server = Arc::new(server(patience));
         let mut serving = JoinSet::new();
         loop {
             let accepted = tokio::select! {
@@ -82,8 +83,11 @@ impl Acceptor {
                 }
                 continue;
             };
-            let (server, routes) = (server.clone(), self.routes.clone());
-            let (tls, patience) = (self.tls.clone(), self.head_timeout);
+            if patience != self.patience() {
+                patience = self.patience();
+                server = Arc::new(self::server(patience));
+            }
+            let (server, routes, tls) = (server.clone(), self.routes.clone(), self.tls.clone());
             let (shutdown, refusals) = (self.shutdown.clone(), self.refusals.clone());
             serving.spawn(async move {
                 let line = Arc::new(Line::new(place));
@@ -106,6 +110,16 @@ impl Acceptor {
         drop(self.listener);
         while serving.join_next().await.is_some() {}
     }
+}
+
+fn server(patience: Duration) -> http1::Builder {
+    let mut server = http1::Builder::new();
+    server
+        .timer(TokioTimer::new())
+        // Without it a client that sends its head a byte a minute holds a place for ever.
+        .header_read_timeout(patience)
+        .max_buf_size(MAX_HEAD_BYTES);
+    server
 }
 
 /// An error comes with whether there has been a request before.

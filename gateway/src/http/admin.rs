@@ -1,12 +1,15 @@
-//! What the admin port does beside answering probes: the drain.
+//! What the admin port does beside answering probes: the drain, and the configuration read again.
 //!
 //! ```text
 //! POST   /drain  {"connectionsPerSecond"?: 500, "deadlineSeconds"?: 30}  → 202 where it stands
 //! GET    /drain                                                         → 200 where it stands
 //! DELETE /drain                                                         → 200, or 409 while the process ends
+//! POST   /reload                            → 200 {"taken","needsRestart","generation","hash"}, or 422 and what is wrong
+//! GET    /config                            → 200 what it runs with
 //! ```
 //! Where it stands: `{"draining","connections","connectionsPerSecond"?,"secondsLeft"?}`. A `POST` while it drains changes
-//! the pace. Changing anything takes an API key, as publishing does: the port is open to the whole cluster.
+//! the pace. Changing anything takes an API key, as publishing does: the port is open to the whole cluster. So does
+//! looking at the configuration, which names files and hosts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,22 +18,28 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 
 use super::Problem;
 use super::api::access::authorise;
 use crate::broker::Broker;
-use crate::config::ApiAccess;
 use crate::drain::{Asked, Drain, Progress};
+use crate::reload::{Reloader, Report, Shown};
+use crate::running;
 
 /// What the routes share.
 pub struct Admin<B> {
     pub drain: Drain<B>,
-    pub access: Arc<ApiAccess>,
-    /// `drain.connectionsPerSecond`.
-    pub connections_per_second: u32,
+    pub running: running::Shared,
+    pub reloader: Reloader,
+}
+
+impl<B> Admin<B> {
+    fn authorise(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        authorise(headers, &self.running.load().access).map(drop)
+    }
 }
 
 #[derive(Deserialize)]
@@ -46,6 +55,8 @@ pub fn routes<B: Broker>(admin: Admin<B>) -> Router {
             "/drain",
             get(progress::<B>).post(begin::<B>).delete(take_back::<B>),
         )
+        .route("/reload", post(reload::<B>))
+        .route("/config", get(config::<B>))
         .with_state(Arc::new(admin))
 }
 
@@ -58,8 +69,9 @@ async fn begin<B: Broker>(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Problem> {
-    authorise(&headers, &admin.access)?;
-    let asked = asked(&body, admin.connections_per_second)?;
+    admin.authorise(&headers)?;
+    let pace = admin.running.load().config.drain.connections_per_second;
+    let asked = asked(&body, pace)?;
     let progress = admin.drain.begin(asked).await;
     Ok((StatusCode::ACCEPTED, Json(progress)).into_response())
 }
@@ -68,11 +80,33 @@ async fn take_back<B: Broker>(
     State(admin): State<Arc<Admin<B>>>,
     headers: HeaderMap,
 ) -> Result<Json<Progress>, Problem> {
-    authorise(&headers, &admin.access)?;
+    admin.authorise(&headers)?;
     let progress = admin.drain.take_back().await;
     let progress =
         progress.map_err(|e| Problem::new(StatusCode::CONFLICT, "ending", e.to_string()))?;
     Ok(Json(progress))
+}
+
+async fn reload<B: Broker>(
+    State(admin): State<Arc<Admin<B>>>,
+    headers: HeaderMap,
+) -> Result<Json<Report>, Problem> {
+    admin.authorise(&headers)?;
+    let report = admin.reloader.reload().await;
+    report.map(Json).map_err(|error| Problem {
+        status: StatusCode::UNPROCESSABLE_ENTITY,
+        code: "bad_config",
+        message: error.to_string(),
+        field: error.key().map(str::to_owned),
+    })
+}
+
+async fn config<B: Broker>(
+    State(admin): State<Arc<Admin<B>>>,
+    headers: HeaderMap,
+) -> Result<Json<Shown>, Problem> {
+    admin.authorise(&headers)?;
+    Ok(Json(admin.reloader.shown().await))
 }
 
 /// An empty body asks for what the configuration says, without a deadline.

@@ -4,39 +4,28 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::http::{HeaderMap, StatusCode};
-use gateway_config::{Config, Network};
+use gateway_config::Network;
 
 use super::Problem;
 use crate::auth::Identity;
 use crate::limits::address::{self, AddressKey};
-use crate::limits::{Cap, Limit, Pacer, Permit, Share, Shares};
+use crate::limits::keyed::AllTaken;
+use crate::limits::{Limit, Permit, Places, Share};
 use crate::memory::Pressure;
 use crate::metrics::Metrics;
 use crate::protocol::close::CloseCode;
 
 /// The limits that every handshake meets.
 pub struct Door {
-    /// `limits.maxConnections`; a permit is a handshake under way.
-    connections: Cap,
-    /// `limits.handshakesPerSecond`.
-    pacer: Pacer,
-    /// `limits.maxConnectionsPerUser` and `limits.maxConnectionsPerAddress`.
-    shares: Shares,
-    trusted_proxies: Vec<Network>,
+    places: Places,
     pressure: Pressure,
     metrics: Arc<Metrics>,
 }
 
 impl Door {
-    pub fn new(config: &Config, shares: Shares, pressure: Pressure, metrics: Arc<Metrics>) -> Door {
-        let limits = &config.limits;
-        let networks = config.listen.trusted_proxies.iter();
+    pub fn new(places: Places, pressure: Pressure, metrics: Arc<Metrics>) -> Door {
         Door {
-            connections: Cap::new(limits.max_connections),
-            pacer: Pacer::new(limits.handshakes_per_second),
-            shares,
-            // The rules of gateway-config have seen them.
-            trusted_proxies: networks.filter_map(|text| Network::parse(text)).collect(),
+            places,
             pressure,
             metrics,
         }
@@ -60,7 +49,7 @@ impl Door {
 
     /// To be asked before the token is looked at: in a storm of reconnects checking signatures is what costs.
     pub fn pace(&self) -> Result<(), Problem> {
-        if self.pacer.take() {
+        if self.places.pacer.take() {
             return Ok(());
         }
         Err(self.refused(
@@ -71,7 +60,8 @@ impl Door {
 
     /// A place among `connected` others.
     pub fn place(&self, connected: impl Fn() -> u64) -> Result<Permit, Problem> {
-        self.connections.take_beside(connected).ok_or_else(|| {
+        let place = self.places.connections.take_beside(connected);
+        place.ok_or_else(|| {
             self.refused(
                 Limit::Connections,
                 "this gateway has all the connections it may have",
@@ -79,30 +69,30 @@ impl Door {
         })
     }
 
-    /// Counts the connection under its address and its user.
+    /// Counts the connection under its address, as `trusted` proxies tell it, and its user.
     pub fn share(
         &self,
-        peer: Option<IpAddr>,
+        (peer, trusted): (Option<IpAddr>, &[Network]),
         headers: &HeaderMap,
         identity: Option<&Identity>,
     ) -> Result<Share, Problem> {
         let mut share = Share::default();
-        if let (Some(addresses), Some(peer)) = (&self.shares.addresses, peer) {
+        if let Some(peer) = peer {
             let forwarded = headers.get_all("x-forwarded-for").iter();
             let forwarded = forwarded.filter_map(|value| value.to_str().ok());
-            let client = address::client(peer, forwarded, &self.trusted_proxies);
-            share.address = addresses.take(&AddressKey::of(client));
-            if share.address.is_none() {
+            let client = address::client(peer, forwarded, trusted);
+            let taken = self.places.addresses.take(&AddressKey::of(client));
+            share.address = taken.map_err(|AllTaken| {
                 let message = "this address has all the connections it may have";
-                return Err(self.refused(Limit::ConnectionsPerAddress, message));
-            }
+                self.refused(Limit::ConnectionsPerAddress, message)
+            })?;
         }
-        if let (Some(users), Some(identity)) = (&self.shares.users, identity) {
-            share.user = users.take(&identity.user);
-            if share.user.is_none() {
+        if let Some(identity) = identity {
+            let taken = self.places.users.take(&identity.user);
+            share.user = taken.map_err(|AllTaken| {
                 let message = "this user has all the connections it may have";
-                return Err(self.refused(Limit::ConnectionsPerUser, message));
-            }
+                self.refused(Limit::ConnectionsPerUser, message)
+            })?;
         }
         Ok(share)
     }

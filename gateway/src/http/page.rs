@@ -1,13 +1,21 @@
 //! The page at `/`: one file, to see in a minute what the gateway does.
 
+use std::sync::Arc;
+
+use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
+
+use super::{Front, Node, no_such_path};
 
 const PAGE: &str = include_str!("page.html");
 
 /// The page. Its own script and style carry a number that is new each time, and nothing else may run:
 /// what other clients send is shown on it, and must stay text.
-pub async fn page() -> Response {
+pub async fn page<N: Node>(State(front): State<Arc<Front<N>>>) -> Response {
+    if !front.running().page {
+        return no_such_path().into_response();
+    }
     let nonce = format!("{:032x}", rand::random::<u128>());
     let policy = format!(
         "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; \

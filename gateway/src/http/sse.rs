@@ -31,7 +31,10 @@ pub async fn handle<N: Node>(State(front): State<Arc<Front<N>>>, request: Reques
         let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "bad_method", message);
         return ([(header::ALLOW, "GET")], problem).into_response();
     }
-    if let Err(problem) = check_origin(&parts.headers, &front.allowed_origins) {
+    if let Err(problem) = check_origin(
+        &parts.headers,
+        &front.running().config.listen.allowed_origins,
+    ) {
         return problem.into_response();
     }
     let mut response = match open(&front, &parts).await {
@@ -53,9 +56,10 @@ async fn open<N: Node>(front: &Front<N>, parts: &Parts) -> Result<Stream, Proble
     let token = bearer(&parts.headers).map(str::to_owned).or(in_query);
     let channels = channels(parameters.all("channel"))?;
     parameters.nothing_else(&["channel", "token"])?;
+    let running = front.running();
     let identity = match token {
         Some(token) => Some(identify(front, &token).await?),
-        None if front.rules.verifier.anonymous() => None,
+        None if running.rules.verifier.anonymous() => None,
         None => {
             let message = "a token is needed: Authorization: Bearer <token> or ?token=";
             let status = StatusCode::UNAUTHORIZED;
@@ -64,7 +68,8 @@ async fn open<N: Node>(front: &Front<N>, parts: &Parts) -> Result<Stream, Proble
     };
     let place = front.door.place(|| front.node.connections())?;
     let peer = parts.extensions.get().map(|Peer(address)| *address);
-    let share = front.door.share(peer, &parts.headers, identity.as_ref())?;
+    let from = (peer, &running.trusted_proxies[..]);
+    let share = front.door.share(from, &parts.headers, identity.as_ref())?;
     let line = parts.extensions.get::<Arc<Line>>().cloned();
     let opening = Opening {
         identity,

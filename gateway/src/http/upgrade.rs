@@ -77,10 +77,11 @@ struct Guest {
 
 async fn admit<N: Node>(front: &Front<N>, parts: &mut Parts) -> Result<Admitted, Problem> {
     let mut offer = read_offer(&parts.method, &parts.headers)?;
-    if front.compression {
+    let running = front.running();
+    if running.config.compression.enabled {
         offer.compression = compression::agree(&parts.headers);
     }
-    check_origin(&parts.headers, &front.allowed_origins)?;
+    check_origin(&parts.headers, &running.config.listen.allowed_origins)?;
     let guest = if front.secret.is_in(&parts.headers) {
         Guest {
             self_test: true,
@@ -117,7 +118,9 @@ async fn greet<N: Node>(front: &Front<N>, parts: &Parts) -> Result<Guest, Proble
     };
     let place = front.door.place(|| front.node.connections())?;
     let peer = parts.extensions.get().map(|Peer(address)| *address);
-    let share = front.door.share(peer, &parts.headers, identity.as_ref())?;
+    let running = front.running();
+    let from = (peer, &running.trusted_proxies[..]);
+    let share = front.door.share(from, &parts.headers, identity.as_ref())?;
     Ok(Guest {
         identity,
         place: Some(place),
@@ -129,13 +132,15 @@ async fn greet<N: Node>(front: &Front<N>, parts: &Parts) -> Result<Guest, Proble
 /// Waits for newer keys when the token names one that is not known: after a rotation the first client that comes with
 /// it must not be sent away.
 pub(super) async fn identify<N: Node>(front: &Front<N>, token: &str) -> Result<Identity, Problem> {
-    let verify = || front.rules.verifier.verify(token, now().as_secs());
+    // Asked anew each time: while newer keys are waited for, who may come in may have changed.
+    let rules = || front.running().rules.clone();
+    let verify = || rules().verifier.verify(token, now().as_secs());
     let mut verified = verify();
-    if verified.as_ref().is_err_and(TokenError::wants_keys) && front.rules.keys.ask().await {
+    if verified.as_ref().is_err_and(TokenError::wants_keys) && rules().keys.ask().await {
         verified = verify();
     }
     verified.map_err(|error| {
-        front.rules.keys.refused(&error);
+        rules().keys.refused(&error);
         match error {
             TokenError::NoKeyYet => unavailable(&error.to_string()),
             _ => Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", error.to_string()),

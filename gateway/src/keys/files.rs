@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ring::digest::{SHA256, digest};
@@ -109,33 +110,41 @@ fn without_line_end(bytes: &[u8]) -> &[u8] {
 }
 
 /// Puts changed files into force. Ends with the process.
-pub(super) async fn watch(keyring: Keyring, files: Files) {
-    if files.0.is_empty() {
-        return;
-    }
+pub(super) async fn watch(keyring: Keyring) {
     let mut pace = tokio::time::interval(EVERY);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut known = None;
+    let mut known: Option<(Arc<Files>, Vec<u8>)> = None;
     loop {
         pace.tick().await;
-        let (files, before) = (files.clone(), known.clone());
-        let look = move || {
-            let print = files.print();
-            // What was read before this began was read from the same files: looking again once costs nothing.
-            let read = (before.as_ref() != Some(&print)).then(|| files.read());
-            (print, read)
+        let files = keyring.parts().watched.clone();
+        // Which files are read is a setting, which may have changed.
+        let before = known.take_if(|(known, _)| Arc::ptr_eq(known, &files));
+        let before = before.map(|(_, print)| print);
+        let first = before.is_none();
+        let look = {
+            let files = files.clone();
+            move || {
+                let print = files.print();
+                // What was read before this began was read from the same files: looking again once costs nothing.
+                let read = (before.as_ref() != Some(&print)).then(|| files.read());
+                (print, read)
+            }
         };
         // A disk that hangs must not hang what runs beside this.
         let Ok((print, read)) = tokio::task::spawn_blocking(look).await else {
             continue;
         };
-        let first = known.is_none();
-        known = Some(print);
+        known = Some((files.clone(), print));
         let Some(read) = read else { continue };
         let counters = &keyring.inner.counters;
         let taken = match read {
             Ok(keys) => keyring
-                .replace(|parts| parts.files = keys)
+                .replace(|parts| {
+                    // Read while other files were named: what those hold is in force already.
+                    if Arc::ptr_eq(&parts.watched, &files) {
+                        parts.files = keys;
+                    }
+                })
                 .map_err(|error| error.to_string()),
             Err((setting, error)) => Err(format!("{setting}: {error}")),
         };

@@ -65,6 +65,11 @@ impl Deflater {
         }
     }
 
+    /// From now on.
+    pub fn set_min_message_bytes(&mut self, min_message_bytes: usize) {
+        self.min_message_bytes = min_message_bytes;
+    }
+
     /// One complete server frame, compressed; or as it is, if it is no message, is short, or would not shrink.
     pub fn deflate(&mut self, frame: &Bytes, window: Window) -> Bytes {
         match message_of(frame) {

@@ -12,10 +12,15 @@ impl<B: Broker> ShardTask<B> {
     ) -> impl Iterator<Item = impl Future<Output = Option<(ShardId, Command)>> + Send + 'static>
     {
         let node = &self.node;
+        // Where a policy has ended it, the table is cleared and nobody is told.
+        let wanted = node.rules.load().has_presence(&changed.channel);
         let told = node.present.change(changed, |channel, news| {
-            let (call, metrics) = (node.publish(channel, news), node.metrics.clone());
+            let call = wanted.then(|| node.publish(channel, news));
+            let metrics = node.metrics.clone();
             async move {
-                if let Err(error) = call.await {
+                if let Some(call) = call
+                    && let Err(error) = call.await
+                {
                     tracing::debug!("a join or a leave was not told: {error}");
                     metrics.publish_failed(PublishFailure::of(&error));
                 }
@@ -26,9 +31,10 @@ impl<B: Broker> ShardTask<B> {
     }
 
     pub(super) fn members(&self, channel: &ChannelName, id: Option<&RequestId>) -> Bytes {
+        let scope = self.node.rules.load().presence;
         let reply = Reply::Presence {
             channel: channel.as_str(),
-            list: &self.node.present.list(channel),
+            list: &self.node.present.list(channel, scope),
         };
         encode_reply(&reply, id)
     }

@@ -12,7 +12,33 @@ impl Rules {
     }
 }
 
+/// What becomes of a channel's presence when the rules change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turned {
+    On,
+    Off,
+}
+
+impl Turned {
+    /// None: nothing.
+    #[must_use]
+    pub fn of(channel: &ChannelName, before: &Rules, after: &Rules) -> Option<Turned> {
+        match (before.has_presence(channel), after.has_presence(channel)) {
+            (false, true) => Some(Turned::On),
+            (true, false) => Some(Turned::Off),
+            _ => None,
+        }
+    }
+}
+
 impl Session {
+    /// Its channels of which presence is turned so.
+    #[must_use]
+    pub fn turned(&self, how: Turned, before: &Rules, after: &Rules) -> Vec<ChannelName> {
+        let turned = |channel: &&ChannelName| Turned::of(channel, before, after) == Some(how);
+        self.channels.iter().filter(turned).cloned().collect()
+    }
+
     /// Only who is there may ask who else is: whoever looks is seen, too.
     pub(super) fn may_see(&self, channel: &ChannelName, rules: &Rules) -> Result<(), Refusal> {
         if !self.channels.contains(channel) {

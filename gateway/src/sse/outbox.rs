@@ -31,6 +31,8 @@ struct Waiting {
     events: VecDeque<(Bytes, Tag)>,
     bytes: usize,
     ended: bool,
+    /// The pace of comments has changed.
+    quiet: Option<Duration>,
 }
 
 impl Waiting {
@@ -82,15 +84,20 @@ impl Outbox {
         gone: mpsc::UnboundedSender<ConnectionKey>,
     ) -> (Outbox, Stream) {
         let shared = Arc::<Shared>::default();
-        let mut comments = interval_at(Instant::now() + quiet, quiet);
-        comments.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let stream = Stream {
             shared: shared.clone(),
-            comments,
+            comments: comments(quiet),
             key,
             gone,
         };
         (Outbox { shared, cap }, stream)
+    }
+
+    /// As in `new`, from now on.
+    pub(super) fn set(&mut self, cap: usize, quiet: Duration) {
+        self.cap = cap;
+        self.shared.waiting().quiet = Some(quiet);
+        self.shared.reader.wake();
     }
 
     /// What waits of channels whose policy allows it gives way, oldest first, as in the outbox of a WebSocket; of a
@@ -133,6 +140,12 @@ impl Outbox {
     }
 }
 
+fn comments(quiet: Duration) -> Interval {
+    let mut comments = interval_at(Instant::now() + quiet, quiet);
+    comments.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    comments
+}
+
 impl Drop for Outbox {
     fn drop(&mut self) {
         self.shared.waiting().ended = true;
@@ -172,6 +185,10 @@ impl futures::Stream for Stream {
         if let Poll::Ready(event) = self.poll_event(cx) {
             self.comments.reset();
             return Poll::Ready(event.map(Ok));
+        }
+        let quiet = self.shared.waiting().quiet.take();
+        if let Some(quiet) = quiet {
+            self.comments = comments(quiet);
         }
         ready!(self.comments.poll_tick(cx));
         Poll::Ready(Some(Ok(Bytes::from_static(COMMENT))))

@@ -26,6 +26,7 @@ use crate::protocol::close::CloseCode;
 use crate::protocol::native::{Refusal, Reply, Request};
 use crate::session::{Ack, Context, Effect, Now, Rules, Session};
 
+mod configure;
 mod leave;
 mod presence;
 mod recover;
@@ -193,6 +194,7 @@ impl Task {
             Command::Count { query, answer } => drop(answer.send(self.subscriptions.page(&query))),
             Command::Drain { round, pace } => self.begin_drain(round, pace),
             Command::Readmit => self.draining = None,
+            Command::Configure(new) => self.configure(&new),
             Command::EvictOldest { percent } => self.evict_oldest(percent),
             // The router gives sockets to threads, and answers what threads have asked.
             Command::Adopt(_)

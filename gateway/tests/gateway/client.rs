@@ -99,6 +99,14 @@ impl Client {
         }
     }
 
+    /// Waits for a ping; nothing else may come before. It is answered.
+    pub async fn pinged(&mut self) {
+        match within("a ping", self.socket.next()).await {
+            Some(Ok(Message::Ping(_))) => {}
+            other => panic!("wanted a ping, got {other:?}"),
+        }
+    }
+
     /// The next message without what no test can know: when.
     pub async fn next_untimed(&mut self) -> Value {
         let mut message = self.next().await;

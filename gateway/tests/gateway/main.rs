@@ -29,6 +29,7 @@ mod policies;
 mod presence;
 mod program;
 mod redis_server;
+mod reload;
 mod self_test;
 mod sse;
 mod tls;

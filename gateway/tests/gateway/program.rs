@@ -20,8 +20,8 @@ pub struct Gateway {
     pub clients: SocketAddr,
     pub admin: SocketAddr,
     log: Arc<Mutex<Vec<String>>>,
-    /// Holds the key files as long as the program runs.
-    _keys: tempfile::TempDir,
+    /// Holds the configuration and the key files as long as the program runs.
+    folder: tempfile::TempDir,
 }
 
 /// An answer over HTTP.
@@ -47,22 +47,31 @@ impl Gateway {
 
     /// The same with a configuration file.
     pub async fn with_file(file: &str, set: &[&str]) -> Gateway {
-        let keys = tempfile::tempdir().unwrap();
-        let config = keys.path().join("gateway.yaml");
-        std::fs::write(&config, file).unwrap();
-        let (jwt, api) = (keys.path().join("jwt"), keys.path().join("api"));
-        std::fs::write(&jwt, HS256_KEY).unwrap();
-        std::fs::write(&api, format!("# for tests\n{API_KEY}\n")).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
-        command.arg("--config").arg(&config);
-        command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
-        for pair in [
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::write(at("gateway.yaml"), file).unwrap();
+        std::fs::write(at("jwt"), HS256_KEY).unwrap();
+        std::fs::write(at("api"), format!("# for tests\n{API_KEY}\n")).unwrap();
+        let own = [
             "log.format=json".to_owned(),
-            format!("auth.hs256KeyFile={}", jwt.display()),
-            format!("api.keyFile={}", api.display()),
-        ] {
-            command.args(["--set", &pair]);
-        }
+            format!("auth.hs256KeyFile={}", at("jwt").display()),
+            format!("api.keyFile={}", at("api").display()),
+        ];
+        let set: Vec<&str> = own
+            .iter()
+            .map(|s| &**s)
+            .chain(set.iter().copied())
+            .collect();
+        Gateway::in_folder(folder, &set).await
+    }
+
+    /// With nothing but `gateway.yaml` in the folder, which must want logs in JSON, and `set`.
+    pub async fn in_folder(folder: tempfile::TempDir, set: &[&str]) -> Gateway {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
+        command
+            .arg("--config")
+            .arg(folder.path().join("gateway.yaml"));
+        command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
         for pair in set {
             command.args(["--set", pair]);
         }
@@ -92,8 +101,28 @@ impl Gateway {
             admin: address("admin"),
             process,
             log,
-            _keys: keys,
+            folder,
         }
+    }
+
+    /// A file in the folder of the configuration.
+    pub fn path(&self, name: &str) -> std::path::PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn write(&self, name: &str, text: impl AsRef<[u8]>) {
+        std::fs::write(self.path(name), text).unwrap();
+    }
+
+    /// Writes the configuration and has it read again at once.
+    pub async fn reload(&self, file: &str) -> Answer {
+        self.write("gateway.yaml", file);
+        self.admin("POST", "/reload").await
+    }
+
+    /// A request to the admin port with the right key.
+    pub async fn admin(&self, method: &str, path: &str) -> Answer {
+        request(self.admin, method, path, &[("x-api-key", API_KEY)], "").await
     }
 
     pub async fn on_redis(port: u16, set: &[&str]) -> Gateway {

@@ -40,7 +40,7 @@ impl Shard {
         }
     }
 
-    fn changed(&mut self, number: u64, channel: &ChannelName, change: Change, now: Now) {
+    pub(super) fn changed(&mut self, number: u64, channel: &ChannelName, change: Change, now: Now) {
         self.tell(Event::Presence(Changed {
             channel: channel.clone(),
             number,

@@ -3,6 +3,7 @@
 use super::*;
 use crate::auth::Identity;
 use crate::engine::command::Purpose;
+use crate::limits::keyed::AllTaken;
 
 impl Shard {
     /// Begins to read a socket; what came with the handshake first.
@@ -286,12 +287,20 @@ impl Shard {
         else {
             return true;
         };
-        let share = connection.share.get_or_insert_default();
-        if share.user.is_none() {
-            share.user = users.take(&identity.user);
-        }
-        if share.user.is_some() {
+        if connection
+            .share
+            .as_ref()
+            .is_some_and(|share| share.user.is_some())
+        {
             return true;
+        }
+        match users.take(&identity.user) {
+            Ok(None) => return true,
+            Ok(place) => {
+                connection.share.get_or_insert_default().user = place;
+                return true;
+            }
+            Err(AllTaken) => {}
         }
         let refusal = Refusal {
             code: ErrorCode::TooManyConnections,

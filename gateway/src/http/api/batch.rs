@@ -29,7 +29,7 @@ pub async fn batch<N: Node>(
 ) -> Result<Response, Problem> {
     let asked = Asked::read(&front, request).await?;
     once(front, asked, |front, body| async move {
-        let items = items(&body, front.caps.batch)?;
+        let items = items(&body, front.caps().batch)?;
         let results = carry_out(&front, items).await;
         Ok(Answer::ok(&Results::of(&results)))
     })
@@ -64,6 +64,7 @@ async fn carry_out<N: Node>(front: &Front<N>, items: Vec<&RawValue>) -> Vec<Outc
     let mut outcomes = Vec::with_capacity(items.len());
     let mut under_way = FuturesOrdered::new();
     let mut failed = false;
+    let max_message = front.caps().message;
     for item in items {
         if under_way.len() >= UNDER_WAY
             && let Some(outcome) = under_way.next().await
@@ -71,7 +72,7 @@ async fn carry_out<N: Node>(front: &Front<N>, items: Vec<&RawValue>) -> Vec<Outc
             failed |= is_broker_s(&outcome);
             outcomes.push(outcome);
         }
-        under_way.push_back(match outgoing(item, front.caps.message) {
+        under_way.push_back(match outgoing(item, max_message) {
             Err(problem) => Either::Left(ready(Err(problem))),
             Ok(_) if failed => Either::Left(ready(Err(unsent()))),
             Ok(Outgoing { channel, message }) => {

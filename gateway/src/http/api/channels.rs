@@ -41,7 +41,7 @@ pub async fn channels<N: Node>(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    authorise(&headers, &front.access)?;
+    authorise(&headers, &front.running().access)?;
     let mut query = query(&uri)?;
     let limit = query.limit;
     // One more tells whether there is a next page.
@@ -52,8 +52,9 @@ pub async fn channels<N: Node>(
     })?;
     let more = found.len() > limit;
     found.truncate(limit);
+    let running = front.running();
     let page = Channels {
-        node: &front.rules.node,
+        node: &running.rules.node,
         next: found.last().filter(|_| more).map(|(name, _)| name),
         channels: found
             .iter()

@@ -22,7 +22,7 @@ pub async fn user<N: Node>(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    authorise(&headers, &front.access)?;
+    authorise(&headers, &front.running().access)?;
     let address = Address::user(&segment("user", user)?)?;
     let mut parameters = Parameters::read(&uri)?;
     let except = match parameters.take("exclude")? {
@@ -40,7 +40,7 @@ pub async fn connection<N: Node>(
     connection: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    authorise(&headers, &front.access)?;
+    authorise(&headers, &front.running().access)?;
     let address = Address::connection(&segment("connection", connection)?)?;
     let order = order(address, None);
     Ok(hand_on(&front.node, order).await?.into_response())

@@ -133,6 +133,15 @@ impl Answers {
         self.bytes += cost(key, &answer);
         entry.answer = Some(answer);
         self.order.push_back((now + self.window, key.clone()));
+        self.make_room()
+    }
+
+    fn set(&mut self, window: Duration, max_bytes: usize) -> u64 {
+        (self.window, self.max_bytes) = (window, max_bytes);
+        self.make_room()
+    }
+
+    fn make_room(&mut self) -> u64 {
         let mut evicted = 0;
         while self.bytes > self.max_bytes && self.forget_oldest() {
             evicted += 1;
@@ -183,6 +192,12 @@ impl Keys {
             began: Instant::now(),
             evicted,
         }
+    }
+
+    /// As in `new`, from now on. What is kept already is kept for as long as it was promised.
+    pub fn set(&self, window: Duration, max_bytes: usize) {
+        let evicted = self.answers().set(window, max_bytes);
+        self.evicted.inc_by(evicted);
     }
 
     fn answers(&self) -> MutexGuard<'_, Answers> {

@@ -26,9 +26,10 @@ pub async fn info<N: Node>(
     State(front): State<Arc<Front<N>>>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    authorise(&headers, &front.access)?;
+    authorise(&headers, &front.running().access)?;
+    let running = front.running();
     let info = Info {
-        node: &front.rules.node,
+        node: &running.rules.node,
         version: daemon::version(),
         connections: front.node.connections(),
         uptime_seconds: front.began.elapsed().as_secs(),

@@ -28,16 +28,17 @@ pub async fn presence<N: Node>(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    authorise(&headers, &front.access)?;
+    let running = front.running();
+    authorise(&headers, &running.access)?;
     let channel = channel(&uri)?;
-    if !front.rules.has_presence(&channel) {
+    if !running.rules.has_presence(&channel) {
         let status = StatusCode::NOT_FOUND;
         let message = format!("presence of {channel} refused: its policy has none");
         return Err(Problem::new(status, "no_presence", message));
     }
     let found = Presence {
-        node: &front.rules.node,
-        list: front.present.list(&channel),
+        node: &running.rules.node,
+        list: front.present.list(&channel, running.rules.presence),
         channel: &channel,
     };
     Ok(Answer::ok(&found).into_response())

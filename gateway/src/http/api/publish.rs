@@ -138,7 +138,7 @@ pub async fn publish<N: Node>(
 ) -> Result<Response, Problem> {
     let asked = Asked::read(&front, request).await?;
     once(front, asked, |front, body| async move {
-        let outgoing = to_channel(&body, front.caps.message)?;
+        let outgoing = to_channel(&body, front.caps().message)?;
         hand_on(&front.node, outgoing).await
     })
     .await
@@ -188,7 +188,7 @@ async fn to_address<N: Node>(
 ) -> Result<Response, Problem> {
     let asked = Asked::read(&front, request).await?;
     once(front, asked, |front, body| async move {
-        let outgoing = to_known(address?, &body, front.caps.message)?;
+        let outgoing = to_known(address?, &body, front.caps().message)?;
         hand_on(&front.node, outgoing).await
     })
     .await

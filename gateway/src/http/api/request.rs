@@ -28,25 +28,23 @@ impl Asked {
     /// Checks who asks before reading what: a stranger's megabytes are not even received.
     pub async fn read<N>(front: &Front<N>, request: Request) -> Result<Asked, Problem> {
         let (parts, body) = request.into_parts();
-        let caller = authorise(&parts.headers, &front.access)?;
+        let caller = authorise(&parts.headers, &front.running().access)?;
         json_or_refused(&parts.headers)?;
         let key = Key::read(&parts.headers, caller)?;
-        if body.size_hint().lower() > front.caps.request as u64 {
+        let caps = front.caps();
+        if body.size_hint().lower() > caps.request as u64 {
             // It says so itself: nothing of it is waited for.
-            return Err(too_long(front.caps.request));
+            return Err(too_long(caps.request));
         }
-        let body =
-            match tokio::time::timeout(front.caps.patience, to_bytes(body, front.caps.request))
-                .await
-            {
-                Ok(Ok(bytes)) => bytes,
-                Ok(Err(e)) => return Err(unreadable(&e, front.caps.request)),
-                Err(_) => {
-                    let message = "the body did not come in time";
-                    let status = StatusCode::REQUEST_TIMEOUT;
-                    return Err(Problem::new(status, "too_slow", message));
-                }
-            };
+        let body = match tokio::time::timeout(caps.patience, to_bytes(body, caps.request)).await {
+            Ok(Ok(bytes)) => bytes,
+            Ok(Err(e)) => return Err(unreadable(&e, caps.request)),
+            Err(_) => {
+                let message = "the body did not come in time";
+                let status = StatusCode::REQUEST_TIMEOUT;
+                return Err(Problem::new(status, "too_slow", message));
+            }
+        };
         let target = format!("{} {}", parts.method, parts.uri);
         Ok(Asked {
             caller,

@@ -1,0 +1,338 @@
+//! The configuration read again while the gateway runs: when its file has changed, or when the admin port is asked.
+//!
+//! ```text
+//! file, environment, flags ─▶ Config ─▶ diff (gateway-config) ─▶ prepared: every file read, every rule kept
+//!                                                                   │ nothing has changed until here
+//!            shards ◀── command ── router ◀──┬── running ◀──────────┘
+//!                     keys, caps, logs, … ◀──┘
+//! ```
+//! A configuration with a mistake changes nothing, and says what is wrong as `gateway check` does.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use gateway_config::{Change, Config, diff, take};
+use ring::digest::{SHA256, digest};
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio::sync::Mutex;
+
+use crate::broker::Chosen;
+use crate::config::{self, ConfigError, Origin, Settings};
+use crate::http::api::idempotency;
+use crate::keys::Keyring;
+use crate::limits::Places;
+use crate::router::Router;
+use crate::running::{self, Running};
+
+mod counters;
+mod watch;
+
+pub use counters::Counters;
+
+/// What a reload came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// Keys that have other values since this reload.
+    pub taken: Vec<String>,
+    /// Keys of which the file wants other values than this process has.
+    pub needs_restart: Vec<String>,
+    /// 1 at the start; one more with every reload that took something.
+    pub generation: u64,
+    /// Of all values that count now: the same on gateways that run with the same, whatever their names.
+    pub hash: String,
+}
+
+/// What the gateway runs with.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Shown {
+    generation: u64,
+    hash: String,
+    needs_restart: Vec<String>,
+    config: Config,
+}
+
+/// Whoever has settings that may change.
+pub struct Parts {
+    pub running: running::Shared,
+    pub router: Router<Chosen>,
+    pub places: Places,
+    pub keyring: Keyring,
+    pub answers: Arc<idempotency::Keys>,
+    /// The clients' listener, for what connections inherit from it. Whoever accepts from it closes it by dropping it.
+    pub listener: Weak<TcpListener>,
+    /// The number of shards and whether they echo, which stay.
+    pub shards: (u16, bool),
+}
+
+/// Cloning shares it.
+#[derive(Clone)]
+pub struct Reloader {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    /// None: the configuration is nowhere to be read again.
+    origin: Option<Origin>,
+    parts: Parts,
+    counters: Counters,
+    /// One reload at a time.
+    state: Mutex<State>,
+}
+
+struct State {
+    generation: u64,
+    needs_restart: Vec<String>,
+}
+
+/// All of a configuration that could fail, done before anything is changed.
+struct Ready {
+    settings: Settings,
+    change: Change,
+}
+
+impl Reloader {
+    #[must_use]
+    pub fn new(origin: Option<Origin>, parts: Parts, counters: Counters) -> Reloader {
+        let state = State {
+            generation: 1,
+            needs_restart: Vec::new(),
+        };
+        let hash = hash(&parts.running.load().config);
+        counters.began(&hash);
+        Reloader {
+            inner: Arc::new(Inner {
+                origin,
+                parts,
+                counters,
+                state: Mutex::new(state),
+            }),
+        }
+    }
+
+    /// Reads the configuration again and takes what it can of it.
+    pub async fn reload(&self) -> Result<Report, ConfigError> {
+        let mut state = self.inner.state.lock().await;
+        let done = match self.ready().await {
+            Ok(ready) => self.inner.put_in_force(ready, &mut state).await,
+            Err(error) => Err(error),
+        };
+        match &done {
+            Ok(report) => self.inner.told(report),
+            Err(error) => {
+                self.inner.counters.failed();
+                tracing::warn!("configuration not taken, the one from before stays: {error}");
+            }
+        }
+        done
+    }
+
+    /// What it runs with. Keys and passwords are in files, of which only the names are here.
+    pub async fn shown(&self) -> Shown {
+        let state = self.inner.state.lock().await;
+        let mut config = self.inner.parts.running.load().config.clone();
+        let hash = hash(&config);
+        // What stands before the host may be a password, and what stands after it a key.
+        config.auth.jwks_url = without_secrets(&config.auth.jwks_url);
+        Shown {
+            generation: state.generation,
+            hash,
+            needs_restart: state.needs_restart.clone(),
+            config,
+        }
+    }
+
+    /// Reads files, so beside the runtime's threads: a disk that hangs must not hang what runs there.
+    async fn ready(&self) -> Result<Ready, ConfigError> {
+        let inner = self.inner.clone();
+        let ready = tokio::task::spawn_blocking(move || inner.ready()).await;
+        ready.unwrap_or_else(|_| {
+            Err(ConfigError::Setting {
+                key: "",
+                what: "reading the configuration failed inside the gateway".to_owned(),
+            })
+        })
+    }
+}
+
+impl Inner {
+    fn ready(&self) -> Result<Ready, ConfigError> {
+        let running = self.parts.running.load();
+        let wanted = match &self.origin {
+            Some(origin) => config::load(&origin.sources, origin.environment.iter().cloned())?,
+            None => running.config.clone(),
+        };
+        let mut change = diff(&running.config, &wanted);
+        let taken = take(&running.config, &wanted).map_err(|p| config::mistakes("", &p))?;
+        if taken != wanted {
+            // What waits for a restart must not keep the gateway from starting then.
+            check(Settings::prepare(wanted)?)?;
+        }
+        let settings = check(Settings::prepare(taken)?)?;
+        let key_file = "api.keyFile".to_owned();
+        if settings.api != running.access && !change.taken.contains(&key_file) {
+            change.taken.push(key_file);
+            change.taken.sort_unstable();
+        }
+        Ok(Ready { settings, change })
+    }
+
+    async fn put_in_force(&self, ready: Ready, state: &mut State) -> Result<Report, ConfigError> {
+        let Ready { settings, change } = ready;
+        let Settings {
+            config,
+            tokens,
+            api,
+            page,
+            ..
+        } = settings;
+        let parts = &self.parts;
+        // The only one that can still fail, so it comes first.
+        let files = parts.keyring.take_files(tokens.sources.files, tokens.keys);
+        files.map_err(|error| ConfigError::Setting {
+            key: "auth.keyFiles",
+            what: error.to_string(),
+        })?;
+        if !change.taken.is_empty() {
+            state.generation += 1;
+            self.change_logs(&config);
+            let node = parts.running.load().rules.node.clone();
+            let rules = running::rules(&config, tokens.policy, &parts.keyring, node);
+            let engine = running::engine(&config, parts.shards, &parts.places);
+            let running = Running::new(config.clone(), rules.clone(), api, page);
+            // Who comes in first, so that nobody comes in under rules that those inside no longer have.
+            parts.running.store(Arc::new(running));
+            parts.set(&config);
+            parts.router.configure(engine, rules).await;
+        }
+        state.needs_restart.clone_from(&change.needs_restart);
+        Ok(Report {
+            taken: change.taken,
+            needs_restart: change.needs_restart,
+            generation: state.generation,
+            hash: hash(&config),
+        })
+    }
+
+    fn change_logs(&self, config: &Config) {
+        let Some(origin) = &self.origin else { return };
+        let changed = daemon::logs::parse_filter(&config.log.filter)
+            .and_then(|filter| origin.logs.change(filter, config::log_format(config)));
+        if let Err(error) = changed {
+            tracing::error!("{error}");
+        }
+    }
+
+    fn told(&self, report: &Report) {
+        let Report {
+            taken,
+            needs_restart,
+            generation,
+            hash,
+        } = report;
+        self.counters.taken(*generation, needs_restart.len(), hash);
+        if taken.is_empty() && needs_restart.is_empty() {
+            return tracing::debug!("configuration read again: nothing has changed");
+        }
+        let words = |keys: &[String]| match keys {
+            [] => "nothing".to_owned(),
+            keys => keys.join(", "),
+        };
+        tracing::info!(
+            generation,
+            hash,
+            "configuration read again; taken: {}; needs a restart: {}",
+            words(taken),
+            words(needs_restart)
+        );
+    }
+}
+
+impl Parts {
+    /// What is neither in `running` nor the shards'.
+    fn set(&self, config: &Config) {
+        let (limits, api) = (&config.limits, &config.api);
+        self.places.set(limits);
+        let window = Duration::from_secs(api.idempotency_seconds.into());
+        self.answers.set(window, api.idempotency_bytes as usize);
+        if let Chosen::Memory(broker) = self.router.broker() {
+            broker.set_max_history_bytes(limits.max_history_bytes as usize);
+        }
+        if let Some(listener) = self.listener.upgrade() {
+            crate::app::notice_who_is_gone(&listener, config.heartbeat.ping_seconds);
+        }
+    }
+}
+
+/// What preparing does not look at.
+fn check(settings: Settings) -> Result<Settings, ConfigError> {
+    match daemon::logs::parse_filter(&settings.config.log.filter) {
+        Ok(_) => Ok(settings),
+        Err(error) => Err(ConfigError::Setting {
+            key: "log.filter",
+            what: error.to_string(),
+        }),
+    }
+}
+
+/// Twelve hexadecimal digits: 48 bits, which a Prometheus sample holds exactly.
+fn hash(config: &Config) -> String {
+    let mut config = config.clone();
+    config.node.name.clear();
+    let digest = digest(&SHA256, config.to_yaml().as_bytes());
+    digest.as_ref()[..6]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+/// A URL as it may be shown.
+fn without_secrets(url: &str) -> String {
+    let bare = url.split(['?', '#']).next().unwrap_or_default();
+    match bare.split_once("://") {
+        None => bare.to_owned(),
+        Some((scheme, rest)) => {
+            let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+            let host = authority.rsplit('@').next().unwrap_or_default();
+            format!("{scheme}://{host}/{path}")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hash_tells_values_apart_and_not_names() {
+        let of = |change: fn(&mut Config)| {
+            let mut config = Config::default();
+            change(&mut config);
+            hash(&config)
+        };
+        let default = of(|_| {});
+        assert_eq!(default.len(), 12);
+        assert_eq!(of(|config| config.node.name = "a".into()), default);
+        assert_ne!(of(|config| config.limits.max_connections = 1), default);
+    }
+
+    #[test]
+    fn urls_are_shown_without_what_may_be_secret() {
+        for (url, shown) in [
+            ("", ""),
+            (
+                "https://keys.example/set.json",
+                "https://keys.example/set.json",
+            ),
+            (
+                "https://user:word@keys.example:8443/a?key=b#c",
+                "https://keys.example:8443/a",
+            ),
+            ("https://keys.example/a@b", "https://keys.example/a@b"),
+        ] {
+            assert_eq!(without_secrets(url), shown);
+        }
+    }
+}

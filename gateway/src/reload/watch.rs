@@ -1,0 +1,54 @@
+//! The files of a configuration are read again and again instead of watched, as key files are: a mounted ConfigMap
+//! changes by the swap of a link, which watchers of the file never hear of.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ring::digest::{SHA256, digest};
+use tokio::time::MissedTickBehavior;
+
+use super::Reloader;
+
+/// How often the files are read.
+const EVERY: Duration = Duration::from_secs(2);
+
+impl Reloader {
+    /// Reloads when a file has another content. Ends with the process.
+    pub async fn watch(self) {
+        let mut pace = tokio::time::interval(EVERY);
+        pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // None: a file that changed between the start and the first look is not missed.
+        let mut known = None;
+        loop {
+            pace.tick().await;
+            let files = self.files();
+            // A disk that hangs must not hang what runs beside this.
+            let print = tokio::task::spawn_blocking(move || print(&files)).await;
+            let Ok(print) = print else { continue };
+            if known.as_ref() != Some(&print) {
+                known = Some(print);
+                // It has said and counted what is wrong; the same content is not tried again.
+                let _ = self.reload().await;
+            }
+        }
+    }
+
+    /// The configuration, and the keys of the API, which nobody else watches.
+    fn files(&self) -> Vec<PathBuf> {
+        let inner = &self.inner;
+        let origin = inner.origin.iter();
+        let config = origin.filter_map(|origin| origin.sources.config.clone());
+        let api = PathBuf::from(&inner.parts.running.load().config.api.key_file);
+        config.chain([api]).collect()
+    }
+}
+
+/// Tells one content from another without keeping secrets around.
+fn print(files: &[PathBuf]) -> Vec<u8> {
+    // A file that cannot be read is a content of its own: the reload will say why.
+    let contents = files.iter().map(|file| fs::read(file).unwrap_or_default());
+    contents
+        .flat_map(|bytes| digest(&SHA256, &bytes).as_ref().to_vec())
+        .collect()
+}
