@@ -2,7 +2,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
 use mio::{Poll, Waker};
@@ -13,6 +12,7 @@ use crate::metrics::Metrics;
 use crate::session::Rules;
 use command::{Command, Event, ShardId};
 use heartbeat::Intervals;
+use room::Bell;
 
 pub use outbox::{Dropped, Tag};
 
@@ -24,6 +24,7 @@ mod heartbeat;
 mod members;
 mod outbox;
 mod recovering;
+mod room;
 mod shard;
 pub(crate) mod subscriptions;
 mod timers;
@@ -69,9 +70,7 @@ pub struct Engine {
 /// The tokio side of one shard.
 struct Handle {
     commands: mpsc::Sender<Command>,
-    waker: Waker,
-    /// Set while a wake-up is under way: a burst of commands costs one system call.
-    awake: Arc<AtomicBool>,
+    bell: Arc<Bell>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -93,12 +92,11 @@ impl Engine {
             let (commands, command_receiver) = mpsc::channel(QUEUE_CAPACITY);
             let (event_sender, events) = mpsc::channel(QUEUE_CAPACITY);
             let poll = Poll::new()?;
-            let waker = Waker::new(poll.registry(), shard::WAKE)?;
-            let awake = Arc::new(AtomicBool::new(false));
+            let bell = Arc::new(Bell::new(Waker::new(poll.registry(), shard::WAKE)?));
             let queues = shard::Queues {
                 commands: command_receiver,
                 events: event_sender,
-                awake: awake.clone(),
+                bell: bell.clone(),
             };
             let shared = shard::Shared {
                 settings: settings.clone(),
@@ -111,8 +109,7 @@ impl Engine {
                 .spawn(move || shard::Shard::new(id, poll, queues, shared).run())?;
             shards.push(Handle {
                 commands,
-                waker,
-                awake,
+                bell,
                 thread: Some(thread),
             });
             receivers.push(events);
@@ -146,19 +143,8 @@ impl Engine {
             .send(command)
             .await
             .map_err(|_| ShardEnded(shard))?;
-        handle.wake();
+        handle.bell.ring();
         Ok(())
-    }
-}
-
-impl Handle {
-    fn wake(&self) {
-        if !self.awake.swap(true, Ordering::AcqRel)
-            && let Err(error) = self.waker.wake()
-        {
-            // Only a full eventfd counter could do this, and then the shard is about to wake anyway.
-            tracing::warn!(%error, "waking a shard failed");
-        }
     }
 }
 
@@ -167,7 +153,7 @@ impl Drop for Engine {
         for handle in &mut self.shards {
             // A closed queue is a `Stop`.
             handle.commands = mpsc::channel(1).0;
-            handle.wake();
+            handle.bell.ring();
         }
         for handle in &mut self.shards {
             if let Some(thread) = handle.thread.take()

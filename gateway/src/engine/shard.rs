@@ -7,7 +7,6 @@
 use std::collections::{HashMap, VecDeque};
 use std::io::{ErrorKind, Read};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -21,6 +20,7 @@ use super::command::{Arrival, Command, ConnectionKey, Event, NewConnection, Pace
 use super::connection::{CLOSE_DEADLINE_MS, Closing, Connection};
 use super::heartbeat::{Heartbeat, Verdict};
 use super::outbox::{Flushed, Full, Outbox, Tag};
+use super::room::{Bell, Room};
 use super::subscriptions::{Asked, Left, Subscriptions};
 use super::timers::Wheel;
 use crate::history::Range;
@@ -56,7 +56,7 @@ const COMMANDS_A_ROUND: usize = 1_024;
 pub struct Queues {
     pub commands: mpsc::Receiver<Command>,
     pub events: mpsc::Sender<Event>,
-    pub awake: Arc<AtomicBool>,
+    pub bell: Arc<Bell>,
 }
 
 /// What all shards share, read-only or atomic.
@@ -80,6 +80,8 @@ pub struct Shard {
     wheel: Wheel,
     /// Events that found the queue full. While there is one, no socket is read, which bounds them.
     backlog: VecDeque<Event>,
+    /// For the first of them.
+    room: Room,
     unread: Vec<ConnectionKey>,
     dirty: Vec<ConnectionKey>,
     /// Deliveries taken from the queue together.
@@ -131,6 +133,7 @@ impl Shard {
             subscriptions: Subscriptions::default(),
             wheel: Wheel::new(),
             backlog: VecDeque::new(),
+            room: Room::default(),
             unread: Vec::new(),
             dirty: Vec::new(),
             staged: Vec::new(),
@@ -198,10 +201,6 @@ impl Shard {
         if self.more_commands || (!self.unread.is_empty() && self.backlog.is_empty()) {
             return Some(Duration::ZERO);
         }
-        if !self.backlog.is_empty() {
-            // The other side of the queue does not wake us when it has made room.
-            return Some(Duration::from_millis(1));
-        }
         let drain = self.draining.as_ref().filter(|d| !d.left.is_empty());
         let drain = drain.map(|d| d.next_at.saturating_duration_since(Instant::now()));
         let timers = (!self.connections.is_empty())
@@ -240,9 +239,7 @@ impl Shard {
     }
 
     fn take_commands(&mut self, now: Now) {
-        // Cleared first: a command sent from here on wakes us again. A swap and not a store: a store may become
-        // visible only after the queue was found empty, and the command that came in between would wake nobody.
-        self.queues.awake.swap(false, Ordering::AcqRel);
+        self.queues.bell.listen();
         self.more_commands = false;
         for _ in 0..COMMANDS_A_ROUND {
             match self.queues.commands.try_recv() {

@@ -1,5 +1,6 @@
 //! The engine on real sockets, with this file in the place of the hub.
 
+mod backlog;
 mod deflate;
 mod policies;
 mod presence;

@@ -148,11 +148,14 @@ impl Shard {
     pub(super) fn tell_the_rest(&mut self) {
         // Who waits for room among the commands would keep the other side from taking events.
         self.queues.commands.close();
+        // For half a queue of it there is no time.
+        self.room = Room::default();
         let end = Instant::now() + LAST_EVENTS;
         self.send_backlog();
         while !self.backlog.is_empty() && Instant::now() < end {
-            // The other side of the queue does not wake us when it has made room.
+            // The bell rings in epoll, and this thread goes there no more.
             std::thread::sleep(Duration::from_millis(1));
+            self.room = Room::default();
             self.send_backlog();
         }
     }

@@ -419,7 +419,9 @@ impl Shard {
         while let Some(event) = self.backlog.pop_front() {
             if let Err(TrySendError::Full(event)) = self.queues.events.try_send(event) {
                 self.backlog.push_front(event);
-                return;
+                if !self.room.is_there(&self.queues.events, &self.queues.bell) {
+                    return;
+                }
             }
         }
     }
