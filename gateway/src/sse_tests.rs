@@ -67,9 +67,17 @@ impl Stage {
     }
 
     async fn open(&mut self, channels: &[&str]) -> Result<Client, Refusal> {
+        self.open_as(None, channels).await
+    }
+
+    async fn open_as(&mut self, user: Option<&str>, channels: &[&str]) -> Result<Client, Refusal> {
         let place = || self.connections.take().unwrap();
         let opening = Opening {
-            identity: None,
+            identity: user.map(|user| Identity {
+                user: user.into(),
+                expires: None,
+                grants: None,
+            }),
             channels: channels.iter().map(|name| channel(name)).collect(),
             last_id: None,
             place: place(),
@@ -195,6 +203,26 @@ async fn nothing_comes_before_the_acknowledgement() {
 fn stage_number(welcome: &Value) -> u64 {
     let id = ConnectionId::parse(welcome["connection"].as_str().unwrap());
     id.unwrap().number().unwrap()
+}
+
+#[tokio::test]
+async fn nothing_is_said_or_heard_before_the_welcome() {
+    let mut stage = Stage::new(100_000);
+    let mut other = stage.first("news").await;
+    let mut ann = stage.open_as(Some("ann"), &["news"]).await.unwrap();
+    let round = stage.interest("user:ann").await;
+    // What she asks for is here already, and so is everybody else.
+    stage.deliver("news", "1", None).await;
+    stage.deliver("broadcast", "2", None).await;
+    let channel = channel("user:ann");
+    stage.send(Command::Live { channel, round }).await;
+    stage.deliver("news", "3", None).await;
+    assert_eq!(ann.next().await["type"], "welcome");
+    assert_eq!(ann.next().await["type"], "subscribed");
+    assert_eq!(ann.next().await["message"], 3);
+    for data in 1..=3 {
+        assert_eq!(other.next().await["message"], data);
+    }
 }
 
 #[tokio::test]

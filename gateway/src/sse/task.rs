@@ -47,6 +47,8 @@ struct Client {
     outbox: Outbox,
     cursor: Cursor,
     returns: bool,
+    /// What it asks for beside its own channel, until it is welcome: nothing is said or heard before. None: it is.
+    wishes: Option<Vec<Effect>>,
     line: Arc<Line>,
     /// Counts it for as long as it lives.
     _share: Share,
@@ -241,11 +243,14 @@ impl Task {
         drop(place);
         self.open.fetch_add(1, Ordering::Relaxed);
         line.leave_place();
+        let mut effects = effects.into_iter();
+        let own = effects.next();
         let client = Client {
             session,
             outbox,
             cursor,
             returns: last_id.is_some(),
+            wishes: Some(effects.collect()),
             line,
             _share: share,
         };
@@ -253,8 +258,8 @@ impl Task {
         if let Some(draining) = &mut self.draining {
             draining.left.push(key);
         }
-        for effect in effects {
-            self.effect(key, effect);
+        if let Some(own) = own {
+            self.effect(key, own);
         }
         self.hand_over(key, stream, answer);
     }
@@ -316,6 +321,10 @@ impl Task {
             ping_seconds: self.rules.ping_seconds,
         });
         self.say(key, welcome);
+        let wishes = self.clients.get_mut(&key).and_then(|c| c.wishes.take());
+        for wish in wishes.into_iter().flatten() {
+            self.effect(key, wish);
+        }
     }
 
     /// The broker could not subscribe: the client is told, and comes back.
@@ -348,7 +357,8 @@ impl Task {
         let have = self.hold(encoded);
         let keys: Vec<_> = match channel.kind() {
             ChannelKind::Broadcast | ChannelKind::Notifications => {
-                self.clients.keys().copied().collect()
+                let welcome = self.clients.iter().filter(|(_, c)| c.wishes.is_none());
+                welcome.map(|(key, _)| *key).collect()
             }
             _ if message.only.is_some() => self.here(message.only.as_ref()).into_iter().collect(),
             _ => self.subscriptions.members(channel).collect(),
