@@ -10,6 +10,9 @@ use super::frame::{RSV1, encode_with};
 
 /// What a sender leaves away from the end of every message, and a receiver adds (section 7.2.1 and 7.2.2).
 const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
+/// An empty block that ends a stream (RFC 1951 section 3.2.4). Between two blocks it is read as that, inside of one as
+/// something else: so a message that stops in the middle of a block is told from a whole one.
+const END: [u8; 5] = [1, 0, 0, 0xff, 0xff];
 /// The opcodes of text and binary messages, with FIN: what may be compressed.
 const WHOLE_MESSAGES: [u8; 2] = [0x81, 0x82];
 /// Room for an inflated message that stays with the thread.
@@ -135,7 +138,7 @@ impl Inflater {
     /// The payload of a message as it was before compression (section 7.2.2).
     ///
     /// [`CloseCode::TooBig`] as soon as it is longer than `max_message_bytes`: a kilobyte can say a megabyte.
-    /// [`CloseCode::Protocol`] if it is not deflate.
+    /// [`CloseCode::Protocol`] if it is not deflate, or not whole.
     pub fn inflate(&mut self, message: &[u8], max_message_bytes: u32) -> Result<&[u8], CloseCode> {
         self.out.clear();
         // The memory of one large message is not kept for ever.
@@ -144,37 +147,60 @@ impl Inflater {
         stream.reset(false);
         let max = usize::try_from(max_message_bytes).unwrap_or(usize::MAX);
         // A sender may end its stream in the message, and says so with an empty block after it (section 7.2.3.4).
-        let mut ended = false;
-        for mut rest in [message, &TAIL] {
-            loop {
-                if self.out.len() == self.out.capacity() {
-                    let more = self.out.len().max(message.len()).min(max + 1).max(256);
-                    self.out.reserve(more);
-                }
-                let (read, written) = (stream.total_in(), self.out.len());
-                let status = stream
-                    .decompress_vec(rest, &mut self.out, FlushDecompress::Sync)
-                    .map_err(|_| CloseCode::Protocol)?;
-                if self.out.len() > max {
-                    return Err(CloseCode::TooBig);
-                }
-                let used = usize::try_from(stream.total_in() - read).unwrap_or(rest.len());
-                rest = &rest[used..];
-                if status == Status::StreamEnd {
-                    if std::mem::replace(&mut ended, true) {
-                        // More ends would make a message of many streams, each with its own cost to set up.
-                        return Err(CloseCode::Protocol);
-                    }
-                    stream.reset(false);
-                } else if used == 0 && self.out.len() == written {
-                    break;
-                }
-            }
-            if !rest.is_empty() {
-                return Err(CloseCode::Protocol);
-            }
+        let ends = read(stream, &mut self.out, message, max)?;
+        // Nothing is begun: an empty message, or one whose sender leaves the empty block away.
+        if stream.total_in() == 0 {
+            return Ok(&self.out);
+        }
+        let ends = ends + read(stream, &mut self.out, &TAIL, max)?;
+        let len = self.out.len();
+        let whole = read(stream, &mut self.out, &END, max)? == 1
+            && stream.total_in() == 0
+            && self.out.len() == len;
+        if ends > 1 || !whole {
+            return Err(CloseCode::Protocol);
         }
         Ok(&self.out)
+    }
+}
+
+/// Inflates all of `rest`, and begins a new stream where one ends; returns how many ended, which is one at most. Of the
+/// stream under way, `total_in` says how many bytes were read.
+fn read(
+    stream: &mut Decompress,
+    out: &mut Vec<u8>,
+    mut rest: &[u8],
+    max: usize,
+) -> Result<u32, CloseCode> {
+    let mut ends = 0;
+    loop {
+        if out.len() == out.capacity() {
+            let more = out.len().max(rest.len()).min(max + 1).max(256);
+            out.reserve(more);
+        }
+        let (read, written) = (stream.total_in(), out.len());
+        let status = stream
+            .decompress_vec(rest, out, FlushDecompress::Sync)
+            .map_err(|_| CloseCode::Protocol)?;
+        if out.len() > max {
+            return Err(CloseCode::TooBig);
+        }
+        let used = usize::try_from(stream.total_in() - read).unwrap_or(rest.len());
+        rest = &rest[used..];
+        if status == Status::StreamEnd {
+            ends += 1;
+            if ends > 1 {
+                // A message of many streams, each with its own cost to set up.
+                return Err(CloseCode::Protocol);
+            }
+            stream.reset(false);
+        } else if used == 0 && out.len() == written {
+            return if rest.is_empty() {
+                Ok(ends)
+            } else {
+                Err(CloseCode::Protocol)
+            };
+        }
     }
 }
 

@@ -65,7 +65,16 @@ fn messages_of_the_rfc() {
             "{what}"
         );
     }
-    assert_eq!(Inflater::default().inflate(&[0x00], 5), Ok(&b""[..]));
+    // Nothing, as section 7.2.3.6 writes it, and as some senders do.
+    for nothing in [&[0x00][..], &[0x02, 0x00], &[]] {
+        assert_eq!(Inflater::default().inflate(nothing, 5), Ok(&b""[..]));
+    }
+    let without_the_empty_block = [0xf3, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00];
+    let mut inflater = Inflater::default();
+    assert_eq!(
+        inflater.inflate(&without_the_empty_block, 5),
+        Ok(&b"Hello"[..])
+    );
 }
 
 #[test]
@@ -81,6 +90,20 @@ fn what_is_not_deflate_is_refused_and_no_message_sees_the_one_before() {
         // A copy of three bytes from one byte back: what is there is another client's.
         ("a look back before the beginning", &[0x02, 0x02, 0x00]),
         ("many streams", &ends),
+        ("half of a block", &[0xf2, 0x48, 0xcd, 0xc9]),
+        (
+            "a stored block with less than it says",
+            &[0x00, 7, 0, 0xf8, 0xff, b'H'],
+        ),
+        ("lengths of codes that do not end", &[0x04, 0, 0, 0]),
+        (
+            "an end, and half of a block",
+            &[0xf3, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00, 0xf2, 0x48],
+        ),
+        (
+            "a block that takes what stands for its end",
+            &[0x00, 9, 0, 0xf6, 0xff],
+        ),
     ] {
         let secret = deflated(b"secret", Window::Full);
         assert_eq!(inflater.inflate(&secret, 6), Ok(&b"secret"[..]));
