@@ -122,6 +122,11 @@ pub(super) fn published(payload: &[u8]) -> (Option<Position>, &[u8]) {
     fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
         let colon = bytes.iter().take(21).position(|byte| *byte == b':')?;
         let digits = std::str::from_utf8(&bytes[..colon]).ok()?;
+        // `parse` alone would take a sign, too.
+        let digits = digits
+            .bytes()
+            .all(|b| b.is_ascii_digit())
+            .then_some(digits)?;
         Some((digits.parse().ok()?, &bytes[colon + 1..]))
     }
     let with_position = number(payload)
@@ -178,6 +183,7 @@ mod tests {
             ("7:x:{}", None, "7:x:{}"),
             (":1:{}", None, ":1:{}"),
             ("-1:1:{}", None, "-1:1:{}"),
+            ("+1:+1:{}", None, "+1:+1:{}"),
             ("", None, ""),
             (
                 "18446744073709551615:18446744073709551615:{}",
