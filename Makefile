@@ -68,6 +68,11 @@ autobahn: ## the gateway against the Autobahn test suite, WebSocket by the book 
 openapi: ## the HTTP API's OpenAPI document against a running gateway, with schemathesis (SEED=n EXAMPLES=n)
 	@PUSHCLUSTER_CACHE="$(CACHE)" SEED=$(SEED) EXAMPLES=$(EXAMPLES) gateway/tests/openapi/run.sh
 
+# It finds what nobody thought of, so it has no end, and is no part of `test`; what it found before is (gateway/fuzz).
+.PHONY: fuzz
+fuzz: ## strange bytes into every parser until one breaks (T=frames: one; FUZZ_SECONDS=60 for each)
+	@PUSHCLUSTER_CACHE="$(CACHE)" FUZZ_SECONDS="$(FUZZ_SECONDS)" gateway/fuzz/run.sh $(T)
+
 .PHONY: chart
 chart: ## the Helm chart, rendered and checked
 	HELM="$(HELM)" cargo test --locked -p e2e --test chart

@@ -30,5 +30,7 @@ pub mod slack;
 pub mod sse;
 pub mod tls;
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 #[cfg(test)]
 mod purity;

@@ -26,7 +26,7 @@ use crate::session::Rules;
 use outbox::Stream;
 use task::{Queues, Task};
 
-mod format;
+pub(crate) mod format;
 pub mod outbox;
 mod task;
 

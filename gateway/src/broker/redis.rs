@@ -214,3 +214,49 @@ impl Broker for Redis {
         self.pulse.health(Instant::now())
     }
 }
+
+/// What `crate::fuzzing` needs of the rooms below.
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing {
+    use bytes::BytesMut;
+
+    use super::connect::{Push, next_frame, push};
+    use crate::message::Position;
+
+    /// See [`super::log::published`].
+    pub(crate) fn published(payload: &[u8]) -> (Option<Position>, &[u8]) {
+        super::log::published(payload)
+    }
+
+    #[derive(Debug, PartialEq, Eq)]
+    pub(crate) enum Heard {
+        Message(bytes::Bytes),
+        Subscribed(bytes::Bytes),
+        Other,
+        /// And nothing after it: the connection is replaced.
+        Failed,
+    }
+
+    /// All that a subscriber's connection hears.
+    pub(crate) fn hear<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Heard> {
+        let (mut input, mut heard) = (BytesMut::new(), Vec::new());
+        for piece in pieces {
+            input.extend_from_slice(piece);
+            loop {
+                heard.push(
+                    match next_frame(&mut input).and_then(|frame| frame.map(push).transpose()) {
+                        Ok(Some(Push::Message { payload, .. })) => Heard::Message(payload),
+                        Ok(Some(Push::Subscribed { channel })) => Heard::Subscribed(channel),
+                        Ok(Some(Push::Other)) => Heard::Other,
+                        Ok(None) => break,
+                        Err(_) => {
+                            heard.push(Heard::Failed);
+                            return heard;
+                        }
+                    },
+                );
+            }
+        }
+        heard
+    }
+}

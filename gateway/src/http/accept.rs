@@ -112,7 +112,7 @@ impl Acceptor {
     }
 }
 
-fn server(patience: Duration) -> http1::Builder {
+pub(crate) fn server(patience: Duration) -> http1::Builder {
     let mut server = http1::Builder::new();
     server
         .timer(TokioTimer::new())
@@ -123,7 +123,7 @@ fn server(patience: Duration) -> http1::Builder {
 }
 
 /// An error comes with whether there has been a request before.
-async fn serve(
+pub(crate) async fn serve(
     server: &http1::Builder,
     (socket, peer): (impl AsyncRead + AsyncWrite + Unpin + Send + 'static, Peer),
     routes: Router,

@@ -11,7 +11,7 @@ use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 use super::answers::Code;
 
 /// Codes of [`super::Problem`]s, and what is wrong with a head, which hyper answers by itself.
-const CODES: [&str; 18] = [
+pub(crate) const CODES: [&str; 18] = [
     "bad_field",
     "bad_handshake",
     "bad_head",
