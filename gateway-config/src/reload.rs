@@ -32,10 +32,10 @@ const KEYS: [(&str, Reload); 56] = [
     ("auth.hs384KeyFile", Live),
     ("auth.hs512KeyFile", Live),
     ("auth.issuers", Live),
-    ("auth.jwksCaFile", Restart),
-    ("auth.jwksRefreshSeconds", Restart),
-    ("auth.jwksTimeoutSeconds", Restart),
-    ("auth.jwksUrl", Restart),
+    ("auth.jwksCaFile", Live),
+    ("auth.jwksRefreshSeconds", Live),
+    ("auth.jwksTimeoutSeconds", Live),
+    ("auth.jwksUrl", Live),
     ("auth.keyFiles", Live),
     ("auth.leewaySeconds", Live),
     ("broker.kind", Restart),
@@ -121,12 +121,18 @@ pub fn diff(old: &Config, new: &Config) -> Change {
 /// What a gateway with the configuration `running` has after it has taken what it can of `wanted`. An error when that
 /// breaks a rule, as one that binds two keys of which only one can be taken.
 pub fn take(running: &Config, wanted: &Config) -> Result<Config, Vec<Problem>> {
-    let taken = merged(running, wanted);
+    kept(
+        merged(running, wanted),
+        &diff(running, wanted).needs_restart,
+    )
+}
+
+fn kept(taken: Config, stay: &[String]) -> Result<Config, Vec<Problem>> {
     let broken = rules::broken(&taken);
     if broken.is_empty() {
         return Ok(taken);
     }
-    let stay = diff(running, wanted).needs_restart.join(", ");
+    let stay = stay.join(", ");
     let problem = |broken: rules::Broken| Problem {
         path: broken.paths.into_iter().next().unwrap_or_default(),
         place: Place::Default,
@@ -272,10 +278,12 @@ mod tests {
 
     #[test]
     fn a_rule_that_binds_what_is_taken_to_what_waits() {
-        let new = of("auth: {anonymous: false, jwksUrl: 'https://keys.example/'}");
-        let problems = take(&Config::default(), &new).unwrap_err();
+        // No rule does yet, so this is what one would leave behind.
+        let mut taken = Config::default();
+        taken.auth.anonymous = false;
+        let problems = kept(taken, &["engine.shards".to_owned()]).unwrap_err();
         assert_eq!(problems[0].path, "auth.anonymous");
-        let why = "so it is as long as what needs a restart stays: auth.jwksUrl";
+        let why = "so it is as long as what needs a restart stays: engine.shards";
         assert!(problems[0].message.ends_with(why), "{problems:?}");
     }
 }

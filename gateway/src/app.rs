@@ -328,6 +328,7 @@ fn start_keys(
 /// What a person who has just started it wants to know.
 fn announce(running: &Running, [clients, admin]: [&TcpListener; 2]) {
     let Running { config, rules, .. } = running;
+    crate::config::warn(&config.auth);
     let shown = |listener: &TcpListener| {
         listener
             .local_addr()

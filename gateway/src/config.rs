@@ -18,7 +18,7 @@ use crate::broker::redis;
 use crate::tls;
 
 mod tokens;
-pub use tokens::Tokens;
+pub use tokens::{Tokens, warn};
 
 /// What a person typed.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -198,11 +198,7 @@ impl Settings {
         let clients = resolve("listen.clients", &config.listen.clients)?;
         let admin = resolve("listen.admin", &config.listen.admin)?;
         let tokens = tokens::prepare(&config.auth)?;
-        let api = match config.api.key_file.as_str() {
-            "" if clients.ip().is_loopback() => ApiAccess::Loopback,
-            "" => ApiAccess::Off,
-            file => ApiAccess::Keys(api_keys(file)?),
-        };
+        let api = access(&config)?;
         let memory = config.broker.kind == BrokerKind::Memory;
         let redis = if memory {
             None
@@ -234,6 +230,20 @@ impl Settings {
             config,
         })
     }
+}
+
+/// Reads the keys of the API.
+pub(crate) fn access(config: &Config) -> Result<ApiAccess, ConfigError> {
+    Ok(match config.api.key_file.as_str() {
+        "" if resolve("listen.clients", &config.listen.clients)?
+            .ip()
+            .is_loopback() =>
+        {
+            ApiAccess::Loopback
+        }
+        "" => ApiAccess::Off,
+        file => ApiAccess::Keys(api_keys(file)?),
+    })
 }
 
 fn prepare_tls(section: &gateway_config::Tls) -> Result<Option<tls::Prepared>, ConfigError> {

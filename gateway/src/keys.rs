@@ -5,8 +5,9 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::AbortHandle;
 
 use crate::auth::TokenError;
 use crate::auth::keys::{Asked, KeySet, KeySource, Remote, TooManyKeys};
@@ -40,11 +41,22 @@ struct Inner {
     current: Arc<ArcSwap<KeySet>>,
     parts: Mutex<Parts>,
     /// Who wants to know when the server has been asked. None: there is no server.
-    asks: Option<mpsc::Sender<oneshot::Sender<()>>>,
+    asks: ArcSwapOption<mpsc::Sender<oneshot::Sender<()>>>,
+    /// Who asks the server.
+    asking: Mutex<Option<AbortHandle>>,
     counters: Counters,
 }
 
+/// Another server than before.
+pub struct Other {
+    /// None: there is none any more.
+    pub server: Option<Server>,
+    /// What it has answered. None: it is the one from before, asked otherwise, and its keys stay.
+    pub keys: Option<Vec<Key>>,
+}
+
 /// What the set of the moment is made of.
+#[derive(Clone)]
 struct Parts {
     /// Those that are read again and again.
     watched: Arc<Files>,
@@ -54,6 +66,9 @@ struct Parts {
     server: Option<Vec<Key>>,
     /// Why the server's keys are not here.
     failure: String,
+    /// Counts the servers: what one that was replaced still says counts no more.
+    server_number: u32,
+    has_server: bool,
 }
 
 impl KeySource for Keyring {
@@ -64,8 +79,10 @@ impl KeySource for Keyring {
     /// False: there is no server, or it was asked for this reason a short time ago.
     fn ask(&self) -> Asked {
         let (answer, answered) = oneshot::channel();
-        let asks = self.inner.asks.as_ref();
-        let under_way = asks.is_some_and(|asks| asks.try_send(answer).is_ok());
+        let asks = self.inner.asks.load();
+        let under_way = asks
+            .as_ref()
+            .is_some_and(|asks| asks.try_send(answer).is_ok());
         Box::pin(async move { under_way && answered.await.is_ok() })
     }
 }
@@ -77,7 +94,6 @@ impl Keyring {
         first: Vec<Key>,
         counters: Counters,
     ) -> Result<Keyring, TooManyKeys> {
-        let (asks, waiting) = mpsc::channel(WAITING);
         let keyring = Keyring {
             inner: Arc::new(Inner {
                 current: Arc::default(),
@@ -86,28 +102,71 @@ impl Keyring {
                     files: first,
                     server: None,
                     failure: "not asked yet".to_owned(),
+                    server_number: 0,
+                    has_server: sources.server.is_some(),
                 }),
-                asks: sources.server.is_some().then_some(asks),
+                asks: ArcSwapOption::empty(),
+                asking: Mutex::default(),
                 counters,
             }),
         };
         keyring.replace(|_| ())?;
         tokio::spawn(files::watch(keyring.clone()));
-        if let Some(server) = sources.server {
-            tokio::spawn(server::watch(keyring.clone(), server, waiting));
-        }
+        keyring.ask_from_now_on(sources.server);
         Ok(keyring)
     }
 
-    /// Other files from now on; `keys`: as they were read. When those are too many, nothing has changed.
-    pub fn take_files(&self, files: Files, keys: Vec<Key>) -> Result<(), TooManyKeys> {
+    /// Other sources from now on; `keys`: of the files, as they were read. When all are too many, nothing has changed.
+    pub fn take(
+        &self,
+        files: Files,
+        keys: Vec<Key>,
+        other: Option<Other>,
+    ) -> Result<(), TooManyKeys> {
+        let (changed, server, first) = match other {
+            Some(Other { server, keys }) => (true, server, keys),
+            None => (false, None, None),
+        };
+        let has_server = server.is_some();
         self.replace(|parts| {
             parts.files = keys;
             // The same files are watched as before, so that a change of theirs is still told.
             if *parts.watched != files {
                 parts.watched = Arc::new(files);
             }
-        })
+            if changed {
+                parts.server_number += 1;
+                parts.has_server = has_server;
+                if first.is_some() || !has_server {
+                    parts.server = first;
+                }
+            }
+        })?;
+        if changed {
+            self.ask_from_now_on(server);
+        }
+        Ok(())
+    }
+
+    /// Nobody else is asked any more.
+    fn ask_from_now_on(&self, server: Option<Server>) {
+        let number = self.parts().server_number;
+        let (asks, asking) = server
+            .map(|server| {
+                let (asks, waiting) = mpsc::channel(WAITING);
+                let watch = server::watch(self.clone(), (server, number), waiting);
+                (Arc::new(asks), tokio::spawn(watch).abort_handle())
+            })
+            .unzip();
+        self.inner.asks.store(asks);
+        let mut before = self
+            .inner
+            .asking
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(before) = std::mem::replace(&mut *before, asking) {
+            before.abort();
+        }
     }
 
     /// For a verifier: always the keys of the moment.
@@ -118,7 +177,7 @@ impl Keyring {
     /// Gate of `/ready`: a node without the server's keys would refuse everybody.
     pub fn ready(&self) -> Result<(), String> {
         let parts = self.parts();
-        if self.inner.asks.is_none() || parts.server.is_some() {
+        if !parts.has_server || parts.server.is_some() {
             return Ok(());
         }
         Err(format!("no keys from auth.jwksUrl: {}", parts.failure))
@@ -127,17 +186,12 @@ impl Keyring {
     /// Changes the parts and what is made of them. When that is too much, nothing has changed.
     fn replace(&self, change: impl FnOnce(&mut Parts)) -> Result<(), TooManyKeys> {
         let mut parts = self.parts();
-        let mut changed = Parts {
-            watched: parts.watched.clone(),
-            files: parts.files.clone(),
-            server: parts.server.clone(),
-            failure: parts.failure.clone(),
-        };
+        let mut changed = parts.clone();
         change(&mut changed);
-        let remote = match (&self.inner.asks, &changed.server) {
-            (None, _) => Remote::None,
-            (Some(_), None) => Remote::Missing,
-            (Some(_), Some(_)) => Remote::Present,
+        let remote = match (changed.has_server, &changed.server) {
+            (false, _) => Remote::None,
+            (true, None) => Remote::Missing,
+            (true, Some(_)) => Remote::Present,
         };
         let keys: Vec<Key> = changed
             .files

@@ -20,7 +20,7 @@ use tokio::sync::Mutex;
 use crate::broker::Chosen;
 use crate::config::{self, ConfigError, Origin, Settings};
 use crate::http::api::idempotency;
-use crate::keys::Keyring;
+use crate::keys::{Keyring, Other};
 use crate::limits::Places;
 use crate::router::Router;
 use crate::running::{self, Running};
@@ -91,6 +91,8 @@ struct State {
 struct Ready {
     settings: Settings,
     change: Change,
+    /// Another key server than before.
+    other: Option<Other>,
 }
 
 impl Reloader {
@@ -129,6 +131,18 @@ impl Reloader {
         done
     }
 
+    /// Whether what is to be read is what it runs with; a mistake is not.
+    async fn is_current(&self) -> bool {
+        let inner = self.inner.clone();
+        let current = tokio::task::spawn_blocking(move || {
+            let running = inner.parts.running.load();
+            let access = config::access(&running.config);
+            inner.wanted().is_ok_and(|wanted| wanted == running.config)
+                && access.is_ok_and(|access| access == running.access)
+        });
+        current.await.unwrap_or(false)
+    }
+
     /// What it runs with. Keys and passwords are in files, of which only the names are here.
     pub async fn shown(&self) -> Shown {
         let state = self.inner.state.lock().await;
@@ -148,22 +162,57 @@ impl Reloader {
     async fn ready(&self) -> Result<Ready, ConfigError> {
         let inner = self.inner.clone();
         let ready = tokio::task::spawn_blocking(move || inner.ready()).await;
-        ready.unwrap_or_else(|_| {
+        let mut ready = ready.unwrap_or_else(|_| {
             Err(ConfigError::Setting {
                 key: "",
                 what: "reading the configuration failed inside the gateway".to_owned(),
             })
-        })
+        })?;
+        ready.ask_key_server().await?;
+        Ok(ready)
+    }
+}
+
+impl Ready {
+    /// Another key server must answer before it counts: its keys replace those of the one before, and without any the
+    /// node could let nobody in.
+    async fn ask_key_server(&mut self) -> Result<(), ConfigError> {
+        let changed = |keys: &[&str]| {
+            let mut taken = self.change.taken.iter();
+            taken.any(|key| keys.contains(&&**key))
+        };
+        let moved = changed(&["auth.jwksUrl", "auth.jwksCaFile"]);
+        if !moved && !changed(&["auth.jwksRefreshSeconds", "auth.jwksTimeoutSeconds"]) {
+            return Ok(());
+        }
+        let mut server = self.settings.tokens.sources.server.take();
+        let keys = match &mut server {
+            Some(server) if moved => {
+                let asked = server.first().await;
+                let keys = asked.map_err(|error| ConfigError::Setting {
+                    key: "auth.jwksUrl",
+                    what: format!("no keys from it: {error}"),
+                })?;
+                Some(keys)
+            }
+            _ => None,
+        };
+        self.other = Some(Other { server, keys });
+        Ok(())
     }
 }
 
 impl Inner {
+    fn wanted(&self) -> Result<Config, ConfigError> {
+        match &self.origin {
+            Some(origin) => config::load(&origin.sources, origin.environment.iter().cloned()),
+            None => Ok(self.parts.running.load().config.clone()),
+        }
+    }
+
     fn ready(&self) -> Result<Ready, ConfigError> {
         let running = self.parts.running.load();
-        let wanted = match &self.origin {
-            Some(origin) => config::load(&origin.sources, origin.environment.iter().cloned())?,
-            None => running.config.clone(),
-        };
+        let wanted = self.wanted()?;
         let mut change = diff(&running.config, &wanted);
         let taken = take(&running.config, &wanted).map_err(|p| config::mistakes("", &p))?;
         if taken != wanted {
@@ -176,11 +225,19 @@ impl Inner {
             change.taken.push(key_file);
             change.taken.sort_unstable();
         }
-        Ok(Ready { settings, change })
+        Ok(Ready {
+            settings,
+            change,
+            other: None,
+        })
     }
 
     async fn put_in_force(&self, ready: Ready, state: &mut State) -> Result<Report, ConfigError> {
-        let Ready { settings, change } = ready;
+        let Ready {
+            settings,
+            change,
+            other,
+        } = ready;
         let Settings {
             config,
             tokens,
@@ -190,14 +247,17 @@ impl Inner {
         } = settings;
         let parts = &self.parts;
         // The only one that can still fail, so it comes first.
-        let files = parts.keyring.take_files(tokens.sources.files, tokens.keys);
-        files.map_err(|error| ConfigError::Setting {
+        let keys = parts.keyring.take(tokens.sources.files, tokens.keys, other);
+        keys.map_err(|error| ConfigError::Setting {
             key: "auth.keyFiles",
             what: error.to_string(),
         })?;
         if !change.taken.is_empty() {
             state.generation += 1;
             self.change_logs(&config);
+            if change.taken.iter().any(|key| key.starts_with("auth.")) {
+                config::warn(&config.auth);
+            }
             let node = parts.running.load().rules.node.clone();
             let rules = running::rules(&config, tokens.policy, &parts.keyring, node);
             let engine = running::engine(&config, parts.shards, &parts.places);

@@ -4,6 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use axum::http::Uri;
+use bytes::Bytes;
 use gateway_config::Auth;
 
 use super::ConfigError;
@@ -44,6 +45,23 @@ pub(super) fn prepare(auth: &Auth) -> Result<Tokens, ConfigError> {
     })
 }
 
+/// Says what is allowed and rarely meant; once for each time that it begins to count.
+pub fn warn(auth: &Auth) {
+    if auth.jwks_url.is_empty() {
+        return;
+    }
+    if auth.jwks_url.starts_with("http:") {
+        tracing::warn!(
+            "auth.jwksUrl is http://: who can change traffic on the way chooses the keys"
+        );
+    }
+    if auth.audiences.is_empty() {
+        tracing::warn!(
+            "auth.audiences is empty: tokens that were made for other services count here"
+        );
+    }
+}
+
 fn files(auth: &Auth) -> Files {
     let secrets = [
         ("auth.hs256KeyFile", &auth.hs256_key_file, Algorithm::Hs256),
@@ -72,16 +90,6 @@ fn server(auth: &Auth, url: &str) -> Result<Server, ConfigError> {
     let uri: Uri = url
         .parse()
         .map_err(|e| bad("auth.jwksUrl", format!("is no URL: {e}")))?;
-    if uri.scheme_str() == Some("http") {
-        tracing::warn!(
-            "auth.jwksUrl is http://: who can change traffic on the way chooses the keys"
-        );
-    }
-    if auth.audiences.is_empty() {
-        tracing::warn!(
-            "auth.audiences is empty: tokens that were made for other services count here"
-        );
-    }
     let setting = "auth.jwksCaFile";
     let pem = match auth.jwks_ca_file.as_str() {
         "" => None,
@@ -94,5 +102,6 @@ fn server(auth: &Auth, url: &str) -> Result<Server, ConfigError> {
         refresh: Duration::from_secs(auth.jwks_refresh_seconds.into()),
         timeout: Duration::from_secs(auth.jwks_timeout_seconds.into()),
         tls,
+        known: Bytes::new(),
     })
 }

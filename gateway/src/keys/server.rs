@@ -12,6 +12,7 @@ use super::Keyring;
 use super::counters::{Outcome, Source};
 use super::fetch::Fetcher;
 use crate::auth::read::{self, Origin};
+use crate::auth::signature::Key;
 
 /// Between two requests that tokens with unknown keys cause: whoever sends such tokens must not be able to make us
 /// attack the key server.
@@ -30,10 +31,25 @@ pub struct Server {
     /// For one request, from the connection to the last byte.
     pub timeout: Duration,
     pub tls: ClientConfig,
+    /// What it has answered already. Empty: nothing.
+    pub known: Bytes,
+}
+
+impl Server {
+    /// Its keys, before anybody depends on them.
+    pub async fn first(&mut self) -> Result<Vec<Key>, String> {
+        let fetcher = Fetcher::new(self.uri.clone(), self.timeout, self.tls.clone());
+        let body = fetcher.fetch().await.map_err(|error| error.to_string())?;
+        let read = read::keys(&body, Origin::Server).map_err(|error| error.to_string())?;
+        self.known = body;
+        Ok(read.keys)
+    }
 }
 
 struct Watch {
     keyring: Keyring,
+    /// Which of the servers it is.
+    number: u32,
     fetcher: Fetcher,
     uri: Uri,
     refresh: Duration,
@@ -46,18 +62,22 @@ struct Watch {
 /// Puts what the server says into force. Ends with the process.
 pub(super) async fn watch(
     keyring: Keyring,
-    server: Server,
+    (server, number): (Server, u32),
     mut asks: mpsc::Receiver<oneshot::Sender<()>>,
 ) {
     let mut watch = Watch {
         keyring,
+        number,
         fetcher: Fetcher::new(server.uri.clone(), server.timeout, server.tls),
         uri: server.uri,
         refresh: server.refresh,
-        known: Bytes::new(),
+        known: server.known,
         failures: 0,
     };
     let mut next = Instant::now();
+    if !watch.known.is_empty() {
+        next += watch.wait();
+    }
     let mut asked: Option<Instant> = None;
     loop {
         let mut waiting = Vec::new();
@@ -105,7 +125,10 @@ impl Watch {
                     "no keys from {}, what was known stays: {error}",
                     self.uri
                 );
-                self.keyring.parts().failure = error;
+                let mut parts = self.keyring.parts();
+                if parts.server_number == self.number {
+                    parts.failure = error;
+                }
             }
         }
     }
@@ -117,7 +140,11 @@ impl Watch {
         let read = read::keys(&body, Origin::Server).map_err(|error| error.to_string())?;
         let names: Vec<_> = read.keys.iter().map(|key| key.id.clone()).collect();
         self.keyring
-            .replace(|parts| parts.server = Some(read.keys))
+            .replace(|parts| {
+                if parts.server_number == self.number {
+                    parts.server = Some(read.keys);
+                }
+            })
             .map_err(|error| error.to_string())?;
         for skipped in read.skipped {
             tracing::warn!("{}: {skipped}", self.uri);

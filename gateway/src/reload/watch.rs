@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ring::digest::{SHA256, digest};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::MissedTickBehavior;
 
 use super::Reloader;
@@ -14,20 +15,34 @@ use super::Reloader;
 const EVERY: Duration = Duration::from_secs(2);
 
 impl Reloader {
-    /// Reloads when a file has another content. Ends with the process.
+    /// Reloads when a file has another content, and on SIGHUP. Ends with the process.
     pub async fn watch(self) {
         let mut pace = tokio::time::interval(EVERY);
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // None: a file that changed between the start and the first look is not missed.
+        let mut hangup = signal(SignalKind::hangup())
+            .inspect_err(|error| tracing::warn!("SIGHUP is not heard: {error}"))
+            .ok();
+        let mut first = true;
         let mut known = None;
         loop {
-            pace.tick().await;
+            tokio::select! {
+                _ = pace.tick() => {}
+                () = asked(&mut hangup) => {
+                    tracing::info!("SIGHUP: reading the configuration again");
+                    known = None;
+                }
+            }
             let files = self.files();
             // A disk that hangs must not hang what runs beside this.
             let print = tokio::task::spawn_blocking(move || print(&files)).await;
             let Ok(print) = print else { continue };
+            // A file that changed between the start and the first look is not missed.
+            let first = std::mem::take(&mut first);
             if known.as_ref() != Some(&print) {
                 known = Some(print);
+                if first && self.is_current().await {
+                    continue;
+                }
                 // It has said and counted what is wrong; the same content is not tried again.
                 let _ = self.reload().await;
             }
@@ -42,6 +57,16 @@ impl Reloader {
         let api = PathBuf::from(&inner.parts.running.load().config.api.key_file);
         config.chain([api]).collect()
     }
+}
+
+/// SIGHUP asks a daemon to read its configuration again; unheard, it would end the process.
+async fn asked(hangup: &mut Option<Signal>) {
+    if let Some(hangup) = hangup
+        && hangup.recv().await.is_some()
+    {
+        return;
+    }
+    std::future::pending::<()>().await;
 }
 
 /// Tells one content from another without keeping secrets around.

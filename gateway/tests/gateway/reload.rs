@@ -4,8 +4,11 @@ use std::os::unix::fs::symlink;
 
 use gateway_config::{Config, Kind, Reload, diff};
 use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::Error;
 
+use crate::client::Client;
 use crate::event_source::EventSource;
+use crate::key_server::{KeyServer, Says, Signer};
 use crate::program::{API_KEY, Answer, Gateway, request};
 use crate::wait::until;
 use stage::subscribe;
@@ -237,12 +240,6 @@ async fn what_needs_a_restart_waits_as_a_whole() {
     gateway.write("password", "secret");
     let at = |name: &str| gateway.path(name).display().to_string();
     let file = json!({
-        "auth": {
-            "jwksUrl": "https://user.example/keys?secret=word",
-            "jwksCaFile": at("tls.crt"),
-            "jwksRefreshSeconds": 7,
-            "jwksTimeoutSeconds": 7,
-        },
         "broker": {"kind": "redis", "redis": {
             "url": "redis://127.0.0.1:1/0",
             "username": "x",
@@ -333,4 +330,67 @@ async fn presence_begins_with_those_who_are_there_and_leaves_nobody_behind() {
         }
     }
     assert!(heard.iter().all(|event| event == "join"), "{heard:?}");
+}
+
+#[tokio::test]
+async fn another_key_server_counts_when_it_has_answered() {
+    let (one, other) = (Signer::new("one"), Signer::new("other"));
+    let first = KeyServer::http(Says::Keys(vec![one.jwk()])).await;
+    let mut second = KeyServer::http(Says::Keys(vec![other.jwk()])).await;
+    let file = |server: &KeyServer| json!({"auth": {"jwksUrl": server.url()}}).to_string();
+    let gateway = Gateway::with_file(&file(&first), &[]).await;
+    gateway.ready().await;
+    let knocks = async || {
+        let tokens = [&one, &other].map(|signer| signer.token("ann", &json!({})));
+        let mut statuses = Vec::new();
+        for token in tokens {
+            statuses.push(knock(&gateway, &token).await);
+        }
+        statuses
+    };
+    assert_eq!(knocks().await, [101, 401]);
+
+    second.go_away().await;
+    let answer = gateway.reload(&file(&second)).await;
+    assert_eq!(answer.status, 422, "{}", answer.body);
+    assert_eq!(answer.json()["error"]["field"], "auth.jwksUrl");
+    assert_eq!(knocks().await, [101, 401]);
+
+    second.come_back().await;
+    assert_eq!(take(&gateway, &file(&second)).await.0, ["auth.jwksUrl"]);
+    gateway.ready().await;
+    // A key that is not known: the server of now is asked, and nobody else.
+    let asked = (first.asked(), second.asked() + 1);
+    assert_eq!(knocks().await, [401, 101]);
+    assert_eq!((first.asked(), second.asked()), asked);
+
+    assert_eq!(take(&gateway, "").await.0, ["auth.jwksUrl"]);
+    assert_eq!(knocks().await, [401, 401]);
+    gateway.ready().await;
+}
+
+async fn knock(gateway: &Gateway, token: &str) -> u16 {
+    let url = format!("ws://{}/ws?token={token}", gateway.clients);
+    match Client::handshake(&url, &[]).await {
+        Ok(_) => 101,
+        Err(Error::Http(response)) => response.status().as_u16(),
+        Err(other) => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn a_hangup_asks_for_a_reload_and_ends_nothing() {
+    let gateway = Gateway::start(&[]).await;
+    let mut client = gateway.client().await;
+    let reloads = r#"pushcluster_config_reloads_total{result="good"}"#;
+    assert_eq!(gateway.metric(reloads).await, Some(0.0));
+    until("the file is watched", || async {
+        gateway.signal("HUP");
+        match gateway.metric(reloads).await {
+            Some(count) if count > 0.0 => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    client.heard_nothing().await;
 }

@@ -1,14 +1,24 @@
 //! Who may use the API.
 
 use axum::http::{HeaderMap, StatusCode, header};
+use ring::digest::{SHA256, digest};
 use subtle::ConstantTimeEq;
 
 use crate::config::ApiAccess;
 use crate::http::{Problem, bearer};
 
-/// Whose request it is: the place of its key in the file. What one caller keeps under a name, another does not find.
+/// Whose request it is: a hash of its key, since its place in the file may change. What one caller keeps under a name,
+/// another does not find.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Caller(usize);
+pub struct Caller([u8; 16]);
+
+impl Caller {
+    fn with(key: &[u8]) -> Caller {
+        let mut head = [0; 16];
+        head.copy_from_slice(&digest(&SHA256, key).as_ref()[..16]);
+        Caller(head)
+    }
+}
 
 /// The key comes as `Authorization: Bearer <key>` or `X-API-Key: <key>`.
 pub fn authorise(headers: &HeaderMap, access: &ApiAccess) -> Result<Caller, Problem> {
@@ -18,7 +28,7 @@ pub fn authorise(headers: &HeaderMap, access: &ApiAccess) -> Result<Caller, Prob
         ApiAccess::Off => Err(refused("the API is off: set api.keyFile")),
         // A browser adds `Host` itself: a page of a stranger that had its name resolve to this machine
         // ("DNS rebinding") cannot pretend to be local.
-        ApiAccess::Loopback if is_local(headers) => Ok(Caller(0)),
+        ApiAccess::Loopback if is_local(headers) => Ok(Caller::with(&[])),
         ApiAccess::Loopback => Err(refused(
             "without api.keyFile the API answers to localhost only",
         )),
@@ -28,13 +38,15 @@ pub fn authorise(headers: &HeaderMap, access: &ApiAccess) -> Result<Caller, Prob
                 .or_else(|| bearer(headers).map(str::as_bytes))
                 .unwrap_or_default();
             // Every key is compared to its end, so that the time tells nothing about any of them.
-            let mut found = None;
-            for (index, key) in keys.iter().enumerate() {
-                if bool::from(key[..].ct_eq(given)) {
-                    found = Some(Caller(index));
-                }
+            let mut found = false;
+            for key in keys {
+                found |= bool::from(key[..].ct_eq(given));
             }
-            found.ok_or_else(|| refused("the API key is missing or wrong"))
+            if found {
+                Ok(Caller::with(given))
+            } else {
+                Err(refused("the API key is missing or wrong"))
+            }
         }
     }
 }
@@ -100,5 +112,20 @@ mod tests {
             headers.insert(header.0, header.1.parse().unwrap());
             assert_eq!(authorise(&headers, access).is_ok(), good, "{what}");
         }
+    }
+
+    #[test]
+    fn a_caller_stays_who_it_is_when_other_keys_come_and_go() {
+        let caller = |keys: &[&str], given: &str| {
+            let keys = keys.iter().map(|key| key.as_bytes().to_vec()).collect();
+            let mut headers = HeaderMap::new();
+            headers.insert("x-api-key", given.parse().unwrap());
+            authorise(&headers, &ApiAccess::Keys(keys)).unwrap()
+        };
+        let one = caller(&["one", "other"], "one");
+        let other = caller(&["one", "other"], "other");
+        assert_ne!(one, other);
+        assert_eq!(caller(&["other"], "other"), other);
+        assert_eq!(caller(&["other", "new", "one"], "one"), one);
     }
 }

@@ -1,17 +1,79 @@
 //! Keys that decide who comes in.
 
 use jsonwebtoken::Algorithm;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
 use super::stage::{SECRET, Stage, signed};
+use crate::key_server::{KeyServer, Says, Signer};
 use crate::program::token;
-use crate::wait::within;
+use crate::wait::{until, within};
 
 const IN: u16 = 101;
 
+/// `auth.jwks…`
+async fn key_server(stage: &Stage, key: &str) {
+    let signer = Signer::new("a");
+    let token = signer.token("ann", &json!({}));
+    let keys = || Says::Keys(vec![signer.jwk()]);
+    let set = |name: &str, value: Value, url: String| {
+        let mut auth = json!({"jwksUrl": url});
+        auth[name] = value;
+        stage.set(json!({"auth": auth}))
+    };
+    match key {
+        "auth.jwksUrl" => {
+            assert_eq!(stage.knock_with(&token).await, 401);
+            let server = KeyServer::http(keys()).await;
+            set("jwksUrl", json!(server.url()), server.url()).await;
+            assert_eq!(stage.knock_with(&token).await, IN);
+        }
+        "auth.jwksCaFile" => {
+            let server = KeyServer::https(keys()).await;
+            stage.gateway.write("ca", &server.certificate);
+            set(key_name(key), json!(stage.at("ca")), server.url()).await;
+            assert_eq!(stage.knock_with(&token).await, IN);
+        }
+        "auth.jwksRefreshSeconds" => {
+            let server = KeyServer::http(keys()).await;
+            set("jwksUrl", json!(server.url()), server.url()).await;
+            assert_eq!(server.asked(), 1);
+            set(key_name(key), json!(1), server.url()).await;
+            until("the server is asked again and again", || async {
+                match server.asked() {
+                    3.. => Ok(()),
+                    few => Err(few.to_string()),
+                }
+            })
+            .await;
+        }
+        "auth.jwksTimeoutSeconds" => {
+            let server = KeyServer::http(keys()).await;
+            set("jwksUrl", json!(server.url()), server.url()).await;
+            server.say(Says::Nothing);
+            set(key_name(key), json!(1), server.url()).await;
+            let failed = r#"pushcluster_key_reads_total{result="failed",source="server"}"#;
+            until("the server is not waited for", || async {
+                match stage.gateway.metric(failed).await {
+                    Some(count) if count > 0.0 => Ok(()),
+                    other => Err(format!("{other:?}")),
+                }
+            })
+            .await;
+        }
+        other => panic!("no check for {other}"),
+    }
+}
+
+fn key_name(key: &str) -> &str {
+    key.rsplit('.').next().unwrap()
+}
+
 pub async fn auth(stage: &Stage, key: &str) {
+    if key.contains("jwks") {
+        return key_server(stage, key).await;
+    }
     let name = key.strip_prefix("auth.").unwrap();
     let plain = token("ann", 3_600);
     // The change, a token, and what is said to it before and after.

@@ -85,7 +85,11 @@ impl Stage {
 fn base(at: &dyn Fn(&str) -> String, change: &Value) -> String {
     let mut file = json!({
         "api": {"keyFile": at("api")},
-        "auth": {"hs256KeyFile": at("jwt")},
+        "auth": {
+            "hs256KeyFile": at("jwt"),
+            "jwksRefreshSeconds": 3_000,
+            "jwksTimeoutSeconds": 3_000,
+        },
         "heartbeat": {"pingSeconds": 3_000, "idleSeconds": 3_000},
         "limits": {
             "handshakeTimeoutSeconds": 3_000,
