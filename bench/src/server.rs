@@ -138,6 +138,9 @@ fn gateway_arguments(jwt: &Path, api: &Path, settings: &[&str]) -> Vec<String> {
         format!("api.keyFile={}", api.display()),
         // Of a length that leaves room for a message in 128 bytes.
         "node.name=n".to_owned(),
+        // The client attends to one crowd at a time; the other one's pings would go unanswered for too long.
+        "heartbeat.pingSeconds=600".to_owned(),
+        "heartbeat.idleSeconds=600".to_owned(),
         // Limits that count and are not reached.
         "limits.maxConnections=20000".to_owned(),
         "limits.maxConnectionsPerUser=20000".to_owned(),

@@ -10,13 +10,13 @@ int main() {
     uWS::App app;
     app.ws<Nothing>("/sub", {
         .compression = uWS::DISABLED,
-        .idleTimeout = 120,
+        .idleTimeout = 600,
         .maxBackpressure = 1024 * 1024,
         .open = [](auto *socket) { socket->subscribe("bench"); },
     });
     app.ws<Nothing>("/pub", {
         .compression = uWS::DISABLED,
-        .idleTimeout = 120,
+        .idleTimeout = 600,
         .message = [&app](auto *, std::string_view text, uWS::OpCode opcode) { app.publish("bench", text, opcode); },
     });
     app.listen("127.0.0.1", 0, [](us_listen_socket_t *listener) {
