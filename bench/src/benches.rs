@@ -66,6 +66,8 @@ pub struct Effort {
     pub slice: Duration,
     /// Everything small and against the floor alone: whether it works, not how fast.
     pub tiny: bool,
+    /// Part of the names of rows that are wanted.
+    pub row: String,
 }
 
 pub struct Rig {

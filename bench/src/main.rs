@@ -42,6 +42,9 @@ struct Arguments {
     /// A few connections against the floor alone: shows that a bench works, and nothing else.
     #[arg(long)]
     tiny: bool,
+    /// Of fanout only the rows whose name contains this: to look at one while it runs.
+    #[arg(long, default_value = "")]
+    row: String,
     /// Folder that holds checkouts of uNetworking's uWebSockets and uSockets.
     #[arg(long)]
     peers: Option<PathBuf>,
@@ -88,6 +91,7 @@ fn measure(name: &str, arguments: &Arguments) -> anyhow::Result<()> {
             rounds: arguments.rounds.max(1),
             slice: Duration::from_millis(arguments.slice_ms),
             tiny: arguments.tiny,
+            row: arguments.row.clone(),
         },
         places: Places {
             cache: cache(&root),

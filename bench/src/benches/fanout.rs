@@ -55,7 +55,8 @@ impl Shape {
 pub fn run(rig: &Rig) -> anyhow::Result<Vec<Row>> {
     let (gateway, contestants) = rig.build(PEERS)?;
     let mut rows = Vec::new();
-    for shape in SHAPES {
+    let wanted = |shape: &&Shape| shape.name().contains(&rig.effort.row);
+    for shape in SHAPES.iter().filter(wanted) {
         for contestant in &contestants {
             rows.push(row_against(&shape.name(), UNIT, contestant, |theirs| {
                 measure(rig, shape, &gateway, theirs)

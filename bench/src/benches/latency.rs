@@ -1,5 +1,6 @@
 //! From publish to receipt, at half of the load that the gateway takes; the others get the same load. Then the same
-//! with messages that are published over HTTP.
+//! with messages that are published over HTTP. Then from publish to the write to a socket, with one subscriber: over
+//! loopback the server's write itself puts the bytes where the subscriber, who never sleeps, finds them.
 
 use std::time::Duration;
 
@@ -16,6 +17,9 @@ const SUBSCRIBERS: usize = 1_000;
 const BYTES: usize = 128;
 /// A slice has to hold enough messages for a thousandth of them to mean something.
 const SLICES: u32 = 5;
+/// Between messages to the one subscriber: far below what the gateway takes, so that none waits for another.
+const QUIET_PACE: Duration = Duration::from_millis(1);
+
 pub fn run(rig: &Rig) -> anyhow::Result<Vec<Row>> {
     let (gateway, contestants) = rig.build(PEERS)?;
     let names = QUANTILES.map(|(name, _)| format!("latency/{name}"));
@@ -33,20 +37,23 @@ pub fn run(rig: &Rig) -> anyhow::Result<Vec<Row>> {
             )?))
         })?);
     }
-    rows.extend(over_http(rig, &gateway)?);
+    let mut all = Side::prepare(rig, &gateway)?;
+    let pace = all.half_load(rig)?;
+    rows.extend(over_http("http", rig, all, pace)?);
+    let one = Side::of(rig, &gateway, 1)?;
+    rows.extend(over_http("http-to-write", rig, one, QUIET_PACE)?);
     Ok(rows)
 }
 
 /// Ours over HTTP against ours over a WebSocket.
-fn over_http(rig: &Rig, gateway: &Program) -> anyhow::Result<Vec<Row>> {
-    let side = std::cell::RefCell::new(Side::prepare(rig, gateway)?);
-    let pace = side.borrow_mut().half_load(rig)?;
+fn over_http(kind: &str, rig: &Rig, side: Side, pace: Duration) -> anyhow::Result<Vec<Row>> {
+    let side = std::cell::RefCell::new(side);
     let pairs = alternate(
         rig.effort.rounds,
         || side.borrow_mut().over_http(rig, pace),
         || side.borrow_mut().over_websocket(rig, pace),
     )?;
-    let names = QUANTILES.map(|(name, _)| format!("latency/http-{name}"));
+    let names = QUANTILES.map(|(name, _)| format!("latency/{kind}-{name}"));
     let measured: Vec<_> = names
         .iter()
         .zip(split(&pairs))
@@ -72,8 +79,11 @@ struct Side {
 
 impl Side {
     fn prepare(rig: &Rig, program: &Program) -> anyhow::Result<Side> {
+        Side::of(rig, program, rig.size(SUBSCRIBERS))
+    }
+
+    fn of(rig: &Rig, program: &Program, subscribers: usize) -> anyhow::Result<Side> {
         let server = rig.start(program)?;
-        let subscribers = rig.size(SUBSCRIBERS);
         let mut crowd = Crowd::gather(&server, subscribers, Channels::Shared)?;
         let frames = crowd.prepare(BYTES, &[To::Everyone])?;
         Ok(Side {
