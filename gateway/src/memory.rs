@@ -13,8 +13,12 @@ use crate::broker::Broker;
 use crate::memory_guard::{EVICT_PERCENT, FULL_PERCENT, Guard, Level, Usage, tightest};
 use crate::router::Router;
 
-/// Between two looks. At a gigabyte a second, the most that one core copies, 100 MiB come between two looks.
+/// Between two looks when memory is short. At a gigabyte a second, the most that one core copies, 100 MiB come
+/// between two looks.
 const EVERY: Duration = Duration::from_millis(100);
+/// Between two looks when there is so much room that it cannot be used up meanwhile: a look costs three threads a
+/// turn each.
+const SELDOM: Duration = Duration::from_millis(500);
 /// Between two requests to the allocator to give back what it keeps.
 const TRIM_EVERY: Duration = Duration::from_secs(1);
 /// The kernel's word for "no limit" in the first version of cgroups: the largest number of whole pages.
@@ -100,11 +104,9 @@ pub async fn watch<B: Broker>(
     let started = Instant::now();
     let (mut guard, mut meter) = (Guard::default(), Meter::find());
     let (mut trimmed, mut crowd) = (Duration::ZERO, Crowd::default());
-    let mut ticks = tokio::time::interval(EVERY);
-    // After a stall one look is enough.
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut wait = Duration::ZERO;
     loop {
-        ticks.tick().await;
+        tokio::time::sleep(wait).await;
         let elapsed = started.elapsed();
         let trim = (crowd.has_left(router.connections()) || pressure.gate().is_err())
             && elapsed >= trimmed + TRIM_EVERY;
@@ -128,6 +130,7 @@ pub async fn watch<B: Broker>(
             return;
         };
         meter = back;
+        wait = until_next(usage);
         let now_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
         let decision = guard.decide(usage, now_ms);
         let refused = pressure.refuses();
@@ -152,6 +155,15 @@ pub async fn watch<B: Broker>(
             router.evict_oldest(EVICT_PERCENT).await;
         }
     }
+}
+
+/// The time to the next look: a gigabyte a second does not fill what is free of the memory before it.
+fn until_next(usage: Option<Usage>) -> Duration {
+    let room = usage.map_or(u64::MAX, |usage| {
+        (usage.limit / 100 * FULL_PERCENT).saturating_sub(usage.used)
+    });
+    // A byte for each nanosecond.
+    Duration::from_nanos(room).clamp(EVERY, SELDOM)
 }
 
 /// How many clients there were, to see that they have gone.
@@ -308,6 +320,22 @@ fn field(text: &str, name: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_free_outlasts_the_time_to_the_next_look() {
+        const GIB: u64 = 1_000_000_000;
+        let usage = |used, limit| Some(Usage { used, limit });
+        for (usage, ms) in [
+            (None, 500),
+            (usage(0, 100 * GIB), 500),
+            (usage(GIB / 2, GIB), 300),
+            (usage(GIB * 7 / 10, GIB), 100),
+            (usage(GIB * 9 / 10, GIB), 100),
+            (usage(2 * GIB, GIB), 100),
+        ] {
+            assert_eq!(until_next(usage), Duration::from_millis(ms), "{usage:?}");
+        }
+    }
 
     #[test]
     fn a_crowd_has_left_when_half_of_it_has() {
