@@ -5,15 +5,16 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use mio::{Poll, Waker};
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 
 use crate::limits::keyed::KeyedCap;
 use crate::metrics::Metrics;
 use crate::session::Rules;
-use command::{Command, Event, ShardId};
+use command::{Command, ShardId};
 use heartbeat::Intervals;
 use room::Bell;
 
+pub use inbox::{Gate, Inbox};
 pub use outbox::{Dropped, Tag};
 
 mod batch;
@@ -21,6 +22,7 @@ pub mod census;
 pub mod command;
 mod connection;
 mod heartbeat;
+mod inbox;
 mod members;
 mod outbox;
 mod recovering;
@@ -80,23 +82,25 @@ struct Handle {
 pub struct ShardEnded(pub ShardId);
 
 impl Engine {
-    /// Starts the threads; the receivers are one for each shard, in order.
+    /// Starts the threads; the inboxes are one for each shard, in order.
     pub fn start(
         settings: &Settings,
         rules: &Arc<Rules>,
         metrics: &Arc<Metrics>,
-    ) -> io::Result<(Engine, Vec<mpsc::Receiver<Event>>)> {
+    ) -> io::Result<(Engine, Vec<Inbox>)> {
         let mut shards = Vec::new();
-        let mut receivers = Vec::new();
+        let mut inboxes = Vec::new();
         for number in 0..settings.shards {
             let (commands, command_receiver) = mpsc::channel(QUEUE_CAPACITY);
             let (event_sender, events) = mpsc::channel(QUEUE_CAPACITY);
+            let gate = Gate::default();
             let poll = Poll::new()?;
             let bell = Arc::new(Bell::new(Waker::new(poll.registry(), shard::WAKE)?));
             let queues = shard::Queues {
                 commands: command_receiver,
                 events: event_sender,
                 bell: bell.clone(),
+                gate: gate.clone(),
             };
             let shared = shard::Shared {
                 settings: settings.clone(),
@@ -112,9 +116,9 @@ impl Engine {
                 bell,
                 thread: Some(thread),
             });
-            receivers.push(events);
+            inboxes.push(Inbox::new(events, gate));
         }
-        Ok((Engine { shards }, receivers))
+        Ok((Engine { shards }, inboxes))
     }
 
     pub fn shards(&self) -> impl Iterator<Item = ShardId> + use<> {
@@ -137,14 +141,34 @@ impl Engine {
 
     /// Waits for room in the shard's queue.
     pub async fn send(&self, shard: ShardId, command: Command) -> Result<(), ShardEnded> {
-        let handle = &self.shards[usize::from(shard.0)];
-        handle
-            .commands
-            .send(command)
-            .await
-            .map_err(|_| ShardEnded(shard))?;
-        handle.bell.ring();
+        self.queue(shard, command).await?;
+        self.wake(shard);
         Ok(())
+    }
+
+    /// The same, but a shard that sleeps sleeps on until [`Engine::wake`]. A shard that woke for the first of many
+    /// commands could write that one alone, and would then ask the kernel twice for each of its sockets.
+    pub async fn queue(&self, shard: ShardId, command: Command) -> Result<(), ShardEnded> {
+        let handle = self.handle(shard);
+        match handle.commands.try_send(command) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Closed(_)) => Err(ShardEnded(shard)),
+            Err(TrySendError::Full(command)) => {
+                // Asleep it would never make room.
+                handle.bell.ring();
+                let sent = handle.commands.send(command).await;
+                sent.map_err(|_| ShardEnded(shard))
+            }
+        }
+    }
+
+    /// The shard looks at its queue.
+    pub fn wake(&self, shard: ShardId) {
+        self.handle(shard).bell.ring();
+    }
+
+    fn handle(&self, shard: ShardId) -> &Handle {
+        &self.shards[usize::from(shard.0)]
     }
 }
 

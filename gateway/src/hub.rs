@@ -1,9 +1,11 @@
 //! One task that knows which shards want which channel, asks the broker for what somebody wants, and hands
-//! every delivery to the shards that want it, in the order in which the broker gave it.
+//! every delivery to the shards that want it, in the order in which the broker gave it. A shard is woken when it has
+//! all that was there for it, so that what came together leaves together.
 //!
 //! It never waits for the broker: calls run beside it and report back, so that one slow subscribe delays no
 //! delivery. It does wait for room in a shard's queue; a shard always makes room, whatever its sockets do.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,11 +53,14 @@ pub trait Shards: Send + Sync + 'static {
     /// The shard that a connection's number belongs to.
     fn of(&self, number: u64) -> ShardId;
 
-    fn send(
+    /// Waits for room. The shard may sleep on until [`Shards::wake`].
+    fn queue(
         &self,
         shard: ShardId,
         command: Command,
     ) -> impl Future<Output = Result<(), ShardEnded>> + Send;
+
+    fn wake(&self, shard: ShardId);
 }
 
 /// What a call at the broker came to.
@@ -74,6 +79,8 @@ pub struct Hub<B, S> {
     channels: Channels,
     calls: FuturesUnordered<BoxFuture<'static, Done>>,
     actions: Vec<Action>,
+    /// Have something in their queues since they were last woken.
+    asleep: BTreeSet<ShardId>,
 }
 
 impl<B: Broker, S: Shards> Hub<B, S> {
@@ -87,6 +94,7 @@ impl<B: Broker, S: Shards> Hub<B, S> {
             channels: Channels::default(),
             calls: FuturesUnordered::new(),
             actions: Vec::new(),
+            asleep: BTreeSet::new(),
         };
         for channel in [
             &ChannelName::broadcast(),
@@ -104,6 +112,9 @@ impl<B: Broker, S: Shards> Hub<B, S> {
         let mut broker_lives = true;
         loop {
             self.act().await;
+            while let Some(shard) = self.asleep.pop_first() {
+                self.shards.wake(shard);
+            }
             tokio::select! {
                 wish = wishes.recv() => match wish {
                     Some(wish) => self.wish(wish),
@@ -244,9 +255,12 @@ impl<B: Broker, S: Shards> Hub<B, S> {
     }
 
     async fn send(&mut self, shard: ShardId, command: Command) {
-        if let Err(error) = self.shards.send(shard, command).await {
+        match self.shards.queue(shard, command).await {
+            Ok(()) => {
+                self.asleep.insert(shard);
+            }
             // It ends before its events do, so a few commands find nobody during every shutdown.
-            tracing::debug!(%error, "command dropped");
+            Err(error) => tracing::debug!(%error, "command dropped"),
         }
     }
 }

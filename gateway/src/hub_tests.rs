@@ -78,7 +78,11 @@ impl Broker for Scripted {
 
 /// Three shards that write down what they are told.
 #[derive(Default)]
-struct Recorder(Mutex<Vec<String>>);
+struct Recorder {
+    told: Mutex<Vec<String>>,
+    /// Which shard was woken, and how much had been told by then.
+    woken: Mutex<Vec<(ShardId, usize)>>,
+}
 
 impl Shards for Recorder {
     fn ids(&self) -> Vec<ShardId> {
@@ -89,7 +93,7 @@ impl Shards for Recorder {
         ShardId(u16::try_from(number % 3).unwrap())
     }
 
-    async fn send(&self, shard: ShardId, command: Command) -> Result<(), ShardEnded> {
+    async fn queue(&self, shard: ShardId, command: Command) -> Result<(), ShardEnded> {
         let told = match command {
             Command::Live { channel, round } => format!("live {channel} {round}"),
             Command::Refused {
@@ -108,8 +112,14 @@ impl Shards for Recorder {
             }
             other => panic!("{other:?}"),
         };
-        self.0.lock().unwrap().push(format!("{}: {told}", shard.0));
+        let mut all = self.told.lock().unwrap();
+        all.push(format!("{}: {told}", shard.0));
         Ok(())
+    }
+
+    fn wake(&self, shard: ShardId) {
+        let told = self.told.lock().unwrap().len();
+        self.woken.lock().unwrap().push((shard, told));
     }
 }
 
@@ -210,7 +220,7 @@ impl Stage {
     async fn told(&self, last: &str) -> Vec<String> {
         let done = || {
             self.shards
-                .0
+                .told
                 .lock()
                 .unwrap()
                 .last()
@@ -222,7 +232,7 @@ impl Stage {
             }
         });
         let in_time = waited.await.is_ok();
-        let told = std::mem::take(&mut *self.shards.0.lock().unwrap());
+        let told = std::mem::take(&mut *self.shards.told.lock().unwrap());
         assert!(in_time, "no {last:?} in {told:?}");
         told
     }
@@ -360,4 +370,31 @@ async fn the_hub_ends_with_the_last_shard_also_when_the_broker_went_first() {
         .await
         .expect("the hub ends")
         .unwrap();
+}
+
+#[tokio::test]
+async fn a_shard_is_woken_once_for_what_was_there_together() {
+    let mut stage = Stage::new().await;
+    stage.interest(1, 1).await;
+    stage.answer("subscribe news", true).await;
+    stage.told("1: live news 1").await;
+    let awake = || std::mem::take(&mut *stage.shards.woken.lock().unwrap());
+    let waited = tokio::time::timeout(SOON, async {
+        while awake().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    });
+    waited.await.expect("an answer wakes too");
+    for data in ["a", "b", "c"] {
+        stage.delivery("news", data, None).await;
+    }
+    let mut woken = Vec::new();
+    let waited = tokio::time::timeout(SOON, async {
+        while woken.is_empty() {
+            tokio::task::yield_now().await;
+            woken = awake();
+        }
+    });
+    waited.await.expect("a wake-up");
+    assert_eq!(woken, [(ShardId(1), 3)]);
 }

@@ -21,7 +21,7 @@ use crate::auth::keys::KeySource;
 use crate::broker::{Broker, Events, HistoryError, PublishError};
 use crate::engine::census::{self, Page, Query};
 use crate::engine::command::{Arrival, Command, Configured, Event, NewConnection, Pace, ShardId};
-use crate::engine::{Engine, Settings, ShardEnded};
+use crate::engine::{Engine, Gate, Inbox, Settings, ShardEnded};
 use crate::hub::{Hub, WISHES_CAPACITY, Wish};
 use crate::limits::Permit;
 use crate::message::{Message, MessageKind, Position};
@@ -93,13 +93,13 @@ impl<B: Broker> Router<B> {
     ) -> Result<Self, StartError> {
         let inbox = ChannelName::node(&rules.node)
             .map_err(|error| StartError::NodeName(rules.node.to_string(), error))?;
-        let (engine, mut receivers) =
+        let (engine, mut inboxes) =
             Engine::start(settings, rules, &metrics).map_err(StartError::Engine)?;
         // Numbered after the threads.
         let streams = ShardId(settings.shards);
         let (streams, events_of_streams) =
             sse::start(streams, settings.max_outbox_bytes, rules, &metrics);
-        receivers.push(events_of_streams);
+        inboxes.push(Inbox::new(events_of_streams, Gate::default()));
         let shards = Arc::new(Shards::new(engine, streams));
         let (wishes, wish_receiver) = mpsc::channel(WISHES_CAPACITY);
         let node = Arc::new(Node {
@@ -120,7 +120,7 @@ impl<B: Broker> Router<B> {
             hub.run(wish_receiver, events).await;
             drop(running);
         });
-        for events in receivers {
+        for events in inboxes {
             let shard = ShardTask {
                 node: node.clone(),
                 wishes: wishes.clone(),
@@ -358,7 +358,7 @@ struct ShardTask<B> {
 
 impl<B: Broker> ShardTask<B> {
     /// Ends when the shard has.
-    async fn run(self, mut events: mpsc::Receiver<Event>) {
+    async fn run(self, mut events: Inbox) {
         let mut calls = FuturesUnordered::new();
         // Bounded by who is asked: what waits too long or in too great a crowd is answered at once.
         let mut lookups = FuturesUnordered::new();

@@ -61,7 +61,17 @@ impl hub::Shards for Shards {
         Shards::of(self, number)
     }
 
-    async fn send(&self, shard: ShardId, command: Command) -> Result<(), ShardEnded> {
-        Shards::send(self, shard, command).await
+    async fn queue(&self, shard: ShardId, command: Command) -> Result<(), ShardEnded> {
+        if shard == self.streams.id() {
+            return self.streams.send(command).await;
+        }
+        self.engine.queue(shard, command).await
+    }
+
+    /// The task of the streams wakes by itself.
+    fn wake(&self, shard: ShardId) {
+        if shard != self.streams.id() {
+            self.engine.wake(shard);
+        }
     }
 }

@@ -19,6 +19,7 @@ use super::batch::Batches;
 use super::command::{Arrival, Command, ConnectionKey, Event, NewConnection, Pace, ShardId};
 use super::connection::{CLOSE_DEADLINE_MS, Closing, Connection};
 use super::heartbeat::{Heartbeat, Verdict};
+use super::inbox::Gate;
 use super::outbox::{Flushed, Full, Outbox, Tag};
 use super::room::{Bell, Room};
 use super::subscriptions::{Asked, Left, Subscriptions};
@@ -57,6 +58,8 @@ pub struct Queues {
     pub commands: mpsc::Receiver<Command>,
     pub events: mpsc::Sender<Event>,
     pub bell: Arc<Bell>,
+    /// Before the other end of `events`.
+    pub gate: Gate,
 }
 
 /// What all shards share, read-only or atomic.

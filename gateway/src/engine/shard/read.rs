@@ -146,11 +146,17 @@ impl Shard {
             }
             Next::Go
         });
-        for act in acts {
-            self.act(key, act, now);
-        }
+        self.act_together(key, acts, now);
         if let Err(code) = result {
             self.fail(key, code, now);
+        }
+    }
+
+    /// What events come of it are handed over in one piece.
+    fn act_together(&mut self, key: ConnectionKey, acts: Vec<Act>, now: Now) {
+        let _held = (acts.len() > 1).then(|| self.queues.gate.hold());
+        for act in acts {
+            self.act(key, act, now);
         }
     }
 

@@ -5,6 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures::FutureExt;
 use futures::executor::block_on;
 use gateway_config::ChannelPolicy;
 use prometheus::Registry;
@@ -14,7 +15,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::auth::keys::Unchanging;
 use crate::auth::{Identity, Verifier};
-use crate::engine::command::{Arrival, EncodedDelivery, NewConnection, Round};
+use crate::engine::command::{Arrival, EncodedDelivery, Event, NewConnection, Round};
 use crate::engine::*;
 use crate::limits::Share;
 use crate::message::{Delivery, Message, MessageKind};
@@ -39,7 +40,7 @@ pub(super) const SETTINGS: Settings = Settings {
 
 pub(super) struct Node {
     pub(super) engine: Engine,
-    pub(super) events: mpsc::Receiver<Event>,
+    pub(super) events: Inbox,
     pub(super) metrics: Arc<Metrics>,
     pub(super) registry: Registry,
     pub(super) listener: TcpListener,
@@ -76,8 +77,8 @@ impl Node {
             message_pace: None,
             policies: Policies::new(policies),
         });
-        let (engine, mut receivers) = Engine::start(settings, &rules, &metrics).unwrap();
-        let events = receivers.remove(0);
+        let (engine, mut inboxes) = Engine::start(settings, &rules, &metrics).unwrap();
+        let events = inboxes.remove(0);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         Node {
             engine,
@@ -158,9 +159,9 @@ impl Node {
     pub(super) fn event(&mut self) -> Event {
         let deadline = Instant::now() + SOON;
         loop {
-            match self.events.try_recv() {
-                Ok(event) => return event,
-                Err(error) => assert!(Instant::now() < deadline, "no event: {error}"),
+            match self.events.recv().now_or_never() {
+                Some(Some(event)) => return event,
+                none => assert!(Instant::now() < deadline, "no event: {none:?}"),
             }
             thread::yield_now();
         }
