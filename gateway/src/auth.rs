@@ -271,8 +271,14 @@ fn decode(part: &str) -> Result<Vec<u8>, TokenError> {
         .map_err(|_| TokenError::Malformed)
 }
 
+/// A JSON object, as header and claims must be (RFC 7515 section 5.2, RFC 7519 section 7.2). serde would also take an
+/// array, member by position.
 fn json<T: DeserializeOwned>(part: &str) -> Result<T, TokenError> {
-    serde_json::from_slice(&decode(part)?).map_err(|_| TokenError::Malformed)
+    let json = decode(part)?;
+    if json.trim_ascii_start().first() != Some(&b'{') {
+        return Err(TokenError::Malformed);
+    }
+    serde_json::from_slice(&json).map_err(|_| TokenError::Malformed)
 }
 
 #[expect(

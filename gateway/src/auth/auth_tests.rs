@@ -209,6 +209,7 @@ fn a_token_says_what_the_policy_wants() {
         ("user like a connection", false, json!({"sub": "~a.1"}), bad_user("begins with `~`, as only connections do")),
         ("unprintable user", false, json!({"sub": "a\n"}), bad_user("has a character that cannot be printed at byte 6")),
         ("no object", false, json!(["ann"]), Err(TokenError::Malformed)),
+        ("members by position", false, json!([null, "ann", null, null, null, null]), Err(TokenError::Malformed)),
     ];
     for (name, strictly, claims, expected) in table {
         let policy = if strictly { strict.clone() } else { policy() };
@@ -237,6 +238,7 @@ fn garbage_is_malformed() {
         ("space", format!(" {good}")),
         ("line end", format!("{good}\n")),
         ("a header that is no object", format!("{}.{claims}.{signature}", encoded("7"))),
+        ("a header by position", format!("{}.{claims}.{signature}", encoded(r#"["HS256",null,null]"#))),
         ("no algorithm", format!("{}.{claims}.{signature}", encoded("{}"))),
         ("a key id that is a number", with_header(&good, &json!({"alg": "HS256", "kid": 1}))),
         ("a critical extension", with_header(&good, &json!({"alg": "HS256", "crit": ["b64"]}))),
