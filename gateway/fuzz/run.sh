@@ -41,14 +41,14 @@ progress() {
     shown=$SECONDS
     # shellcheck disable=SC2059 # it is the format
     printf "$line" "$1" "$runs" "$pace" "$edges"
-  done < <(sed -un 's/^#\([0-9]*\)\t.*cov: \([0-9]*\) .*exec\/s: \([0-9]*\).*/\1 \2 \3/p' | tee "$OUT/pace")
-  read -r runs edges pace < <(tail -n 1 "$OUT/pace") || true
+  done < <(sed -un 's/^#\([0-9]*\)\t.*cov: \([0-9]*\) .*exec\/s: \([0-9]*\).*/\1 \2 \3/p' | tee "$OUT/$1.pace")
+  read -r runs edges pace < <(tail -n 1 "$OUT/$1.pace") || true
   # shellcheck disable=SC2059
   printf "$line" "$1" "$runs" "$pace" "$edges"
 }
 
 run() {
-  local target=$1 corpus=$CACHE/fuzz/$1 log=$OUT/$1.log began=$OUT/began
+  local target=$1 corpus=$CACHE/fuzz/$1 log=$OUT/$1.log began=$OUT/$1.began
   mkdir -p "$corpus"
   touch "$began"
   if fuzz run "$target" "$corpus" "$SEEDS/$target" -- -max_total_time="$SECONDS_EACH" -timeout=10 -rss_limit_mb=2048 \
