@@ -134,6 +134,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_logged_is_not_even_asked_for() {
+        use tracing::level_filters::LevelFilter;
+        // For the whole test process, in which nobody else sets logs up.
+        let logs = init("info", Format::Json).unwrap();
+        assert_eq!(LevelFilter::current(), LevelFilter::INFO);
+        assert!(!tracing::enabled!(tracing::Level::DEBUG));
+        let debug = parse_filter("debug").unwrap();
+        logs.change(debug, Format::Text).unwrap();
+        assert_eq!(LevelFilter::current(), LevelFilter::DEBUG);
+        assert!(tracing::enabled!(tracing::Level::DEBUG));
+        logs.change(parse_filter("warn").unwrap(), Format::Json)
+            .unwrap();
+        assert_eq!(LevelFilter::current(), LevelFilter::WARN);
+        assert!(init("info", Format::Json).is_err());
+    }
+
+    #[test]
     fn filters() {
         for (filter, good) in [
             ("info", true),

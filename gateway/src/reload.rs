@@ -85,6 +85,8 @@ struct Inner {
 struct State {
     generation: u64,
     needs_restart: Vec<String>,
+    /// What the last reload failed with; None: it did not.
+    failure: Option<String>,
 }
 
 /// All of a configuration that could fail, done before anything is changed.
@@ -101,6 +103,7 @@ impl Reloader {
         let state = State {
             generation: 1,
             needs_restart: Vec::new(),
+            failure: None,
         };
         let hash = hash(&parts.running.load().config);
         counters.began(&hash);
@@ -122,10 +125,18 @@ impl Reloader {
             Err(error) => Err(error),
         };
         match &done {
-            Ok(report) => self.inner.told(report),
+            Ok(report) => {
+                let failed = state.failure.take().is_some();
+                self.inner.told(report, failed);
+            }
             Err(error) => {
                 self.inner.counters.failed();
-                tracing::warn!("configuration not taken, the one from before stays: {error}");
+                let failure = error.to_string();
+                // It is tried again and again.
+                if state.failure.as_ref() != Some(&failure) {
+                    tracing::warn!("configuration not taken, the one from before stays: {failure}");
+                }
+                state.failure = Some(failure);
             }
         }
         done
@@ -285,7 +296,8 @@ impl Inner {
         }
     }
 
-    fn told(&self, report: &Report) {
+    /// `failed`: the reload before did.
+    fn told(&self, report: &Report, failed: bool) {
         let Report {
             taken,
             needs_restart,
@@ -293,7 +305,7 @@ impl Inner {
             hash,
         } = report;
         self.counters.taken(*generation, needs_restart.len(), hash);
-        if taken.is_empty() && needs_restart.is_empty() {
+        if taken.is_empty() && needs_restart.is_empty() && !failed {
             return tracing::debug!("configuration read again: nothing has changed");
         }
         let words = |keys: &[String]| match keys {

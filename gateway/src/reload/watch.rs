@@ -7,12 +7,17 @@ use std::time::Duration;
 
 use ring::digest::{SHA256, digest};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use super::Reloader;
 
 /// How often the files are read.
 const EVERY: Duration = Duration::from_secs(2);
+/// A content that was there for so long is whole.
+const SETTLED: Duration = Duration::from_millis(100);
+/// After a failure the same content is tried again: a file that it names may have come since, as a Secret that is mounted
+/// after the ConfigMap that names it, and a key server may answer again.
+const RETRY: Duration = Duration::from_secs(10);
 
 impl Reloader {
     /// Reloads when a file has another content, and on SIGHUP. Ends with the process.
@@ -24,6 +29,7 @@ impl Reloader {
             .ok();
         let mut first = true;
         let mut known = None;
+        let mut failed: Option<Instant> = None;
         loop {
             tokio::select! {
                 _ = pace.tick() => {}
@@ -32,21 +38,32 @@ impl Reloader {
                     known = None;
                 }
             }
-            let files = self.files();
-            // A disk that hangs must not hang what runs beside this.
-            let print = tokio::task::spawn_blocking(move || print(&files)).await;
-            let Ok(print) = print else { continue };
+            let print = self.print().await;
+            let again = failed.is_some_and(|at| at.elapsed() >= RETRY);
+            if known == print && !again {
+                continue;
+            }
             // A file that changed between the start and the first look is not missed.
-            let first = std::mem::take(&mut first);
-            if known.as_ref() != Some(&print) {
-                known = Some(print);
-                if first && self.is_current().await {
-                    continue;
-                }
-                // It has said and counted what is wrong; the same content is not tried again.
-                let _ = self.reload().await;
+            if std::mem::take(&mut first) && self.is_current().await {
+                known = print;
+                continue;
+            }
+            // An editor may be half done, and an empty file is a configuration, too.
+            tokio::time::sleep(SETTLED).await;
+            if print == self.print().await {
+                known = print;
+                // It has said and counted what is wrong.
+                failed = self.reload().await.is_err().then(Instant::now);
             }
         }
+    }
+
+    /// None: it could not be looked.
+    async fn print(&self) -> Option<Vec<u8>> {
+        let files = self.files();
+        // A disk that hangs must not hang what runs beside this.
+        let print = tokio::task::spawn_blocking(move || print(&files)).await;
+        print.ok()
     }
 
     /// The configuration, and the keys of the API, which nobody else watches.

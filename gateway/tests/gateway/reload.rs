@@ -394,3 +394,24 @@ async fn a_hangup_asks_for_a_reload_and_ends_nothing() {
     .await;
     client.heard_nothing().await;
 }
+
+#[tokio::test]
+async fn a_file_that_comes_later_than_the_configuration_that_names_it() {
+    let gateway = Gateway::with_file("", &[]).await;
+    let key = gateway.path("later").display().to_string();
+    let file = json!({"auth": {"hs384KeyFile": key}}).to_string();
+    assert_eq!(gateway.reload(&file).await.status, 422);
+    let failed = r#"pushcluster_config_reloads_total{result="failed"}"#;
+    until("the watch has failed as well", || async {
+        match gateway.metric(failed).await {
+            Some(count) if count >= 2.0 => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    gateway.write("later", [b'k'; 48]);
+    metric_is(&gateway, "pushcluster_config_generation", 2.0).await;
+    let log = gateway.log();
+    let line = "configuration not taken";
+    assert_eq!(log.matches(line).count(), 1, "said once: {log}");
+}
