@@ -191,7 +191,8 @@ pub struct Limits {
     pub messages_per_second: u32,
     /// Messages and pings that a connection may send at once before `messagesPerSecond` counts.
     pub message_burst: u32,
-    /// One WebSocket message, after reassembly (close code 1009 above it).
+    /// One WebSocket message, after reassembly (close code 1009 above it). While the broker has not answered 16 times as
+    /// many bytes that clients of one thread have published, none of these clients is read.
     pub max_message_bytes: u32,
     /// Subscriptions of one connection; one more is answered with an error message.
     pub max_channels_per_connection: u32,

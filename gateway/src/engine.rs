@@ -30,10 +30,15 @@ mod room;
 mod shard;
 pub(crate) mod subscriptions;
 mod timers;
+mod weight;
 mod wire;
 
 /// Commands and events that may wait in each direction, for each shard.
 const QUEUE_CAPACITY: usize = 4_096;
+
+/// Messages of the largest size (that of the start) that a shard's clients may have published before the broker answers.
+/// With so many bytes, in however many messages, none of its sockets is read.
+const LARGEST_UNDER_WAY: usize = 16;
 
 /// What every shard is told at the start, and again when it changes.
 #[derive(Debug, Clone)]

@@ -388,10 +388,12 @@ impl<B: Broker> ShardTask<B> {
                             (shard, Command::KeysCame { key, token, id })
                         });
                     }
-                    Some(Event::Publish { shard, key, channel, message, id }) => {
+                    Some(Event::Publish { shard, key, channel, message, id, weight }) => {
                         let (call, metrics) = (self.node.publish(channel, message), self.node.metrics.clone());
                         calls.push(Either::Left(async move {
-                            let frame = published(call.await, id.as_ref(), &metrics);
+                            let result = call.await;
+                            drop(weight);
+                            let frame = published(result, id.as_ref(), &metrics);
                             frame.map(|frame| (shard, Command::Reply { key, frame }))
                         }));
                     }

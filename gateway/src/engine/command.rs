@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use super::Settings;
 use super::census::{Page, Query};
+use super::weight::Weight;
 use crate::auth::Identity;
 use crate::history::{self, Range};
 use crate::limits::Share;
@@ -164,6 +165,8 @@ pub enum Event {
         channel: ChannelName,
         message: Message,
         id: Option<RequestId>,
+        /// To be dropped with the broker's answer.
+        weight: Weight,
     },
     /// A token of a client wants newer keys; the answer is `KeysCame`. One at a time for each client.
     AwaitKeys {

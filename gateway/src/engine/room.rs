@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use super::command::Event;
 
 /// Wakes a shard's thread, from any other.
+#[derive(Debug)]
 pub struct Bell {
     waker: mio::Waker,
     /// Since the shard listened last: a burst of commands costs one system call.

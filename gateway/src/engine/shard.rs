@@ -14,7 +14,6 @@ use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 use tokio::sync::mpsc::{self, error::TryRecvError, error::TrySendError};
 
-use super::Settings;
 use super::batch::Batches;
 use super::command::{Arrival, Command, ConnectionKey, Event, NewConnection, Pace, ShardId};
 use super::connection::{CLOSE_DEADLINE_MS, Closing, Connection};
@@ -24,6 +23,8 @@ use super::outbox::{Flushed, Full, Outbox, Tag};
 use super::room::{Bell, Room};
 use super::subscriptions::{Asked, Left, Subscriptions};
 use super::timers::Wheel;
+use super::weight::Scale;
+use super::{LARGEST_UNDER_WAY, Settings};
 use crate::history::Range;
 use crate::limits::{Limit, bucket};
 use crate::metrics::{Metrics, ShardMetrics};
@@ -85,6 +86,8 @@ pub struct Shard {
     backlog: VecDeque<Event>,
     /// For the first of them.
     room: Room,
+    /// While it is full, no socket is read either.
+    published: Arc<Scale>,
     unread: Vec<ConnectionKey>,
     dirty: Vec<ConnectionKey>,
     /// Deliveries taken from the queue together.
@@ -121,6 +124,8 @@ enum Act {
 
 impl Shard {
     pub fn new(id: ShardId, poll: Poll, queues: Queues, shared: Shared) -> Self {
+        let largest = shared.settings.max_message_bytes as usize;
+        let published = Scale::new(queues.bell.clone(), LARGEST_UNDER_WAY * largest);
         Shard {
             id,
             inflater: Inflater::default(),
@@ -137,6 +142,7 @@ impl Shard {
             wheel: Wheel::new(),
             backlog: VecDeque::new(),
             room: Room::default(),
+            published,
             unread: Vec::new(),
             dirty: Vec::new(),
             staged: Vec::new(),
@@ -201,7 +207,7 @@ impl Shard {
     }
 
     fn timeout(&self) -> Option<Duration> {
-        if self.more_commands || (!self.unread.is_empty() && self.backlog.is_empty()) {
+        if self.more_commands || (!self.unread.is_empty() && self.may_read()) {
             return Some(Duration::ZERO);
         }
         let drain = self.draining.as_ref().filter(|d| !d.left.is_empty());

@@ -4,6 +4,7 @@ use super::*;
 use crate::auth::Identity;
 use crate::engine::command::Purpose;
 use crate::limits::keyed::AllTaken;
+use crate::message::Message;
 
 impl Shard {
     /// Begins to read a socket; what came with the handshake first.
@@ -22,9 +23,13 @@ impl Shard {
         }
     }
 
+    pub(super) fn may_read(&self) -> bool {
+        self.backlog.is_empty() && !self.published.is_full()
+    }
+
     pub(super) fn read(&mut self, now: Now) {
         for key in std::mem::take(&mut self.unread) {
-            if !self.backlog.is_empty() {
+            if !self.may_read() {
                 // The rest of the gateway is behind: leave the bytes with the kernel, whose window tells the client.
                 self.unread.push(key);
             } else if self.read_one(key, now) {
@@ -215,15 +220,7 @@ impl Shard {
                 channel,
                 message,
                 id,
-            } => {
-                self.tell(Event::Publish {
-                    shard,
-                    key,
-                    channel,
-                    message,
-                    id,
-                });
-            }
+            } => self.publish(key, channel, message, id),
             Effect::History { channel, range, id } => {
                 self.ask_history(key, channel, range, Purpose::Answer(id));
             }
@@ -243,6 +240,24 @@ impl Shard {
             }),
             Effect::Close(code) => self.begin_close(key, code, now),
         }
+    }
+
+    fn publish(
+        &mut self,
+        key: ConnectionKey,
+        channel: ChannelName,
+        message: Message,
+        id: Option<native::RequestId>,
+    ) {
+        let weight = self.published.put(message.data.get().len());
+        self.tell(Event::Publish {
+            shard: self.id,
+            key,
+            channel,
+            message,
+            id,
+            weight,
+        });
     }
 
     pub(super) fn keys_came(

@@ -1,5 +1,8 @@
 //! Events that find no room in their queue.
 
+use futures::FutureExt;
+use futures::executor::block_on;
+
 use super::*;
 
 #[test]
@@ -28,4 +31,53 @@ fn what_found_no_room_is_sent_when_there_is_some() {
             other => panic!("{other:?}"),
         }
     }
+}
+
+#[test]
+fn what_no_broker_answers_is_bounded_in_bytes() {
+    const COUNT: usize = 1_000;
+    const DATA: usize = 900;
+    let mut node = Node::new(&SETTINGS);
+    let mut client = node.client();
+    let writer = thread::spawn(move || {
+        for _ in 0..COUNT {
+            let data = "x".repeat(DATA - 2);
+            client.say(&format!(
+                r#"{{"type":"chat","channel":"news","message":"{data}"}}"#
+            ));
+        }
+        client
+    });
+    let most = LARGEST_UNDER_WAY * SETTINGS.max_message_bytes as usize;
+    let mut held = Vec::new();
+    while held.len() * DATA < most {
+        held.push(node.event());
+    }
+    // In each of these rounds the shard could read on.
+    for _ in 0..50 {
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        let query = Arc::new(census::Query {
+            prefix: String::new(),
+            after: None,
+            limit: 1,
+        });
+        node.send(Command::Count { query, answer });
+        block_on(answered).unwrap();
+        held.extend(std::iter::from_fn(|| {
+            node.events.recv().now_or_never().flatten()
+        }));
+    }
+    // And what one read had brought.
+    assert!(
+        held.len() * DATA < most + (64 << 10) + DATA,
+        "{}",
+        held.len()
+    );
+    let mut count = held.len();
+    drop(held);
+    while count < COUNT {
+        drop(node.event());
+        count += 1;
+    }
+    writer.join().unwrap();
 }
