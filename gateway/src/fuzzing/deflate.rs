@@ -7,19 +7,22 @@ use miniz_oxide::inflate::core::{DecompressorOxide, decompress};
 use super::frames::{Seen, client, decode};
 use super::{Bytes, pieces};
 use crate::protocol::close::CloseCode;
-use crate::protocol::deflate::{Deflater, Inflater, WINDOWS};
+use crate::protocol::deflate::{Deflater, Inflater, WINDOWS, Window};
 use crate::protocol::frame::{Opcode, frame};
 
 /// In bytes.
 const LIMITS: [u32; 4] = [10, 300, 5_000, 70_000];
 
-/// First byte: the limit. Second byte: how the network cuts. Then a message, as what came and as what is sent.
+/// First byte: the limit, and whether the rest is what came, or is to be sent, and with which window. Second byte: how
+/// the network cuts. Then a message.
 pub fn deflate(input: &[u8]) {
     let mut input = Bytes(input);
-    let limit = LIMITS[usize::from(input.byte() & 3)];
-    let cut = input.byte();
-    inflates_as_the_other(input.0, limit);
-    comes_out_as_it_went_in(input.0, cut);
+    let (how, cut) = (input.byte(), input.byte());
+    if how & 4 == 0 {
+        inflates_as_the_other(input.0, LIMITS[usize::from(how & 3)]);
+    } else {
+        comes_out_as_it_went_in(input.0, WINDOWS[usize::from(how >> 3 & 1)], cut);
+    }
 }
 
 fn inflates_as_the_other(message: &[u8], limit: u32) {
@@ -76,31 +79,28 @@ fn other(message: &[u8], limit: u32) -> Result<Vec<u8>, ()> {
     Ok(out)
 }
 
-fn comes_out_as_it_went_in(payload: &[u8], cut: u8) {
-    let (mut deflater, mut inflater) = (Deflater::new(0), Inflater::default());
+fn comes_out_as_it_went_in(payload: &[u8], window: Window, cut: u8) {
     let plain = frame(Opcode::Binary, payload);
-    for window in WINDOWS {
-        let sent = deflater.deflate(&plain, window);
-        if sent[0] & 0x40 == 0 {
-            assert_eq!(
-                sent, plain,
-                "a frame that is not compressed is the frame itself"
-            );
-            continue;
-        }
-        let head = match sent[1] {
-            0..=125 => 2,
-            126 => 4,
-            _ => 10,
-        };
-        let compressed = &sent[head..];
-        assert!(compressed.len() < payload.len(), "compressed means shorter");
-        let most = u32::try_from(payload.len()).expect("an input is shorter");
-        assert_eq!(inflater.inflate(compressed, most), Ok(payload));
-        // The same as a client's message, in two fragments.
-        let (first, second) = compressed.split_at(usize::from(cut) % (compressed.len() + 1));
-        let stream = [client(0x42, first), client(0x80, second)].concat();
-        let seen = decode(pieces(&stream, cut), most, true);
-        assert_eq!(seen, (vec![Seen::Binary(payload.to_vec())], Ok(())));
+    let sent = Deflater::new(0).deflate(&plain, window);
+    if sent[0] & 0x40 == 0 {
+        assert_eq!(
+            sent, plain,
+            "a frame that is not compressed is the frame itself"
+        );
+        return;
     }
+    let head = match sent[1] {
+        0..=125 => 2,
+        126 => 4,
+        _ => 10,
+    };
+    let compressed = &sent[head..];
+    assert!(compressed.len() < payload.len(), "compressed means shorter");
+    let most = u32::try_from(payload.len()).expect("an input is shorter");
+    assert_eq!(Inflater::default().inflate(compressed, most), Ok(payload));
+    // The same as a client's message, in two fragments.
+    let (first, second) = compressed.split_at(usize::from(cut) % (compressed.len() + 1));
+    let stream = [client(0x42, first), client(0x80, second)].concat();
+    let seen = decode(pieces(&stream, cut), most, true);
+    assert_eq!(seen, (vec![Seen::Binary(payload.to_vec())], Ok(())));
 }
