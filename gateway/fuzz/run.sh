@@ -51,7 +51,8 @@ run() {
   local target=$1 corpus=$CACHE/fuzz/$1 log=$OUT/$1.log began=$OUT/$1.began
   mkdir -p "$corpus"
   touch "$began"
-  # The timeout is of the clock: on a busy machine 10 s passed without a finding. Leaks are looked for with ptrace, which containers refuse; and each one would need a cycle or a `forget`.
+  # The timeout is of the clock: on a busy machine 10 s passed over an input of 20 ms. Leaks are looked for with ptrace,
+  # which containers refuse, and safe code makes one only with a cycle or a `forget`.
   if fuzz run "$target" "$corpus" "$SEEDS/$target" -- -max_total_time="$SECONDS_EACH" -timeout=60 -rss_limit_mb=2048 \
     -detect_leaks=0 -use_value_profile=1 -print_final_stats=1 2>&1 | tee "$log" | progress "$target"; then
     echo "no finding"
