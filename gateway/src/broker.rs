@@ -31,7 +31,8 @@ pub mod redis;
 /// * **Once.** A delivery is not repeated, except after `Lost`, by recovery that the caller asks for.
 ///
 /// The caller promises not to overlap `subscribe` and `unsubscribe` of one channel (the hub serialises
-/// them), and after [`Event::Restored`] to do nothing: the broker itself has resubscribed every channel.
+/// them). After [`Event::Restored`] it need not subscribe, which the broker itself has done, but a channel's log may have
+/// what was not delivered.
 pub trait Broker: Send + Sync + 'static {
     /// `keep`: how much of the channel is kept. None: it has no history, and the message no position.
     fn publish(
@@ -163,7 +164,7 @@ impl Broker for Chosen {
 }
 
 /// Milliseconds since the Unix epoch: the age of a log, and the epoch of a new one.
-fn unix_ms() -> u64 {
+pub(crate) fn unix_ms() -> u64 {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();

@@ -1,6 +1,7 @@
 //! One task that knows which shards want which channel, asks the broker for what somebody wants, and hands
-//! every delivery to the shards that want it, in the order in which the broker gave it. A shard is woken when it has
-//! all that was there for it, so that what came together leaves together.
+//! every delivery to the shards that want it, in the order in which the broker gave it. On a channel with history it
+//! sees what is missing ([`track`]), once for all of the node's subscribers, and gets it from the log ([`logs`]). A shard
+//! is woken when it has all that was there for it, so that what came together leaves together.
 //!
 //! It never waits for the broker: calls run beside it and report back, so that one slow subscribe delays no
 //! delivery. It does wait for room in a shard's queue; a shard always makes room, whatever its sockets do.
@@ -9,21 +10,28 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 
-use crate::broker::{Broker, Event, Events};
+use crate::broker::{Broker, Event, Events, HistoryError};
 use crate::engine::ShardEnded;
 use crate::engine::command::{Command, Disconnect, EncodedDelivery, Round, ShardId};
-use crate::message::{Delivery, MessageKind};
+use crate::history::{Page, Range};
+use crate::message::{Delivery, MessageKind, Position};
 use crate::metrics::Metrics;
 use crate::name::{ChannelKind, ChannelName};
 use crate::protocol::native::{ErrorCode, Refusal};
+use crate::session::Rules;
 use channels::{Action, Channels};
+use logs::Logs;
+use track::Out;
 
 mod channels;
+mod logs;
+mod track;
 
 /// Wishes of shards that may wait for the hub.
 pub const WISHES_CAPACITY: usize = 4_096;
@@ -65,10 +73,15 @@ pub trait Shards: Send + Sync + 'static {
 
 /// What a call at the broker came to.
 enum Done {
-    Subscribed(ChannelName),
+    /// With where the log stood after that, on a channel with history.
+    Subscribed(ChannelName, Option<Position>),
     Failed(ChannelName),
     Unsubscribed(ChannelName),
     PinNow(ChannelName),
+    /// The log of a channel, which was asked for with this number.
+    Read(ChannelName, u64, Result<Page, HistoryError>),
+    /// Logs may be read again.
+    ReadOn,
 }
 
 pub struct Hub<B, S> {
@@ -81,11 +94,22 @@ pub struct Hub<B, S> {
     actions: Vec<Action>,
     /// Have something in their queues since they were last woken.
     asleep: BTreeSet<ShardId>,
+    /// Looked at when a channel is subscribed, and when a log is read.
+    rules: Arc<ArcSwap<Rules>>,
+    logs: Logs,
+    /// Empty between two deliveries.
+    out: Vec<Out>,
 }
 
 impl<B: Broker, S: Shards> Hub<B, S> {
-    /// `node` is this node's name: its inbox, and what goes to everyone, is subscribed for as long as it runs.
-    pub fn new(broker: Arc<B>, shards: Arc<S>, metrics: Arc<Metrics>, node: &ChannelName) -> Self {
+    /// `node` is this node's inbox: it, and what goes to everyone, is subscribed for as long as the node runs.
+    pub fn new(
+        broker: Arc<B>,
+        shards: Arc<S>,
+        metrics: Arc<Metrics>,
+        node: &ChannelName,
+        rules: Arc<ArcSwap<Rules>>,
+    ) -> Self {
         let mut hub = Hub {
             all: shards.ids(),
             broker,
@@ -95,6 +119,9 @@ impl<B: Broker, S: Shards> Hub<B, S> {
             calls: FuturesUnordered::new(),
             actions: Vec::new(),
             asleep: BTreeSet::new(),
+            rules,
+            logs: Logs::default(),
+            out: Vec::new(),
         };
         for channel in [
             &ChannelName::broadcast(),
@@ -112,6 +139,7 @@ impl<B: Broker, S: Shards> Hub<B, S> {
         let mut broker_lives = true;
         loop {
             self.act().await;
+            self.read_logs().await;
             while let Some(shard) = self.asleep.pop_first() {
                 self.shards.wake(shard);
             }
@@ -120,7 +148,7 @@ impl<B: Broker, S: Shards> Hub<B, S> {
                     Some(wish) => self.wish(wish),
                     None => return,
                 },
-                Some(done) = self.calls.next() => self.done(done),
+                Some(done) = self.calls.next() => self.done(done).await,
                 count = events.recv_many(&mut deliveries, DELIVERIES_A_TURN), if broker_lives => {
                     broker_lives = count > 0;
                     for event in deliveries.drain(..) {
@@ -148,15 +176,22 @@ impl<B: Broker, S: Shards> Hub<B, S> {
         }
     }
 
-    fn done(&mut self, done: Done) {
+    async fn done(&mut self, done: Done) {
         match done {
-            Done::Subscribed(channel) => self.channels.subscribed(&channel, &mut self.actions),
+            Done::Subscribed(channel, stands) => {
+                if let Some(top) = stands {
+                    self.channels.stands(&channel, top);
+                }
+                self.channels.subscribed(&channel, &mut self.actions);
+            }
             Done::Failed(channel) => {
                 self.metrics.subscribe_failed();
                 self.channels.failed(&channel, &mut self.actions);
             }
             Done::Unsubscribed(channel) => self.channels.unsubscribed(&channel, &mut self.actions),
             Done::PinNow(channel) => self.channels.pin(&channel, &mut self.actions),
+            Done::Read(channel, number, found) => self.log_read(channel, number, found).await,
+            Done::ReadOn => self.read_on(),
         }
     }
 
@@ -200,25 +235,11 @@ impl<B: Broker, S: Shards> Hub<B, S> {
         }
     }
 
-    fn subscribe(&mut self, channel: ChannelName) {
-        let call = self.broker.subscribe(channel.clone());
-        self.calls.push(Box::pin(async move {
-            match call.await {
-                Ok(()) => Done::Subscribed(channel),
-                Err(error) => {
-                    // The client is told without the cause, which may name hosts.
-                    tracing::warn!(%error, "subscribing at the broker failed");
-                    Done::Failed(channel)
-                }
-            }
-        }));
-    }
-
     async fn event(&mut self, event: Event) {
         match event {
-            Event::Delivery(delivery) => self.deliver(delivery).await,
-            Event::Lost => tracing::warn!("broker lost: messages may be missed until it is back"),
-            Event::Restored => tracing::info!("broker restored: every channel is subscribed again"),
+            Event::Delivery(delivery) => self.receive(delivery).await,
+            Event::Lost => self.broker_away(),
+            Event::Restored => self.broker_back(),
         }
     }
 

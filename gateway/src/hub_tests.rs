@@ -1,19 +1,28 @@
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::value::to_raw_value;
 use tokio::sync::oneshot;
 
 use super::*;
+use crate::auth::Verifier;
+use crate::auth::keys::Unchanging;
 use crate::broker::{Health, HistoryError, PublishError, SubscribeError};
-use crate::history::{Keep, Page, Range};
+use crate::history::{Keep, Kept, Page, Range};
 use crate::message::{ConnectionId, Message, MessageKind, Position};
+use crate::policy::Policies;
+use crate::presence::Scope;
+
+#[path = "hub/logs_tests.rs"]
+mod logs;
 
 /// Longest wait for something that must happen.
 const SOON: Duration = Duration::from_secs(5);
 
-/// A broker whose every call waits until the test answers it.
+/// A broker whose every call waits until the test answers it. Its logs have epoch 1, and are as long as the test says.
 struct Scripted {
     calls: mpsc::UnboundedSender<Call>,
+    top: Arc<AtomicU64>,
 }
 
 struct Call {
@@ -40,13 +49,28 @@ impl Broker for Scripted {
         async { unreachable!("the hub never publishes") }
     }
 
-    #[expect(clippy::manual_async_fn, reason = "the trait promises 'static")]
     fn history(
         &self,
-        _: ChannelName,
-        _: Range,
+        channel: ChannelName,
+        range: Range,
     ) -> impl Future<Output = Result<Page, HistoryError>> + Send + 'static {
-        async { unreachable!("the hub never reads what was kept") }
+        let after = range.since.map_or(0, |since| since.offset);
+        let call = self.call(format!("read {channel} after {after}"));
+        let top = self.top.clone();
+        async move {
+            let cause = "as scripted".into();
+            if !call.await {
+                return Err(HistoryError { channel, cause });
+            }
+            let offset = top.load(Ordering::Relaxed);
+            let offsets = (after + 1..=offset).filter(|_| range.limit > 0);
+            Ok(Page {
+                top: Position { epoch: 1, offset },
+                messages: offsets.map(kept).collect(),
+                whole: true,
+                complete: true,
+            })
+        }
     }
 
     fn subscribe(
@@ -73,6 +97,22 @@ impl Broker for Scripted {
 
     fn health(&self) -> Health {
         Health::Delivering
+    }
+}
+
+fn kept(offset: u64) -> Kept {
+    let message = message(MessageKind::Chat, &offset.to_string(), None);
+    Kept { offset, message }
+}
+
+fn message(kind: MessageKind, data: &str, only: Option<ConnectionId>) -> Message {
+    Message {
+        kind,
+        data: to_raw_value(data).unwrap().into(),
+        from: None,
+        timestamp: 0,
+        except: None,
+        only,
     }
 }
 
@@ -129,34 +169,40 @@ struct Stage {
     calls: mpsc::UnboundedReceiver<Call>,
     shards: Arc<Recorder>,
     hub: tokio::task::JoinHandle<()>,
+    /// The newest offset in the broker's logs.
+    top: Arc<AtomicU64>,
 }
 
 impl Stage {
     /// A hub whose own channels are live.
     async fn new() -> Stage {
+        let mut stage = Stage::whose_channels_wait();
+        for channel in ["broadcast", "system:notifications", "node:gw-0"] {
+            stage.answer(&format!("subscribe {channel}"), true).await;
+        }
+        stage
+    }
+
+    fn whose_channels_wait() -> Stage {
         let (calls, call_receiver) = mpsc::unbounded_channel();
         let (wishes, wish_receiver) = mpsc::channel(16);
         let (events, event_receiver) = mpsc::channel(16);
         let shards = Arc::new(Recorder::default());
         let node = ChannelName::node("gw-0").unwrap();
-        let hub = Hub::new(
-            Arc::new(Scripted { calls }),
-            shards.clone(),
-            metrics(),
-            &node,
-        );
-        let hub = tokio::spawn(hub.run(wish_receiver, event_receiver));
-        let mut stage = Stage {
+        let top = Arc::new(AtomicU64::new(3));
+        let broker = Arc::new(Scripted {
+            calls,
+            top: top.clone(),
+        });
+        let hub = Hub::new(broker, shards.clone(), metrics(), &node, rules());
+        Stage {
             wishes,
             events,
             calls: call_receiver,
             shards,
-            hub,
-        };
-        for channel in ["broadcast", "system:notifications", "node:gw-0"] {
-            stage.answer(&format!("subscribe {channel}"), true).await;
+            hub: tokio::spawn(hub.run(wish_receiver, event_receiver)),
+            top,
         }
-        stage
     }
 
     async fn call(&mut self, expected: &str) -> Call {
@@ -203,17 +249,35 @@ impl Stage {
     ) {
         let delivery = Delivery {
             channel: ChannelName::parse(channel).unwrap(),
-            message: Message {
-                kind,
-                data: to_raw_value(data).unwrap().into(),
-                from: None,
-                timestamp: 0,
-                except: None,
-                only,
-            },
+            message: message(kind, data, only),
             position: None,
         };
         self.events.send(Event::Delivery(delivery)).await.unwrap();
+    }
+
+    /// A delivery of a channel with history, whose text is its offset.
+    async fn kept(&self, channel: &str, offset: u64) {
+        let delivery = Delivery {
+            channel: ChannelName::parse(channel).unwrap(),
+            message: kept(offset).message,
+            position: Some(Position { epoch: 1, offset }),
+        };
+        self.events.send(Event::Delivery(delivery)).await.unwrap();
+    }
+
+    /// Shard 0 gets a channel with history, whose log stands at 3.
+    async fn keeps(&mut self, name: &str) {
+        let channel = ChannelName::parse(name).unwrap();
+        let (shard, round) = (ShardId(0), 1);
+        let wish = Wish::Interest {
+            shard,
+            channel,
+            round,
+        };
+        self.wishes.send(wish).await.unwrap();
+        self.answer(&format!("subscribe {name}"), true).await;
+        self.answer(&format!("read {name} after 0"), true).await;
+        self.told(&format!("0: live {name} 1")).await;
     }
 
     /// What the shards were told since the last time, once the last of it is `last`.
@@ -240,6 +304,29 @@ impl Stage {
 
 fn metrics() -> Arc<Metrics> {
     Arc::new(Metrics::register(&prometheus::Registry::new()).unwrap())
+}
+
+/// Of channels whose names begin with `kept:`, something is kept.
+fn rules() -> Arc<ArcSwap<Rules>> {
+    let policy = gateway_config::ChannelPolicy {
+        prefix: Some("kept:".into()),
+        history_messages: 50,
+        history_seconds: 60,
+        ..gateway_config::ChannelPolicy::default()
+    };
+    let rules = Arc::new(Rules {
+        verifier: Verifier::hs256(None, true).unwrap(),
+        keys: Arc::new(Unchanging),
+        node: "gw-0".into(),
+        max_channels: 4,
+        auth_deadline_ms: 300,
+        ping_seconds: 30,
+        policies: Policies::new(&[policy]),
+        max_history_bytes: 1_000,
+        presence: Scope::default(),
+        message_pace: None,
+    });
+    Arc::new(ArcSwap::new(rules))
 }
 
 fn news() -> ChannelName {
@@ -336,25 +423,7 @@ async fn a_refused_subscribe_is_told_and_tried_anew() {
 
 #[tokio::test]
 async fn what_the_node_needs_is_asked_for_until_it_comes() {
-    let (calls, receiver) = mpsc::unbounded_channel();
-    let (wishes, wish_receiver) = mpsc::channel(16);
-    let (events, event_receiver) = mpsc::channel(16);
-    let shards = Arc::new(Recorder::default());
-    let node = ChannelName::node("gw-0").unwrap();
-    let hub = Hub::new(
-        Arc::new(Scripted { calls }),
-        shards.clone(),
-        metrics(),
-        &node,
-    );
-    let hub = tokio::spawn(hub.run(wish_receiver, event_receiver));
-    let mut stage = Stage {
-        wishes,
-        events,
-        calls: receiver,
-        shards,
-        hub,
-    };
+    let mut stage = Stage::whose_channels_wait();
     stage.answer("subscribe broadcast", false).await;
     stage.answer("subscribe system:notifications", true).await;
     stage.answer("subscribe node:gw-0", true).await;

@@ -36,18 +36,23 @@ pub enum MessageKind {
     /// Somebody came to the channel or left it: the user in `from`, or the connection if it has none. The data is
     /// `"join"` or `"leave"`.
     Presence,
+    /// What follows comes after the position of this. The data is `true`, or `false` when messages before it may be
+    /// missing. Said by the node itself, and by nobody else.
+    #[serde(skip)]
+    Position,
     /// Not for clients: the connections that a message would reach are closed instead.
     Disconnect,
 }
 
 impl MessageKind {
     /// Those that clients get.
-    pub const ALL: [MessageKind; 5] = [
+    pub const ALL: [MessageKind; 6] = [
         MessageKind::Chat,
         MessageKind::Room,
         MessageKind::Broadcast,
         MessageKind::Private,
         MessageKind::Presence,
+        MessageKind::Position,
     ];
 
     /// What a message to this channel is, when its publisher does not say.
@@ -69,6 +74,7 @@ impl MessageKind {
             MessageKind::Broadcast => "broadcast",
             MessageKind::Private => "private",
             MessageKind::Presence => "presence",
+            MessageKind::Position => "position",
             MessageKind::Disconnect => "disconnect",
         }
     }

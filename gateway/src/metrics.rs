@@ -17,6 +17,10 @@ use crate::message::MessageKind;
 use crate::protocol::close::{CloseCode, TABLE};
 use crate::protocol::native::{ErrorCode, TYPES};
 
+pub use gaps::{GapFill, Gaps};
+
+mod gaps;
+
 /// Seconds.
 const DURATION_BUCKETS: [f64; 9] = [1., 5., 15., 30., 60., 300., 600., 1800., 3600.];
 /// Seconds.
@@ -39,6 +43,7 @@ pub struct Metrics {
     publish_failures: Vec<IntCounter>,
     subscribe_failures: IntCounter,
     present: IntGauge,
+    gaps: Gaps,
 }
 
 /// Why a publish failed.
@@ -123,6 +128,7 @@ impl Metrics {
                 "pushcluster_presence_members",
                 "Members of this node's channels with presence, all together.",
             )?,
+            gaps: Gaps::register(registry)?,
         })
     }
 
@@ -163,6 +169,10 @@ impl Metrics {
     /// Members of channels with presence, now.
     pub fn present(&self, members: u64) {
         self.present.set(i64::try_from(members).unwrap_or(i64::MAX));
+    }
+
+    pub fn gaps(&self) -> &Gaps {
+        &self.gaps
     }
 
     /// A shard's own numbers.

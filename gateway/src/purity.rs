@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Rooms without async, clock, lock or socket, and what they must not know of.
-const PURE: [&str; 11] = [
+const PURE: [&str; 12] = [
     "limits/bucket",
     "memory_guard",
     "name",
@@ -16,6 +16,7 @@ const PURE: [&str; 11] = [
     "presence/table",
     "protocol",
     "hub/channels",
+    "hub/track",
 ];
 
 const FORBIDDEN: [&str; 22] = [

@@ -54,7 +54,7 @@ struct Node<B> {
     keys: Arc<dyn KeySource>,
     metrics: Arc<Metrics>,
     /// Of the moment.
-    rules: ArcSwap<Rules>,
+    rules: Arc<ArcSwap<Rules>>,
     present: Arc<Present>,
     next_number: AtomicU64,
     /// The latest drain, and the shards that have closed their last connection in it.
@@ -102,12 +102,13 @@ impl<B: Broker> Router<B> {
         inboxes.push(Inbox::new(events_of_streams, Gate::default()));
         let shards = Arc::new(Shards::new(engine, streams));
         let (wishes, wish_receiver) = mpsc::channel(WISHES_CAPACITY);
+        let current = Arc::new(ArcSwap::new(rules.clone()));
         let node = Arc::new(Node {
             broker: broker.clone(),
             shards: shards.clone(),
             keys: rules.keys.clone(),
             metrics: metrics.clone(),
-            rules: ArcSwap::new(rules.clone()),
+            rules: current.clone(),
             present: Arc::new(Present::new(&rules.node, &metrics)),
             next_number: AtomicU64::new(first_number(unix_time())),
             drained: watch::Sender::default(),
@@ -115,7 +116,7 @@ impl<B: Broker> Router<B> {
             running: watch::Sender::new(()),
         });
         let running = node.running.subscribe();
-        let hub = Hub::new(broker, shards, metrics, &inbox);
+        let hub = Hub::new(broker, shards, metrics, &inbox, current);
         tokio::spawn(async move {
             hub.run(wish_receiver, events).await;
             drop(running);
@@ -310,8 +311,12 @@ impl<B: Broker> Node<B> {
         channel: ChannelName,
         message: Message,
     ) -> impl Future<Output = Result<Option<Position>, PublishError>> + Send + 'static {
-        // Who came and went is no part of what was said: it would push messages out of the log.
-        let kept = message.kind != MessageKind::Presence;
+        // Who came and went is no part of what was said: it would push messages out of the log. And who comes back is
+        // not to be sent away again.
+        let kept = !matches!(
+            message.kind,
+            MessageKind::Presence | MessageKind::Disconnect
+        );
         let rules = self.rules.load();
         let keep = rules.policies.of(channel.as_str()).history;
         let keep = keep.filter(|_| kept);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 
 use super::command::{ConnectionKey, EncodedDelivery};
-use crate::message::Position;
+use crate::message::{MessageKind, Position};
 use crate::session::Ack;
 
 /// Deliveries held for one connection. With more, its subscription is refused: it can ask again.
@@ -56,6 +56,10 @@ impl Recovering {
         top: Position,
     ) -> Option<(Ack, Vec<Arc<EncodedDelivery>>)> {
         let Wait { ack, mut held } = self.waiting.swap_remove(&key)?;
+        // The node has gone on to a log that is newer than the page.
+        if let Some(moved) = held.iter().position(|delivery| goes_beyond(delivery, top)) {
+            return Some((ack, held.split_off(moved)));
+        }
         // Without a position is what the log does not keep: it says nothing about how far this is.
         let reaches_top = held
             .iter()
@@ -102,9 +106,22 @@ fn position(delivery: &EncodedDelivery) -> Option<Position> {
     delivery.delivery.position
 }
 
-/// A delivery of another epoch is on no page of this one.
+/// The node says that it goes on in another log than the page's.
+fn goes_beyond(delivery: &EncodedDelivery, top: Position) -> bool {
+    delivery.delivery.message.kind == MessageKind::Position
+        && position(delivery).is_some_and(|at| at.epoch != top.epoch)
+}
+
+/// The client has it, or knows that it is gone. A delivery of another epoch is of a log that the page's has replaced:
+/// were it newer than the page, the node would have said before where it goes on.
 fn is_on_page(delivery: &EncodedDelivery, top: Position) -> bool {
-    position(delivery).is_some_and(|at| at.epoch == top.epoch && at.offset <= top.offset)
+    position(delivery).is_some_and(|at| {
+        if at.epoch == top.epoch {
+            at.offset <= top.offset
+        } else {
+            !goes_beyond(delivery, top)
+        }
+    })
 }
 
 #[cfg(test)]
@@ -112,7 +129,7 @@ mod tests {
     use serde_json::value::to_raw_value;
 
     use super::*;
-    use crate::message::{Delivery, Message, MessageKind};
+    use crate::message::{Delivery, Message};
     use crate::name::ChannelName;
 
     const KEY: ConnectionKey = ConnectionKey {
@@ -124,10 +141,18 @@ mod tests {
         delivery(Some(Position { epoch, offset }))
     }
 
+    fn moved(epoch: u64, offset: u64) -> Arc<EncodedDelivery> {
+        said(MessageKind::Position, Some(Position { epoch, offset }))
+    }
+
     /// Without a position: what the log does not keep.
     fn delivery(position: Option<Position>) -> Arc<EncodedDelivery> {
+        said(MessageKind::Chat, position)
+    }
+
+    fn said(kind: MessageKind, position: Option<Position>) -> Arc<EncodedDelivery> {
         let message = Message {
-            kind: MessageKind::Chat,
+            kind,
             data: to_raw_value(&1).unwrap().into(),
             from: None,
             timestamp: 1,
@@ -208,14 +233,47 @@ mod tests {
     fn a_new_epoch_is_not_taken_for_the_old_one() {
         let mut recovering = Recovering::default();
         recovering.begin(KEY, Ack::Welcome);
+        recovering.hold(&at(9, 6));
+        recovering.hold(&moved(10, 0));
         recovering.hold(&at(10, 1));
         let top = Position {
             epoch: 9,
             offset: 6,
         };
         let (_, owed) = recovering.end(KEY, top).unwrap();
-        assert_eq!(offsets(&owed), [1]);
+        assert_eq!(offsets(&owed), [0, 1]);
         assert_eq!(recovering.have(&at(10, 2)), []);
+        assert!(recovering.is_done());
+    }
+
+    #[test]
+    fn who_has_the_new_log_is_told_nothing_of_the_old_one() {
+        let mut recovering = Recovering::default();
+        recovering.begin(KEY, Ack::Welcome);
+        recovering.hold(&at(9, 6));
+        let top = Position {
+            epoch: 10,
+            offset: 1,
+        };
+        let (_, owed) = recovering.end(KEY, top).unwrap();
+        assert!(owed.is_empty());
+        for late in [at(9, 7), moved(10, 0), at(10, 1)] {
+            assert_eq!(recovering.have(&late), [KEY], "{:?}", position(&late));
+        }
+        assert_eq!(recovering.have(&at(10, 2)), []);
+        assert!(recovering.is_done());
+    }
+
+    #[test]
+    fn who_is_ahead_in_a_log_that_was_replaced_is_told_of_the_next() {
+        let mut recovering = Recovering::default();
+        recovering.begin(KEY, Ack::Welcome);
+        let top = Position {
+            epoch: 10,
+            offset: 4,
+        };
+        recovering.end(KEY, top).unwrap();
+        assert_eq!(recovering.have(&moved(11, 0)), []);
         assert!(recovering.is_done());
     }
 

@@ -17,8 +17,11 @@
 use std::collections::HashMap;
 
 use crate::engine::command::{Round, ShardId};
+use crate::message::Position;
 use crate::name::ChannelName;
 use crate::slack;
+
+use super::track::Track;
 
 /// See the module. A channel is here while somebody wants it or a call for it is under way.
 #[derive(Default)]
@@ -32,6 +35,8 @@ struct Entry {
     interested: Vec<(ShardId, Round)>,
     /// The node itself wants it, for as long as it runs.
     pinned: bool,
+    /// On a channel with history, while the node receives it. Boxed: most channels are a user's own and have none.
+    track: Option<Box<Track>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +63,11 @@ pub enum Action {
 impl Entry {
     fn wanted(&self) -> bool {
         self.pinned || !self.interested.is_empty()
+    }
+
+    fn leave(&mut self) {
+        self.phase = Phase::Unsubscribing;
+        self.track = None;
     }
 }
 
@@ -96,7 +106,7 @@ impl Channels {
         };
         entry.interested.retain(|(other, _)| *other != shard);
         if entry.phase == Phase::Live && !entry.wanted() {
-            entry.phase = Phase::Unsubscribing;
+            entry.leave();
             actions.push(Action::Unsubscribe(channel.clone()));
         }
     }
@@ -113,7 +123,7 @@ impl Channels {
         };
         debug_assert_eq!(entry.phase, Phase::Subscribing, "{channel}");
         if !entry.wanted() {
-            entry.phase = Phase::Unsubscribing;
+            entry.leave();
             actions.push(Action::Unsubscribe(channel.clone()));
             return;
         }
@@ -160,6 +170,37 @@ impl Channels {
             .flat_map(|entry| entry.interested.iter().map(|(shard, _)| *shard))
     }
 
+    /// How far the subscribers of a channel have got, if it has history as far as is known.
+    pub fn track(&mut self, channel: &ChannelName) -> Option<&mut Track> {
+        self.entries.get_mut(channel)?.track.as_deref_mut()
+    }
+
+    /// The same of a channel that has history. None: the node does not receive it.
+    pub fn track_kept(&mut self, channel: &ChannelName) -> Option<&mut Track> {
+        let entry = self.entries.get_mut(channel)?;
+        let receives = entry.phase != Phase::Unsubscribing;
+        receives.then(|| &mut **entry.track.get_or_insert_default())
+    }
+
+    /// The channel has history, and its log stood there after the broker had subscribed it: before
+    /// [`Channels::subscribed`].
+    pub fn stands(&mut self, channel: &ChannelName, top: Position) {
+        if let Some(track) = self.track_kept(channel) {
+            track.begin(top);
+        }
+    }
+
+    /// Those of all channels that have history.
+    pub fn tracks(&mut self) -> impl Iterator<Item = (&ChannelName, &mut Track)> {
+        let entries = self.entries.iter_mut();
+        entries.filter_map(|(name, entry)| Some((name, entry.track.as_deref_mut()?)))
+    }
+
+    /// The channel has no history any more.
+    pub fn untrack(&mut self, channel: &ChannelName) -> Option<Box<Track>> {
+        self.entries.get_mut(channel)?.track.take()
+    }
+
     /// Whether nobody wants anything and no call is under way.
     #[cfg(test)]
     pub fn is_empty(&self) -> bool {
@@ -174,6 +215,7 @@ impl Channels {
                 // Most channels are a user's own, and one shard wants them: four rows would be paid for.
                 interested: Vec::with_capacity(1),
                 pinned: false,
+                track: None,
             }
         })
     }

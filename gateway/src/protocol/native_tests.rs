@@ -247,6 +247,33 @@ fn deliveries_have_the_shape_of_their_kind() {
 }
 
 #[test]
+fn subscribers_are_told_where_they_go_on() {
+    let told = Delivery {
+        channel: ChannelName::parse("room:lobby").unwrap(),
+        message: Message {
+            kind: MessageKind::Position,
+            data: to_raw_value(&false).unwrap().into(),
+            from: None,
+            timestamp: 7,
+            except: None,
+            only: None,
+        },
+        position: Some(Position {
+            epoch: 7,
+            offset: 9,
+        }),
+    };
+    let expected =
+        r#"{"type":"position","channel":"room:lobby","epoch":7,"offset":9,"recovered":false}"#;
+    assert_eq!(json(&encode_delivery(&told)), expected);
+    let claimed = r#"{"kind":"position","data":true,"timestamp":1}"#;
+    assert!(
+        serde_json::from_str::<Message>(claimed).is_err(),
+        "nobody else says so"
+    );
+}
+
+#[test]
 fn replies_carry_the_id_of_their_request() {
     let id = decode(r#"{"type":"ping","id":"a\"b"}"#).id;
     assert_eq!(

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::client::Client;
 use crate::program::Gateway;
 use crate::redis_server::RedisServer;
+use crate::wait::until;
 
 const FILE: &str = r#"
 channels:
@@ -92,6 +93,78 @@ async fn on_another_node() {
     a.ready().await;
     b.ready().await;
     comes_back(&a, &b).await;
+}
+
+#[tokio::test]
+async fn what_a_node_missed_it_gets_from_the_log() {
+    let redis = RedisServer::start().await;
+    let set = on(&redis);
+    let set = set.each_ref().map(String::as_str);
+    let deaf = Gateway::with_file(FILE, &set).await;
+    deaf.ready().await;
+    let mut client = deaf.client().await;
+    let first = subscribed(&mut client, None).await;
+    assert_eq!(first["type"], "subscribed", "{first}");
+    let list = redis.ask("CLIENT LIST TYPE pubsub").await;
+    let (_, id) = list.split_once("id=").expect("one subscribes");
+    let (id, _) = id.split_once(' ').expect("fields");
+    let other = Gateway::with_file(FILE, &set).await;
+    other.ready().await;
+    redis.ask(&format!("CLIENT KILL ID {id}")).await;
+    // The node comes back a moment later; no later message shows what it missed.
+    publish(&other, 0..3).await;
+    for number in 0..3 {
+        let message = client.next().await;
+        assert_eq!(message["message"], number);
+        assert_eq!(message["offset"], number + 1);
+    }
+    until("the log was read", || async {
+        let mut reads = 0.0;
+        for result in ["filled", "whole"] {
+            let series = format!(r#"pushcluster_gap_fills_total{{result="{result}"}}"#);
+            reads += deaf.metric(&series).await.unwrap();
+        }
+        if reads >= 1.0 {
+            Ok(())
+        } else {
+            Err(format!("{reads} reads"))
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_stayed_is_told_that_the_log_was_lost() {
+    let mut redis = RedisServer::start().await;
+    let gateway = Gateway::with_file(FILE, &on(&redis).each_ref().map(String::as_str)).await;
+    gateway.ready().await;
+    let mut client = gateway.client().await;
+    let first = subscribed(&mut client, None).await;
+    publish(&gateway, 0..2).await;
+    for offset in 1..3 {
+        assert_eq!(client.next().await["offset"], offset);
+    }
+    redis.kill();
+    redis.run().await;
+    let told = client.next().await;
+    assert_eq!(
+        (&told["type"], &told["channel"], &told["recovered"]),
+        (&json!("position"), &json!("kept:a"), &json!(false)),
+        "{told}"
+    );
+    assert_ne!(told["epoch"], first["epoch"]);
+    assert_eq!(told["offset"], 0);
+    gateway.ready().await;
+    publish(&gateway, 2..3).await;
+    let next = client.next().await;
+    assert_eq!((&next["offset"], &next["message"]), (&json!(1), &json!(2)));
+    let lost = r#"pushcluster_gap_fills_total{result="new_epoch"}"#;
+    assert_eq!(gateway.metric(lost).await, Some(1.0));
+}
+
+fn on(redis: &RedisServer) -> [String; 2] {
+    let url = format!("broker.redis.url=redis://127.0.0.1:{}", redis.port);
+    ["broker.kind=redis".into(), url]
 }
 
 #[tokio::test]

@@ -35,7 +35,8 @@ return {epoch, id}
 ";
 
 /// Keys as above; arguments: epoch and offset after which, or empty for the newest; how many; epoch of a new log and
-/// milliseconds to keep its hash. Returns epoch, newest offset, and for each entry its id and message.
+/// milliseconds to keep its hash. Returns epoch, newest offset, and for each entry its id and message. Nothing is asked
+/// of the stream with `COUNT 0`: Redis answers that with nil, not with an empty list.
 const READ: &str = r"
 local meta = redis.call('HMGET', KEYS[1], 'epoch', 'offset')
 if not meta[1] then
@@ -45,7 +46,9 @@ if not meta[1] then
   redis.call('PEXPIRE', KEYS[1], ARGV[5])
 end
 local entries
-if ARGV[1] == meta[1] then
+if ARGV[3] == '0' then
+  entries = {}
+elseif ARGV[1] == meta[1] then
   entries = redis.call('XRANGE', KEYS[2], '(' .. ARGV[2] .. '-0', '+', 'COUNT', ARGV[3])
 elseif ARGV[1] ~= '' then
   entries = redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', ARGV[3])

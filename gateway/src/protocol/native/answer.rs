@@ -137,6 +137,16 @@ pub struct Delivered<'a> {
     offset: Option<u64>,
 }
 
+/// Where a channel's subscribers go on.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename = "position")]
+struct Moved<'a> {
+    channel: &'a str,
+    #[serde(flatten)]
+    position: Position,
+    recovered: &'a RawValue,
+}
+
 impl<'a> Delivered<'a> {
     #[must_use]
     pub fn new(channel: &'a ChannelName, message: &'a Message, offset: Option<u64>) -> Self {
@@ -200,6 +210,13 @@ pub fn encode_delivery(delivery: &Delivery) -> Bytes {
 
 /// A delivery as JSON.
 pub fn delivery_text(delivery: &Delivery) -> Vec<u8> {
+    if let (MessageKind::Position, Some(position)) = (delivery.message.kind, delivery.position) {
+        return text(&Moved {
+            channel: delivery.channel.as_str(),
+            position,
+            recovered: &delivery.message.data,
+        });
+    }
     let offset = delivery.position.map(|position| position.offset);
     text(&Delivered::new(
         &delivery.channel,
