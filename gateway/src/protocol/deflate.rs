@@ -179,12 +179,12 @@ fn read(
             out.reserve(more);
         }
         let (read, written) = (stream.total_in(), out.len());
-        let status = stream
-            .decompress_vec(rest, out, FlushDecompress::Sync)
-            .map_err(|_| CloseCode::Protocol)?;
+        let status = stream.decompress_vec(rest, out, FlushDecompress::Sync);
+        // First, since how far it comes before a mistake depends on the room that earlier messages have left.
         if out.len() > max {
             return Err(CloseCode::TooBig);
         }
+        let status = status.map_err(|_| CloseCode::Protocol)?;
         let used = usize::try_from(stream.total_in() - read).unwrap_or(rest.len());
         rest = &rest[used..];
         if status == Status::StreamEnd {

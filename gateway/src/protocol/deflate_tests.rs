@@ -116,6 +116,20 @@ fn what_is_not_deflate_is_refused_and_no_message_sees_the_one_before() {
 }
 
 #[test]
+fn what_is_too_big_and_broken_is_too_big_whatever_came_before() {
+    // One whole block that is too long, and behind it one of the reserved type.
+    let mut broken = deflated(&noise(4_000), Window::Full);
+    broken.extend(TAIL);
+    broken.push(0x07);
+    let mut inflater = Inflater::default();
+    assert_eq!(inflater.inflate(&broken, 1_000), Err(CloseCode::TooBig));
+    let before = deflated(&noise(60_000), Window::Full);
+    assert!(inflater.inflate(&before, 60_000).is_ok());
+    assert_eq!(inflater.inflate(&broken, 1_000), Err(CloseCode::TooBig));
+    assert_eq!(inflater.inflate(&broken, 5_000), Err(CloseCode::Protocol));
+}
+
+#[test]
 fn a_bomb_is_too_big_and_leaves_no_more_memory_than_is_allowed() {
     let bomb = deflated(&vec![0; 64 << 20], Window::Full);
     assert!(bomb.len() < 100_000);
