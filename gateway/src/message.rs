@@ -67,6 +67,12 @@ impl MessageKind {
         }
     }
 
+    /// Whether a channel with history keeps it. Who came and went and who was sent away is no part of what was said: it
+    /// would push messages out of the log, and mean nothing to who comes back.
+    pub fn is_kept(self) -> bool {
+        !matches!(self, MessageKind::Presence | MessageKind::Disconnect)
+    }
+
     pub fn label(self) -> &'static str {
         match self {
             MessageKind::Chat => "chat",

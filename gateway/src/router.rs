@@ -24,7 +24,7 @@ use crate::engine::command::{Arrival, Command, Configured, Event, NewConnection,
 use crate::engine::{Engine, Gate, Inbox, Settings, ShardEnded};
 use crate::hub::{Hub, WISHES_CAPACITY, Wish};
 use crate::limits::Permit;
-use crate::message::{Message, MessageKind, Position};
+use crate::message::{Message, Position};
 use crate::metrics::{Metrics, PublishFailure};
 use crate::name::ChannelName;
 use crate::presence::Present;
@@ -311,15 +311,9 @@ impl<B: Broker> Node<B> {
         channel: ChannelName,
         message: Message,
     ) -> impl Future<Output = Result<Option<Position>, PublishError>> + Send + 'static {
-        // Who came and went is no part of what was said: it would push messages out of the log. And who comes back is
-        // not to be sent away again.
-        let kept = !matches!(
-            message.kind,
-            MessageKind::Presence | MessageKind::Disconnect
-        );
         let rules = self.rules.load();
-        let keep = rules.policies.of(channel.as_str()).history;
-        let keep = keep.filter(|_| kept);
+        let policy = rules.policies.of(channel.as_str());
+        let keep = policy.history.filter(|_| message.kind.is_kept());
         self.broker.publish(channel, message, keep)
     }
 }

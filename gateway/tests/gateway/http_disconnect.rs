@@ -135,3 +135,23 @@ async fn channels_of_the_node() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn that_a_user_was_sent_away_is_not_what_was_said_to_the_user() {
+    let file = "channels: [{prefix: 'user:', historyMessages: 10, historySeconds: 60}]";
+    let gateway = Gateway::with_file(file, &[]).await;
+    let mut ann = gateway.user("ann").await;
+    assert_eq!(
+        delete(&gateway, "/api/users/ann/connections").await.status,
+        200
+    );
+    assert_eq!(ann.closed().await.0, 3004);
+    let sent = gateway.post("/api/users/ann/messages", &[KEY], r#"{"data":"hello"}"#);
+    assert_eq!(sent.await.status, 200);
+    let mut ann = gateway.user("ann").await;
+    ann.send(json!({"type": "history", "channel": "user:ann"}))
+        .await;
+    let said = ann.next().await;
+    assert_eq!(said["offset"], 1, "{said}");
+    assert_eq!(said["messages"][0]["data"], "hello");
+}
