@@ -17,12 +17,13 @@ use crate::auth::keys::TooManyKeys;
 use crate::auth::signature::Key;
 use crate::broker::memory::Memory;
 use crate::broker::redis::{Counters, Redis};
-use crate::broker::{Chosen, Events, PublishError};
+use crate::broker::{Broker, Chosen, Events, HistoryError, PublishError};
 use crate::config::{ApiAccess, Settings};
 use crate::drain::Drain;
 use crate::engine;
 use crate::engine::census::{Page, Query};
 use crate::health;
+use crate::history;
 use crate::http::accept::Acceptor;
 use crate::http::answers::Answers;
 use crate::http::api::idempotency::Keys;
@@ -409,6 +410,14 @@ impl http::Node for Behind {
     ) -> impl Future<Output = Result<Page, engine::ShardEnded>> + Send + 'static {
         let router = self.0.clone();
         async move { router.channels(query).await }
+    }
+
+    fn history(
+        &self,
+        channel: ChannelName,
+        range: history::Range,
+    ) -> impl Future<Output = Result<history::Page, HistoryError>> + Send + 'static {
+        self.0.broker().history(channel, range)
     }
 
     fn connections(&self) -> u64 {

@@ -14,10 +14,11 @@ use axum::routing::{any, get};
 use gateway_config::Config;
 use serde::Serialize;
 
-use crate::broker::PublishError;
+use crate::broker::{HistoryError, PublishError};
 use crate::engine::ShardEnded;
 use crate::engine::census::{Page, Query};
 use crate::engine::command::Arrival;
+use crate::history;
 use crate::limits::Permit;
 use crate::message::{Message, Position};
 use crate::name::ChannelName;
@@ -63,6 +64,13 @@ pub trait Node: Clone + Send + Sync + 'static {
         &self,
         query: Query,
     ) -> impl Future<Output = Result<Page, ShardEnded>> + Send + 'static;
+
+    /// A part of the channel's log.
+    fn history(
+        &self,
+        channel: ChannelName,
+        range: history::Range,
+    ) -> impl Future<Output = Result<history::Page, HistoryError>> + Send + 'static;
 
     /// Sockets that were taken over and are still open.
     fn connections(&self) -> u64;

@@ -156,6 +156,27 @@ pub struct Position {
     pub offset: u64,
 }
 
+impl Position {
+    /// As it is written: `1700000000000:12`, digits only.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (epoch, offset) = text.split_once(':')?;
+        let number = |text: &str| {
+            let digits = text.bytes().all(|b| b.is_ascii_digit());
+            digits.then(|| text.parse().ok()).flatten()
+        };
+        Some(Position {
+            epoch: number(epoch)?,
+            offset: number(offset)?,
+        })
+    }
+}
+
+impl std::fmt::Display for Position {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.epoch, self.offset)
+    }
+}
+
 /// A message on its way to subscribers.
 #[derive(Debug, Clone)]
 pub struct Delivery {

@@ -16,7 +16,7 @@ use axum::extract::Request;
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use gateway_config::Config;
+use gateway_config::{ChannelPolicy, Config};
 use prometheus::{IntCounter, Registry};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -24,10 +24,11 @@ use tokio::runtime::Runtime;
 
 use super::protocol::arrives_as_it_was_sent;
 use super::tokens::{Nowhere, verifier};
-use crate::broker::PublishError;
+use crate::broker::{HistoryError, PublishError};
 use crate::config::ApiAccess;
 use crate::engine::ShardEnded;
 use crate::engine::census::{Page, Query};
+use crate::history::{self, Range};
 use crate::http::accept::{serve, server};
 use crate::http::answers::{Answers, CODES};
 use crate::http::api::idempotency::Keys;
@@ -53,6 +54,8 @@ use crate::sse::{Line, Opening};
 const MAX_MESSAGE: u32 = 100;
 /// Messages of one call.
 const MAX_BATCH: u32 = 3;
+/// Messages that a channel keeps.
+const KEPT: u32 = 10;
 
 /// Takes all, and has what it took be checked.
 #[derive(Clone)]
@@ -99,6 +102,19 @@ impl Node for Taker {
         let name = ChannelName::parse("room:lobby").expect("a name");
         let count = usize::from(name.as_str().starts_with(&query.prefix)).min(query.limit);
         ready(Ok(vec![(name, 7); count]))
+    }
+
+    fn history(
+        &self,
+        _: ChannelName,
+        range: Range,
+    ) -> impl Future<Output = Result<history::Page, HistoryError>> + Send + 'static {
+        assert!((1..=KEPT).contains(&range.limit), "{range:?}");
+        let top = Position {
+            epoch: 7,
+            offset: 12,
+        };
+        ready(Ok(history::page(top, [], range, 0)))
     }
 
     fn connections(&self) -> u64 {
@@ -152,6 +168,13 @@ impl Ground {
         config.limits.max_connections_per_user = 100;
         config.limits.max_message_bytes = MAX_MESSAGE;
         config.limits.max_request_bytes = 2_000;
+        let kept = ChannelPolicy {
+            prefix: Some("kept.".to_owned()),
+            history_messages: KEPT,
+            history_seconds: 60,
+            presence: true,
+            ..ChannelPolicy::default()
+        };
         Ground {
             runtime: tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -165,7 +188,7 @@ impl Ground {
                 auth_deadline_ms: 10_000,
                 ping_seconds: 30,
                 message_pace: None,
-                policies: Policies::default(),
+                policies: Policies::new(&[kept]),
                 max_history_bytes: 1_000,
                 presence: Scope::default(),
             }),
@@ -356,6 +379,7 @@ mod tests {
             ("idempotent", "200 200 422"),
             ("disconnect", "200 200"),
             ("read", "200 200 200"),
+            ("history", "200 200"),
             ("events", "422"),
             ("events_again", "422 404"),
             ("expect", "100 200"),

@@ -8,7 +8,7 @@ use axum::response::Response;
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 
 /// Every `code` that a [`super::Problem`] of the API can have, and what the document lists.
-pub const CODES: [&str; 16] = [
+pub const CODES: [&str; 17] = [
     "bad_body",
     "bad_content_type",
     "bad_field",
@@ -18,6 +18,7 @@ pub const CODES: [&str; 16] = [
     "in_progress",
     "internal",
     "key_reused",
+    "no_history",
     "no_presence",
     "too_big",
     "too_many",

@@ -20,6 +20,7 @@ pub mod access;
 pub mod batch;
 pub mod channels;
 pub mod disconnect;
+pub mod history;
 pub mod idempotency;
 pub mod info;
 pub mod openapi;
@@ -48,6 +49,7 @@ pub fn routes<N: Node>(answers: Answers) -> Router<Arc<Front<N>>> {
         )
         .route("/api/channels", get(channels::channels::<N>))
         .route("/api/presence", get(presence::presence::<N>))
+        .route("/api/history", get(history::history::<N>))
         .route("/api/info", get(info::info::<N>))
         .route("/api/openapi.json", get(openapi::openapi))
         .layer(middleware::from_fn_with_state(answers, count))

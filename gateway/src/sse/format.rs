@@ -104,7 +104,7 @@ impl Cursor {
     /// In the order of the request, which is the same when the client returns. `last_id` is not ours to trust: what
     /// is not of the form that `moved` writes says nothing.
     pub fn new(channels: &[ChannelName], last_id: &str) -> Cursor {
-        let places: Vec<_> = last_id.split(',').map(position).collect();
+        let places: Vec<_> = last_id.split(',').map(Position::parse).collect();
         let fits = places.len() == channels.len();
         let place = |index: usize| places.get(index).copied().flatten().filter(|_| fits);
         let channels = channels.iter().enumerate();
@@ -123,20 +123,10 @@ impl Cursor {
         let places: Vec<_> = self
             .0
             .iter()
-            .map(|(_, position)| {
-                position.map_or(String::new(), |p| format!("{}:{}", p.epoch, p.offset))
-            })
+            .map(|(_, position)| position.map_or(String::new(), |p| p.to_string()))
             .collect();
         Some(format!("id: {}\n", places.join(",")))
     }
-}
-
-fn position(text: &str) -> Option<Position> {
-    let (epoch, offset) = text.split_once(':')?;
-    Some(Position {
-        epoch: epoch.parse().ok()?,
-        offset: offset.parse().ok()?,
-    })
 }
 
 #[cfg(test)]
@@ -177,7 +167,7 @@ mod tests {
                 r#"{"type":"subscribed","channel":"news","timestamp":5,"recovered":false}"#,
             ),
             (
-                subscribed(&name("news"), 5, position("7:12"), Some(true)),
+                subscribed(&name("news"), 5, Position::parse("7:12"), Some(true)),
                 r#"{"type":"subscribed","channel":"news","timestamp":5,"epoch":7,"offset":12,"recovered":true}"#,
             ),
             (
@@ -223,7 +213,7 @@ mod tests {
             ("42", "id: ,1:1,\n"),
         ] {
             let mut cursor = Cursor::new(&["a", "b", "c"].map(name), last_id);
-            let at = position("1:1").unwrap();
+            let at = Position::parse("1:1").unwrap();
             assert_eq!(cursor.moved(&name("b"), at).as_deref(), Some(expected));
         }
     }

@@ -20,6 +20,7 @@ mod hostile;
 mod http_api;
 mod http_batch;
 mod http_disconnect;
+mod http_history;
 mod http_idempotency;
 mod key_server;
 mod limits;

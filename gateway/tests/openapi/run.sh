@@ -36,7 +36,7 @@ start_gateway() {
     jq -r 'select(.target.name == "gateway" and .executable) | .executable')
   echo "$KEY" >"$OUT/keys"
   # With all that a channel can have, or its endpoints would only refuse.
-  echo 'channels: [{prefix: "", presence: true}]' >"$OUT/gateway.yaml"
+  echo 'channels: [{prefix: "", presence: true, historyMessages: 100, historySeconds: 60}]' >"$OUT/gateway.yaml"
   "$program" --config "$OUT/gateway.yaml" --listen 127.0.0.1:0 --admin 127.0.0.1:0 --set log.format=json \
     --set "api.keyFile=$OUT/keys" >"$OUT/gateway.log" 2>&1 &
   GATEWAY=$!

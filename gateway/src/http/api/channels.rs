@@ -77,19 +77,7 @@ fn query(uri: &Uri) -> Result<Query, Problem> {
         ),
         None => None,
     };
-    let limit = match parameters.take("limit")? {
-        Some(text) => text
-            .parse()
-            .ok()
-            .filter(|limit| (1..=MAX_PAGE).contains(limit))
-            .ok_or_else(|| {
-                Problem::field(
-                    "limit",
-                    format!("limit must be a number from 1 to {MAX_PAGE}"),
-                )
-            })?,
-        None => PAGE,
-    };
+    let limit = parameters.limit(PAGE, MAX_PAGE)?;
     parameters.nothing_else(&["prefix", "after", "limit"])?;
     Ok(Query {
         prefix,

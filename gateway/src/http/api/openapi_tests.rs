@@ -103,8 +103,6 @@ A request with an `Idempotency-Key` is done once: a retry with the same key and 
 was refused before anything was sent (4xx, 503) may be tried again with its key. Answers are kept for
 `api.idempotencySeconds`, or until `api.idempotencyBytes` are full, **by the node that gave them**: a retry that a load
 balancer sends to another node is done again.
-
-Lists of past messages are not here yet.
 ";
 
 /// `docs/http-api.md`.

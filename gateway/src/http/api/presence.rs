@@ -46,12 +46,9 @@ pub async fn presence<N: Node>(
 
 fn channel(uri: &Uri) -> Result<ChannelName, Problem> {
     let mut parameters = Parameters::read(uri)?;
-    let name = parameters
-        .take("channel")?
-        .ok_or_else(|| Problem::field("channel", "channel is missing"))?;
+    let channel = parameters.channel()?;
     parameters.nothing_else(&["channel"])?;
-    ChannelName::parse(&name)
-        .map_err(|e| Problem::field("channel", format!("channel: the channel name {e}")))
+    Ok(channel)
 }
 
 #[cfg(test)]

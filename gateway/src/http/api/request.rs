@@ -14,6 +14,7 @@ use serde_json::value::RawValue;
 use super::access::{Caller, authorise};
 use super::idempotency::Key;
 use crate::http::{Front, Problem};
+use crate::name::ChannelName;
 
 /// A request of somebody who may ask.
 pub struct Asked {
@@ -124,6 +125,26 @@ impl Parameters {
             .extract_if(.., |(known, _)| known == name)
             .map(|(_, value)| value)
             .collect()
+    }
+
+    /// The channel, which must be there.
+    pub fn channel(&mut self) -> Result<ChannelName, Problem> {
+        let name = self
+            .take("channel")?
+            .ok_or_else(|| Problem::field("channel", "channel is missing"))?;
+        ChannelName::parse(&name)
+            .map_err(|e| Problem::field("channel", format!("channel: the channel name {e}")))
+    }
+
+    /// How much a page holds: up to `max`, and `page` when nobody says.
+    pub fn limit(&mut self, page: usize, max: usize) -> Result<usize, Problem> {
+        let Some(text) = self.take("limit")? else {
+            return Ok(page);
+        };
+        let limit = text.parse().ok();
+        let limit = limit.filter(|limit| (1..=max).contains(limit));
+        let wrong = || Problem::field("limit", format!("limit must be a number from 1 to {max}"));
+        limit.ok_or_else(wrong)
     }
 
     pub fn nothing_else(&self, known: &[&str]) -> Result<(), Problem> {
