@@ -18,7 +18,7 @@ use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use crate::auth::keys::KeySource;
-use crate::broker::{Broker, Events, HistoryError, PublishError};
+use crate::broker::{Broker, EVENTS_CAPACITY, Events, HistoryError, PublishError};
 use crate::engine::census::{self, Page, Query};
 use crate::engine::command::{Arrival, Command, Configured, Event, NewConnection, Pace, ShardId};
 use crate::engine::{Engine, Gate, Inbox, Settings, ShardEnded};
@@ -39,7 +39,13 @@ mod presence;
 
 /// Publishes and reads of one shard's clients that the broker has not answered. At the cap the shard's events wait, and then
 /// its sockets: clients feel a slow broker as a slow gateway, and nothing grows.
-const CALLS_UNDER_WAY: usize = 1_024;
+///
+/// All shards together leave half of what a broker queues to others: a queue that they could fill would refuse them, and
+/// with them joins and leaves, which nobody sends again.
+fn calls_under_way(shards: usize) -> usize {
+    (EVENTS_CAPACITY / 2 / shards.max(1)).clamp(1, 1_024)
+}
+
 /// How long the end of a shard waits for the answers to its last calls.
 const LAST_CALLS: Duration = Duration::from_secs(1);
 
@@ -121,8 +127,10 @@ impl<B: Broker> Router<B> {
             hub.run(wish_receiver, events).await;
             drop(running);
         });
+        let calls = calls_under_way(inboxes.len());
         for events in inboxes {
             let shard = ShardTask {
+                calls,
                 node: node.clone(),
                 wishes: wishes.clone(),
             };
@@ -353,6 +361,8 @@ fn unix_time() -> Duration {
 struct ShardTask<B> {
     node: Arc<Node<B>>,
     wishes: mpsc::Sender<Wish>,
+    /// Publishes and reads that may be under way.
+    calls: usize,
 }
 
 impl<B: Broker> ShardTask<B> {
@@ -367,7 +377,7 @@ impl<B: Broker> ShardTask<B> {
                 Some(answer) = calls.next() => if let Some((shard, answer)) = answer {
                     self.tell(shard, answer).await;
                 },
-                event = events.recv(), if calls.len() < CALLS_UNDER_WAY => match event {
+                event = events.recv(), if calls.len() < self.calls => match event {
                     None => break,
                     Some(Event::Interest { shard, channel, round }) => {
                         self.wish(Wish::Interest { shard, channel, round }).await;

@@ -28,3 +28,13 @@ fn a_part_of_the_connections_leaves_at_a_part_of_the_pace() {
         );
     }
 }
+
+#[test]
+fn all_shards_together_do_not_fill_a_brokers_queue() {
+    for (shards, expected) in [(0, 1_024), (1, 1_024), (2, 1_024), (5, 409), (65, 31)] {
+        let calls = calls_under_way(shards);
+        assert_eq!(calls, expected, "{shards}");
+        // The last event that is taken may be a leave and a join.
+        assert!((calls + 1) * shards < EVENTS_CAPACITY * 3 / 4, "{shards}");
+    }
+}
