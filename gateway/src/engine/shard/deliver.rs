@@ -12,7 +12,7 @@ use crate::policy::{Policy, Window};
 use crate::protocol::deflate;
 
 /// Frames are joined up to this size: a small copy, made once, saves a `writev` of many slices for every socket.
-const JOIN_BYTES: usize = 16 * 1024;
+const JOIN_BYTES: usize = 32 * 1024;
 
 impl Shard {
     /// Hands the staged deliveries out, in order; neighbours on one channel together.
