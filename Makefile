@@ -73,6 +73,12 @@ openapi: ## the HTTP API's OpenAPI document against a running gateway, with sche
 fuzz: ## strange bytes into every parser until one breaks (T=frames: one; FUZZ_SECONDS=60 for each)
 	@PUSHCLUSTER_CACHE="$(CACHE)" FUZZ_SECONDS="$(FUZZ_SECONDS)" gateway/fuzz/run.sh $(T)
 
+.PHONY: checker
+checker: ## who hears what while gateways and Redis are killed, frozen and cut off (ROUNDS=n SEED=n)
+	cargo build --locked -p gateway
+	CHECKER_ROUNDS=$(or $(ROUNDS),20) $(if $(SEED),CHECKER_SEED=$(SEED)) \
+	  cargo test --locked -p e2e --test checker -- --nocapture
+
 .PHONY: chart
 chart: ## the Helm chart, rendered and checked
 	HELM="$(HELM)" cargo test --locked -p e2e --test chart

@@ -3,6 +3,7 @@
 //! Nothing here links the operator or the gateway; what it knows of them is what their documents say.
 
 pub mod audit;
+pub mod checker;
 pub mod cluster;
 pub mod diagnosis;
 pub mod fan_out;
