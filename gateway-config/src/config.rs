@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::ChannelPolicy;
+use crate::{ChannelPolicy, Redis};
 
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -138,24 +138,6 @@ pub enum BrokerKind {
     Memory,
     /// Every node that uses the same Redis and `keyPrefix`.
     Redis,
-}
-
-/// Which Redis, and how long to wait for it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Redis {
-    /// `redis://host:port/database`. A password in the URL is refused: it would end up in logs and `ps`.
-    pub url: String,
-    /// The ACL user (Redis 6 and later). Empty: `default`.
-    pub username: String,
-    /// File with the password. Empty: none.
-    pub password_file: String,
-    /// Begins every key and Pub/Sub channel, so that several clusters can share one Redis.
-    pub key_prefix: String,
-    /// Longest wait for one answer, before the connection counts as lost.
-    pub timeout_seconds: u32,
-    /// How often a message is sent through every Pub/Sub connection to see whether it still delivers.
-    pub probe_seconds: u32,
 }
 
 /// permessage-deflate (RFC 7692): WebSocket messages compressed. Each by itself, so that a message is compressed
@@ -308,19 +290,6 @@ impl Default for Api {
             idempotency_seconds: 600,
             idempotency_bytes: 16 << 20,
             max_batch_messages: 20_000,
-        }
-    }
-}
-
-impl Default for Redis {
-    fn default() -> Self {
-        Redis {
-            url: "redis://127.0.0.1:6379/0".into(),
-            username: String::new(),
-            password_file: String::new(),
-            key_prefix: "pushcluster:".into(),
-            timeout_seconds: 5,
-            probe_seconds: 1,
         }
     }
 }

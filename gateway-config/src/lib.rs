@@ -16,6 +16,7 @@ mod keys;
 mod network;
 mod parse;
 mod problem;
+mod redis;
 mod reference;
 mod reload;
 mod rules;
@@ -28,6 +29,7 @@ pub use keys::{Key, Kind, keys};
 pub use network::Network;
 pub use parse::parse;
 pub use problem::{Override, Place, Problem};
+pub use redis::{Redis, RedisAddress, RedisMode};
 pub use reference::reference;
 pub use reload::{Change, Reload, diff, reload, take};
 

@@ -21,7 +21,7 @@ use Reload::{Live, Restart};
 
 /// Every key; a list of entries is one. `Restart` is for what would need a new socket (ours, or one to Redis), new
 /// threads, or another name.
-const KEYS: [(&str, Reload); 56] = [
+const KEYS: [(&str, Reload); 63] = [
     ("api.idempotencyBytes", Live),
     ("api.idempotencySeconds", Live),
     ("api.keyFile", Live),
@@ -39,9 +39,16 @@ const KEYS: [(&str, Reload); 56] = [
     ("auth.keyFiles", Live),
     ("auth.leewaySeconds", Live),
     ("broker.kind", Restart),
+    ("broker.redis.caFile", Restart),
+    ("broker.redis.certificateFile", Restart),
+    ("broker.redis.keyFile", Restart),
     ("broker.redis.keyPrefix", Restart),
+    ("broker.redis.masterName", Restart),
+    ("broker.redis.mode", Restart),
     ("broker.redis.passwordFile", Restart),
     ("broker.redis.probeSeconds", Restart),
+    ("broker.redis.sentinelPasswordFile", Restart),
+    ("broker.redis.sentinelUsername", Restart),
     ("broker.redis.timeoutSeconds", Restart),
     ("broker.redis.url", Restart),
     ("broker.redis.username", Restart),

@@ -1,6 +1,6 @@
 //! What the values must satisfy, beyond their types: one function a section.
 
-use crate::{BrokerKind, Config, Network};
+use crate::{BrokerKind, Config, Network, RedisMode};
 
 /// A rule that a configuration breaks.
 #[derive(Debug, PartialEq, Eq)]
@@ -182,7 +182,7 @@ fn history(policy: &crate::ChannelPolicy, at: &dyn Fn(&str) -> String, rules: &m
 }
 
 /// `host:port` with brackets around an IPv6 address (RFC 3986 section 3.2.2).
-fn split_address(address: &str) -> Option<(&str, u16)> {
+pub(crate) fn split_address(address: &str) -> Option<(&str, u16)> {
     let (host, port) = address.rsplit_once(':')?;
     let bare = host
         .strip_prefix('[')
@@ -272,9 +272,22 @@ fn broker(config: &Config, rules: &mut Rules) {
         return;
     }
     let redis = &config.broker.redis;
-    if let Err(message) = redis_url(&redis.url) {
-        rules.say(&["broker.redis.url"], message);
+    let tls = match redis.address() {
+        Ok(address) => address.tls,
+        Err(message) => {
+            rules.say(&["broker.redis.url"], message);
+            redis.url.starts_with("rediss://")
+        }
+    };
+    if redis.mode == RedisMode::Sentinel && redis.master_name.is_empty() {
+        let message = "is needed when broker.redis.mode is sentinel";
+        rules.say(&["broker.redis.masterName"], message);
     }
+    if redis.mode == RedisMode::Cluster && redis.key_prefix.contains(['{', '}']) {
+        let message = "has a brace, which in a Cluster marks what chooses the slot";
+        rules.say(&["broker.redis.keyPrefix"], message);
+    }
+    redis_tls(config, tls, rules);
     if redis.key_prefix.len() > 64 || redis.key_prefix.chars().any(|c| c.is_control() || c == ' ') {
         rules.say(
             &["broker.redis.keyPrefix"],
@@ -285,27 +298,22 @@ fn broker(config: &Config, rules: &mut Rules) {
     rules.at_least_one("broker.redis.probeSeconds", redis.probe_seconds);
 }
 
-/// The messages never repeat the URL: it may hold a password.
-fn redis_url(url: &str) -> Result<(), &'static str> {
-    let Some(rest) = url.strip_prefix("redis://") else {
-        return Err(if url.starts_with("rediss://") {
-            "rediss:// (TLS) is not supported yet"
-        } else {
-            "is not redis://host:port/database"
-        });
-    };
-    if rest.contains('@') {
-        return Err("has a user or password in it, which would end up in logs; \
-                    use broker.redis.username and broker.redis.passwordFile");
+fn redis_tls(config: &Config, tls: bool, rules: &mut Rules) {
+    let redis = &config.broker.redis;
+    if redis.certificate_file.is_empty() != redis.key_file.is_empty() {
+        rules.say(
+            &["broker.redis.certificateFile", "broker.redis.keyFile"],
+            "must both be there, or none",
+        );
     }
-    let (address, database) = rest.split_once('/').unwrap_or((rest, ""));
-    if split_address(address).is_none_or(|(_, port)| port == 0) {
-        return Err("is not redis://host:port/database");
+    for (key, file) in [
+        ("broker.redis.caFile", &redis.ca_file),
+        ("broker.redis.certificateFile", &redis.certificate_file),
+    ] {
+        if !tls && !file.is_empty() {
+            rules.say(&[key], "is for a URL that begins with rediss://");
+        }
     }
-    if !database.is_empty() && database.parse::<u8>().is_err() {
-        return Err("must end in a database number, as in redis://redis:6379/0");
-    }
-    Ok(())
 }
 
 fn limits(config: &Config, rules: &mut Rules) {

@@ -8,7 +8,6 @@ use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use gateway_config::{
     BrokerKind, Config, LogFormat, Override, Problem, overrides_from_environment, parse,
@@ -17,6 +16,7 @@ use gateway_config::{
 use crate::broker::redis;
 use crate::tls;
 
+mod redis_section;
 mod tokens;
 pub use tokens::{Tokens, warn};
 
@@ -203,7 +203,7 @@ impl Settings {
         let redis = if memory {
             None
         } else {
-            Some(redis_settings(&config)?)
+            Some(redis_section::prepare(&config.broker.redis)?)
         };
         let node = match config.node.name.as_str() {
             "" => format!("node-{:08x}", rand::random::<u32>()),
@@ -310,46 +310,6 @@ fn api_keys(file: &str) -> Result<Vec<Vec<u8>>, ConfigError> {
         return Err(ConfigError::Setting { key, what });
     }
     Ok(keys)
-}
-
-fn redis_settings(config: &Config) -> Result<redis::Settings, ConfigError> {
-    let redis = &config.broker.redis;
-    let bad = |what: &str| ConfigError::Setting {
-        key: "broker.redis.url",
-        what: what.to_owned(),
-    };
-    // The rules of gateway-config have seen it; this only takes it apart.
-    let rest = redis
-        .url
-        .strip_prefix("redis://")
-        .ok_or_else(|| bad("is not redis://…"))?;
-    let (address, database) = rest.split_once('/').unwrap_or((rest, ""));
-    let (host, port) = address.rsplit_once(':').ok_or_else(|| bad("has no port"))?;
-    let password = match redis.password_file.as_str() {
-        "" => None,
-        file => {
-            let key = "broker.redis.passwordFile";
-            let text = String::from_utf8(secret(key, file)?).map_err(|_| ConfigError::Setting {
-                key,
-                what: format!("{file} is not UTF-8"),
-            })?;
-            Some(text)
-        }
-    };
-    Ok(redis::Settings {
-        host: host.trim_matches(['[', ']']).to_owned(),
-        port: port.parse().map_err(|_| bad("has a bad port"))?,
-        database: if database.is_empty() {
-            0
-        } else {
-            database.parse().unwrap_or(0)
-        },
-        username: Some(redis.username.clone()).filter(|name| !name.is_empty()),
-        password,
-        prefix: redis.key_prefix.clone(),
-        timeout: Duration::from_secs(redis.timeout_seconds.into()),
-        probe_period: Duration::from_secs(redis.probe_seconds.into()),
-    })
 }
 
 #[cfg(test)]
@@ -465,21 +425,6 @@ mod tests {
             ("listen.clients", "0.0.0.0:8080".into(), "off".into()),
         ] {
             assert_eq!(prepare(path, &value), expected, "{path} = {value}");
-        }
-    }
-
-    #[test]
-    fn a_redis_url_is_taken_apart() {
-        for (url, expected) in [
-            ("redis://redis:6379", ("redis", 6379, 0)),
-            ("redis://10.0.0.1:7000/3", ("10.0.0.1", 7000, 3)),
-            ("redis://[::1]:6379/15", ("::1", 6379, 15)),
-        ] {
-            let text = format!("broker: {{kind: redis, redis: {{url: '{url}'}}}}");
-            let settings = Settings::prepare(parse(&text, &[]).unwrap()).ok().unwrap();
-            let redis = settings.redis.unwrap();
-            assert_eq!((redis.host.as_str(), redis.port, redis.database), expected);
-            assert!(!settings.page);
         }
     }
 }

@@ -1,57 +1,98 @@
-//! The broker over Redis Pub/Sub, shared by every node with the same Redis and key prefix.
+//! The broker over Redis Pub/Sub, shared by every node with the same Redis and key prefix. One Redis, the master that
+//! Sentinels name, or a Cluster with sharded Pub/Sub: the only difference is the [`topology`].
 //!
 //! ```text
-//! publish ─▶ bounded queue ─▶ publisher task ─▶ fred, one pipeline at a time ─▶ Redis
-//!                                   ▲ probe, each period                          │
-//! Events ◀─ subscriber task ◀───────┴───────────── a connection of our own ◀──────┘
+//! publish ─▶ calls: a lane for each master ─▶ Redis ─▶ a connection to each master ─▶ subscriber task ─▶ Events
+//!               ▲            ▲ probe, each period                    ▲                        │
+//!               └────────────┴──── discover: Sentinels, nodes ───────┘                        ▼
+//!                                  of the Cluster → topology                           channels (pure)
 //! ```
 //!
-//! Publishing goes through fred. Subscriptions are read on a connection of our own ([`connect`],
-//! [`subscribe`]), because the promises of [`Broker`] need three things that fred 10 does not give:
-//! `SUBSCRIBE` that returns when Redis has confirmed it (fred drops the confirmation), back-pressure
-//! from slow consumers to the socket (fred hands messages over in a broadcast channel that overwrites
-//! the oldest), and to replace a connection that is open but silent.
+//! Publishing and subscribing are on connections of our own ([`connect`]), since the promises of [`Broker`] need what
+//! client libraries do not give (decisions 5 and 9). What needs no order, as reading logs, goes through fred
+//! ([`clients`]), to the masters of the same topology.
 
+mod calls;
+mod channels;
+mod clients;
 mod connect;
+mod discover;
+mod link;
 mod log;
+mod masters;
+mod names;
 mod probe;
 mod publish;
 mod subscribe;
+mod topology;
+mod wire;
 
+use std::collections::VecDeque;
+use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
+use rustls::ClientConfig;
 use tokio::sync::{mpsc, oneshot};
 
-use self::probe::Pulse;
+use self::calls::Calls;
+use self::clients::Clients;
+use self::names::Names;
+use self::probe::Pulses;
+pub use self::topology::Endpoint;
 use super::{Broker, Events, Health, HistoryError, PublishError, SubscribeError};
 use crate::history::{Keep, Page, Range};
 use crate::message::{Message, Position};
 use crate::name::ChannelName;
 
+/// How Redis runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    Standalone,
+    Sentinel,
+    Cluster,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Mode::Standalone => "standalone",
+            Mode::Sentinel => "sentinel",
+            Mode::Cluster => "cluster",
+        })
+    }
+}
+
+/// An ACL user. Without a password nobody logs in.
+#[derive(Clone, Default)]
+pub struct Login {
+    /// None: `default`.
+    pub username: Option<String>,
+    pub password: Option<String>,
+}
+
 /// Where Redis is and how long to wait for it.
 #[derive(Clone)]
 pub struct Settings {
-    pub host: String,
-    pub port: u16,
+    pub mode: Mode,
+    /// The Redis, the Sentinels, or some nodes of the Cluster. At least one.
+    pub seeds: Vec<Endpoint>,
+    /// What Sentinels call the master.
+    pub master_name: String,
+    /// Not in a Cluster, which has one.
     pub database: u8,
-    pub username: Option<String>,
-    pub password: Option<String>,
-    /// Begins every Pub/Sub channel.
+    pub login: Login,
+    pub sentinel_login: Login,
+    /// None: no TLS. For Sentinels too.
+    pub tls: Option<Arc<ClientConfig>>,
+    /// Begins every key and Pub/Sub channel.
     pub prefix: String,
     /// Longest wait for one answer.
     pub timeout: Duration,
     /// Between two probes. After three without one that returned, the connection is replaced.
     pub probe_period: Duration,
-}
-
-impl Settings {
-    /// `host:port`, for messages. The password is in no message.
-    fn address(&self) -> String {
-        format!("{}:{}", self.host, self.port)
-    }
 }
 
 /// What goes wrong between this node and Redis.
@@ -95,11 +136,12 @@ impl Counters {
 #[derive(Clone)]
 pub struct Redis {
     publisher: publish::Publisher,
-    /// For reading logs; the publisher's connection, which it also keeps up.
-    reader: fred::clients::Client,
+    /// For reading logs, on connections of their own: a long answer delays no publish.
+    reader: Clients,
     subscriptions: mpsc::Sender<subscribe::Command>,
-    pulse: Arc<Pulse>,
-    settings: Arc<Settings>,
+    pulses: Arc<Pulses>,
+    names: Names,
+    timeout: Duration,
 }
 
 /// Subscribes and unsubscribes on their way to the subscriber task.
@@ -110,26 +152,43 @@ impl Redis {
     /// that the order in which pods start does not matter. Needs a tokio runtime.
     #[must_use]
     pub fn start(settings: Settings, counters: Counters) -> (Redis, Events) {
-        let settings = Arc::new(settings);
-        let pulse = Arc::new(Pulse::new(settings.probe_period, settings.address()));
-        let (publisher, reader) = publish::start(&settings, pulse.clone(), counters.clone());
+        let timeout = settings.timeout;
+        let names = Names::new(&settings.prefix, settings.mode);
+        let trouble = match settings.mode {
+            Mode::Standalone => None,
+            Mode::Sentinel => Some("asking the Sentinels for the Redis master".to_owned()),
+            Mode::Cluster => Some("asking the Redis Cluster for its masters".to_owned()),
+        };
+        let (settings, pulses) = (Arc::new(settings), Arc::new(Pulses::new(trouble)));
+        let map = discover::start(&settings, &pulses);
+        let calls = Calls::start(settings.clone(), map.clone());
+        let reader = Clients::start(settings.clone(), map.clone());
+        let publisher = publish::Publisher::new(calls, names.clone(), counters.clone());
         let (subscriptions, commands) = mpsc::channel(COMMANDS_CAPACITY);
         let (events, receiver) = mpsc::channel(super::EVENTS_CAPACITY);
-        let subscriber = subscribe::Subscriber::new(
-            settings.clone(),
-            publisher.downgrade(),
+        let (masters, heard) =
+            masters::Masters::new(settings, names.clone(), map.clone(), pulses.clone());
+        let subscriber = subscribe::Subscriber {
+            names: names.clone(),
+            map,
+            masters,
+            channels: channels::Channels::new(names.clone()),
+            publisher: publisher.clone(),
             events,
-            pulse.clone(),
             counters,
-        );
-        tokio::spawn(subscriber.run(commands));
+            ready: VecDeque::new(),
+            lost: false,
+            whole: false,
+        };
+        tokio::spawn(subscriber.run(commands, heard));
         (
             Redis {
                 publisher,
                 reader,
                 subscriptions,
-                pulse,
-                settings,
+                pulses,
+                names,
+                timeout,
             },
             receiver,
         )
@@ -144,16 +203,14 @@ impl Broker for Redis {
         keep: Option<Keep>,
     ) -> impl Future<Output = Result<Option<Position>, PublishError>> + Send + 'static {
         let payload = serde_json::to_vec(&message).expect("a message is plain JSON");
-        let prefix = &self.settings.prefix;
-        let answer = self.publisher.publish(publish::Outgoing {
-            channel: subscribe::redis_channel(prefix, channel.as_str()),
-            payload: payload.into(),
-            log: keep.map(|keep| (log::LogKeys::new(prefix, &channel), keep)),
-        });
+        let place = self.names.place(&channel);
+        let answer = self.publisher.publish(&place, &payload, keep);
         async move {
             match answer.await {
                 publish::Outcome::Accepted(position) => Ok(position),
-                publish::Outcome::Unavailable => Err(PublishError::Unavailable { channel }),
+                publish::Outcome::Unavailable | publish::Outcome::Refused(_) => {
+                    Err(PublishError::Unavailable { channel })
+                }
                 publish::Outcome::Unanswered => Err(PublishError::Unanswered { channel }),
             }
         }
@@ -164,11 +221,10 @@ impl Broker for Redis {
         channel: ChannelName,
         range: Range,
     ) -> impl Future<Output = Result<Page, HistoryError>> + Send + 'static {
-        let keys = log::LogKeys::new(&self.settings.prefix, &channel);
-        let (reader, timeout) = (self.reader.clone(), self.settings.timeout);
+        let (place, reader) = (self.names.place(&channel), self.reader.clone());
         async move {
-            let read = tokio::time::timeout(timeout, log::read(&reader, &keys, range)).await;
-            read.unwrap_or_else(|_| Err("Redis did not answer".to_owned()))
+            log::read(&reader, &place, range)
+                .await
                 .map_err(|cause| HistoryError { channel, cause })
         }
     }
@@ -177,10 +233,10 @@ impl Broker for Redis {
         &self,
         channel: ChannelName,
     ) -> impl Future<Output = Result<(), SubscribeError>> + Send + 'static {
-        let (commands, settings) = (self.subscriptions.clone(), self.settings.clone());
+        let (commands, timeout) = (self.subscriptions.clone(), self.timeout);
         async move {
             let (live, answer) = oneshot::channel();
-            let deadline = Instant::now() + settings.timeout;
+            let deadline = Instant::now() + timeout;
             let command = subscribe::Command::Subscribe {
                 channel: channel.clone(),
                 live,
@@ -211,7 +267,7 @@ impl Broker for Redis {
     }
 
     fn health(&self) -> Health {
-        self.pulse.health(Instant::now())
+        self.pulses.health(Instant::now())
     }
 }
 
@@ -220,7 +276,7 @@ impl Broker for Redis {
 pub(crate) mod fuzzing {
     use bytes::BytesMut;
 
-    use super::connect::{Push, next_frame, push};
+    use super::wire::{Push, next_frame, push};
     use crate::message::Position;
 
     /// See [`super::log::published`].
@@ -243,18 +299,23 @@ pub(crate) mod fuzzing {
         for piece in pieces {
             input.extend_from_slice(piece);
             loop {
-                heard.push(
-                    match next_frame(&mut input).and_then(|frame| frame.map(push).transpose()) {
-                        Ok(Some(Push::Message { payload, .. })) => Heard::Message(payload),
-                        Ok(Some(Push::Subscribed { channel })) => Heard::Subscribed(channel),
-                        Ok(Some(Push::Other)) => Heard::Other,
-                        Ok(None) => break,
-                        Err(_) => {
-                            heard.push(Heard::Failed);
-                            return heard;
-                        }
-                    },
-                );
+                let frame = match next_frame(&mut input) {
+                    Ok(Some(frame)) => frame,
+                    Ok(None) => break,
+                    Err(_) => {
+                        heard.push(Heard::Failed);
+                        return heard;
+                    }
+                };
+                heard.push(match push(frame) {
+                    Push::Message { payload, .. } => Heard::Message(payload),
+                    Push::Subscribed { channel } => Heard::Subscribed(channel),
+                    Push::Unsubscribed { .. } | Push::Other => Heard::Other,
+                    Push::Refused(_) => {
+                        heard.push(Heard::Failed);
+                        return heard;
+                    }
+                });
             }
         }
         heard

@@ -1,10 +1,9 @@
 //! The promises of `gateway::broker::Broker`, kept by every implementation.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use gateway::broker::memory::Memory;
-use gateway::broker::redis::{Counters, Redis, Settings};
+use gateway::broker::redis::{Counters, Login, Redis, Settings};
 use gateway::broker::{Broker, Event, Events, Health, PublishError};
 use gateway::message::{Message, MessageKind};
 use gateway::name::ChannelName;
@@ -13,6 +12,8 @@ use serde_json::value::RawValue;
 use crate::redis_server::RedisServer;
 use crate::wait::{until, within};
 
+mod everywhere;
+mod failover;
 mod faults;
 
 /// A broker and what it delivers, as a gateway holds it.
@@ -94,16 +95,7 @@ fn memory() -> Node<Memory> {
 }
 
 fn settings(server: &RedisServer) -> Settings {
-    Settings {
-        host: "127.0.0.1".into(),
-        port: server.port,
-        database: 0,
-        username: None,
-        password: None,
-        prefix: "test:".into(),
-        timeout: Duration::from_secs(2),
-        probe_period: Duration::from_millis(200),
-    }
+    crate::redis_server::settings(server.port, Login::default())
 }
 
 fn start(settings: Settings) -> (Node<Redis>, prometheus::Registry) {
@@ -113,7 +105,11 @@ fn start(settings: Settings) -> (Node<Redis>, prometheus::Registry) {
 }
 
 async fn redis(server: &RedisServer) -> Node<Redis> {
-    let (node, _) = start(settings(server));
+    healthy(settings(server)).await
+}
+
+async fn healthy(settings: Settings) -> Node<Redis> {
+    let (node, _) = start(settings);
     node.healthy().await;
     node
 }

@@ -29,6 +29,8 @@ mod messages;
 mod policies;
 mod presence;
 mod program;
+mod redis_cluster;
+mod redis_sentinel;
 mod redis_server;
 mod reload;
 mod self_test;

@@ -1,9 +1,11 @@
 //! A real `redis-server` for one test, on a port of its own.
 
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use gateway::broker::redis::{Endpoint, Login, Mode, Settings};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -12,6 +14,8 @@ use crate::wait::{until, within};
 pub struct RedisServer {
     pub port: u16,
     password: Option<&'static str>,
+    /// More of its command line.
+    arguments: Vec<String>,
     process: Option<Child>,
 }
 
@@ -24,8 +28,17 @@ impl RedisServer {
         let mut server = RedisServer {
             port: free_port(),
             password,
+            arguments: Vec::new(),
             process: None,
         };
+        server.run().await;
+        server
+    }
+
+    /// With these on its command line; the port is free, and so is the one of the Cluster's bus.
+    pub async fn start_as(arguments: &[&str]) -> RedisServer {
+        let mut server = Self::absent();
+        server.arguments = arguments.iter().map(|a| (*a).to_owned()).collect();
         server.run().await;
         server
     }
@@ -35,6 +48,7 @@ impl RedisServer {
         RedisServer {
             port: free_port(),
             password: None,
+            arguments: Vec::new(),
             process: None,
         }
     }
@@ -42,6 +56,8 @@ impl RedisServer {
     pub async fn run(&mut self) {
         let port = self.port.to_string();
         let mut command = Command::new("redis-server");
+        // Where a replica keeps what its master sends it at first.
+        command.current_dir(std::env::temp_dir());
         command.args([
             "--port",
             &port,
@@ -55,6 +71,7 @@ impl RedisServer {
         if let Some(password) = self.password {
             command.args(["--requirepass", password]);
         }
+        command.args(&self.arguments);
         let process = command
             .stdout(Stdio::null())
             .spawn()
@@ -92,6 +109,13 @@ impl RedisServer {
     /// The answer to an inline command, as Redis writes it.
     pub async fn ask(&self, command: &str) -> String {
         within(command, self.try_ask(command)).await.unwrap()
+    }
+
+    /// Of the Cluster's bus, as the command line has it.
+    pub fn cluster_port(&self) -> &str {
+        let mut words = self.arguments.iter();
+        words.find(|word| *word == "--cluster-port");
+        words.next().expect("it is a node of a Cluster")
     }
 
     async fn try_ask(&self, command: &str) -> std::io::Result<String> {
@@ -197,8 +221,41 @@ async fn relay(client: TcpStream, redis: u16, subscribers: Arc<Mutex<Vec<Arc<Ato
     }
 }
 
-/// A port that was free a moment ago.
+/// The answer of who listens on this port, without a password.
+pub async fn ask(port: u16, command: &str) -> Result<String, String> {
+    let mut server = RedisServer::absent();
+    server.port = port;
+    server.try_ask(command).await.map_err(|e| e.to_string())
+}
+
+/// For a Redis on this machine.
+pub fn settings(port: u16, login: Login) -> Settings {
+    Settings {
+        mode: Mode::Standalone,
+        seeds: vec![Endpoint {
+            host: "127.0.0.1".into(),
+            port,
+        }],
+        master_name: String::new(),
+        database: 0,
+        login,
+        sentinel_login: Login::default(),
+        tls: None,
+        prefix: "test:".into(),
+        timeout: Duration::from_secs(2),
+        probe_period: Duration::from_millis(200),
+    }
+}
+
+/// A port that was free a moment ago, below those that the kernel gives to connections: one of them may take another
+/// before a server listens on it.
 pub fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let offset = u16::try_from(std::process::id() % 200).unwrap() * 100;
+    loop {
+        let port = 11_000 + (offset + NEXT.fetch_add(1, Ordering::Relaxed)) % 20_000;
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }

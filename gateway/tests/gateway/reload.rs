@@ -241,9 +241,16 @@ async fn what_needs_a_restart_waits_as_a_whole() {
     let at = |name: &str| gateway.path(name).display().to_string();
     let file = json!({
         "broker": {"kind": "redis", "redis": {
-            "url": "redis://127.0.0.1:1/0",
+            "mode": "sentinel",
+            "url": "rediss://127.0.0.1:1/0",
+            "masterName": "x",
             "username": "x",
             "passwordFile": at("password"),
+            "sentinelUsername": "x",
+            "sentinelPasswordFile": at("password"),
+            "caFile": at("tls.crt"),
+            "certificateFile": at("tls.crt"),
+            "keyFile": at("tls.key"),
             "keyPrefix": "x:",
             "timeoutSeconds": 7,
             "probeSeconds": 7,

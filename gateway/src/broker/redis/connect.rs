@@ -1,22 +1,30 @@
-//! The subscriber's connection to Redis: TCP, `AUTH`, `SELECT`, and RESP2 in both directions.
+//! A connection to one Redis: TCP or TLS, logged in, and the node behind it is what it should be.
 
 use std::io;
+use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
-use redis_protocol::resp2::decode::decode_bytes_mut;
+use bytes::BytesMut;
+use futures::FutureExt;
 use redis_protocol::resp2::types::BytesFrame;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
-use super::Settings;
+use super::topology::Endpoint;
+use super::wire::{self, NotResp, field, text};
+use super::{Login, Mode, Settings};
+
+/// The oldest Redis that works: sharded Pub/Sub, and commands in scripts that are refused before they begin.
+const OLDEST: (u32, u32) = (7, 0);
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConnectionError {
     /// The system's own words ("Connection refused (os error 111)").
     #[error("{0}")]
     Io(#[from] io::Error),
-    #[error("no answer within {} s", .0.as_secs())]
-    Timeout(std::time::Duration),
+    #[error("no answer within {:.1} s", .0.as_secs_f32())]
+    Timeout(Duration),
     #[error("refused {command}: {reason}")]
     Refused {
         command: &'static str,
@@ -24,195 +32,235 @@ pub(super) enum ConnectionError {
     },
     #[error("closed the connection")]
     Closed,
-    #[error("sent something that is not RESP2: {0}")]
-    Protocol(String),
+    #[error(transparent)]
+    Protocol(#[from] NotResp),
     #[error("no probe came back; replacing the connection")]
     Silent,
+    #[error("is version {0}; 7.0 is the oldest that works")]
+    Version(String),
+    #[error(
+        "is a replica, which takes no writes; another Redis is the master now, or should be named instead"
+    )]
+    Replica,
+    #[error("is of mode {found}, and broker.redis.mode says {wanted}")]
+    Mode { found: String, wanted: Mode },
+    #[error("{0:?} is no name that a certificate can have")]
+    Name(String),
 }
+
+/// What a node should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// The one that takes writes.
+    Master,
+    /// Any node of a Cluster, which is asked for the others.
+    Member,
+    Sentinel,
+}
+
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// An open connection, logged in.
 pub(super) struct Connection {
-    pub(super) socket: TcpStream,
+    pub(super) socket: Box<dyn Stream>,
     /// Read and not yet decoded.
     pub(super) input: BytesMut,
 }
 
 impl Connection {
-    /// Connects, logs in and selects the database, within `settings.timeout` altogether.
-    pub(super) async fn open(settings: &Settings) -> Result<Connection, ConnectionError> {
-        match tokio::time::timeout(settings.timeout, Self::log_in(settings)).await {
+    /// Connects, logs in and selects the database, within `settings.timeout` altogether. `name`: what `CLIENT LIST` shows.
+    pub(super) async fn open(
+        settings: &Settings,
+        endpoint: &Endpoint,
+        wanted: Wanted,
+        name: &str,
+    ) -> Result<Connection, ConnectionError> {
+        let opening = async {
+            let mut connection = Self::dial(settings, endpoint).await?;
+            let login = match wanted {
+                Wanted::Sentinel => &settings.sentinel_login,
+                Wanted::Master | Wanted::Member => &settings.login,
+            };
+            let hello = connection.hello(login, name).await?;
+            check(&hello, wanted, settings.mode)?;
+            if settings.database != 0 && settings.mode != Mode::Cluster && wanted == Wanted::Master
+            {
+                let database = settings.database.to_string();
+                connection.ask("SELECT", &[&database]).await?;
+            }
+            Ok(connection)
+        };
+        match tokio::time::timeout(settings.timeout, opening).await {
             Ok(result) => result,
             Err(_) => Err(ConnectionError::Timeout(settings.timeout)),
         }
     }
 
-    async fn log_in(settings: &Settings) -> Result<Connection, ConnectionError> {
-        let socket = TcpStream::connect((settings.host.as_str(), settings.port)).await?;
+    async fn dial(settings: &Settings, endpoint: &Endpoint) -> Result<Connection, ConnectionError> {
+        let socket = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await?;
         socket.set_nodelay(true)?;
-        let mut connection = Connection {
+        let socket: Box<dyn Stream> = match &settings.tls {
+            None => Box::new(socket),
+            Some(tls) => {
+                let name = ServerName::try_from(endpoint.host.clone())
+                    .map_err(|_| ConnectionError::Name(endpoint.host.clone()))?;
+                Box::new(
+                    TlsConnector::from(tls.clone())
+                        .connect(name, socket)
+                        .await?,
+                )
+            }
+        };
+        Ok(Connection {
             socket,
             input: BytesMut::with_capacity(16 << 10),
-        };
-        if let Some(password) = &settings.password {
-            let user = settings.username.as_deref().unwrap_or("default");
-            connection.ask("AUTH", &[user, password]).await?;
-        }
-        if settings.database != 0 {
-            connection
-                .ask("SELECT", &[&settings.database.to_string()])
-                .await?;
-        }
-        connection
-            .ask("CLIENT", &["SETNAME", "pushcluster-subscriber"])
-            .await?;
-        Ok(connection)
+        })
     }
 
-    async fn ask(
+    /// One command for the login, the name, and what the node says about itself (redis.io/docs/latest/commands/hello).
+    async fn hello(&mut self, login: &Login, name: &str) -> Result<BytesFrame, ConnectionError> {
+        let user = login.username.as_deref().unwrap_or("default");
+        let mut arguments = vec!["2"];
+        if let Some(password) = &login.password {
+            arguments.extend(["AUTH", user, password]);
+        }
+        arguments.extend(["SETNAME", name]);
+        self.ask("HELLO", &arguments).await
+    }
+
+    /// One command and its answer.
+    pub(super) async fn ask(
         &mut self,
         command: &'static str,
         arguments: &[&str],
-    ) -> Result<(), ConnectionError> {
-        let mut output = BytesMut::new();
-        write_command(
-            &mut output,
-            command,
-            arguments.iter().map(|text| text.as_bytes()),
-        );
-        self.socket.write_all(&output).await?;
+    ) -> Result<BytesFrame, ConnectionError> {
+        let arguments: Vec<&[u8]> = arguments.iter().map(|text| text.as_bytes()).collect();
+        self.socket
+            .write_all(&wire::command(command, &arguments))
+            .await?;
+        self.socket.flush().await?;
+        match self.frame().await? {
+            BytesFrame::Error(reason) => Err(ConnectionError::Refused {
+                command,
+                reason: reason.to_string(),
+            }),
+            answer => Ok(answer),
+        }
+    }
+
+    /// The next frame that Redis sends.
+    pub(super) async fn frame(&mut self) -> Result<BytesFrame, ConnectionError> {
         loop {
-            match next_frame(&mut self.input)? {
-                Some(BytesFrame::Error(reason)) => {
-                    return Err(ConnectionError::Refused {
-                        command,
-                        reason: reason.to_string(),
-                    });
-                }
-                Some(_) => return Ok(()),
-                None if self.socket.read_buf(&mut self.input).await? == 0 => {
-                    return Err(ConnectionError::Closed);
-                }
-                None => {}
+            if let Some(frame) = wire::next_frame(&mut self.input)? {
+                return Ok(frame);
+            }
+            if self.socket.read_buf(&mut self.input).await? == 0 {
+                return Err(ConnectionError::Closed);
             }
         }
     }
-}
 
-/// Takes the next whole frame out of `input`; None when more bytes are needed.
-pub(super) fn next_frame(input: &mut BytesMut) -> Result<Option<BytesFrame>, ConnectionError> {
-    if input.is_empty() {
-        return Ok(None);
-    }
-    match decode_bytes_mut(input) {
-        Ok(frame) => Ok(frame.map(|(frame, ..)| frame)),
-        Err(e) => Err(ConnectionError::Protocol(e.to_string())),
+    /// Whether the other side has closed a connection on which nothing is under way. What is written into such a one
+    /// may have arrived or not; what is not written has not.
+    pub(super) fn is_closed(&mut self) -> bool {
+        let read = self.socket.read_buf(&mut self.input).now_or_never();
+        matches!(read, Some(Ok(0) | Err(_)))
     }
 }
 
-/// What Redis pushes on a connection that subscribes (redis.io/docs/latest/develop/pubsub).
-pub(super) enum Push {
-    Message {
-        channel: Bytes,
-        payload: Bytes,
-    },
-    Subscribed {
-        channel: Bytes,
-    },
-    /// The end of a subscription, or an answer nobody waits for.
-    Other,
-}
-
-pub(super) fn push(frame: BytesFrame) -> Result<Push, ConnectionError> {
-    let items = match frame {
-        BytesFrame::Array(items) => items,
-        BytesFrame::Error(reason) => {
-            let reason = reason.to_string();
-            return Err(ConnectionError::Refused {
-                command: "SUBSCRIBE",
-                reason,
-            });
-        }
-        _ => return Ok(Push::Other),
+fn check(hello: &BytesFrame, wanted: Wanted, mode: Mode) -> Result<(), ConnectionError> {
+    let get = |key| field(hello, key).and_then(text).unwrap_or_default();
+    let version = get("version");
+    let mut numbers = version.split('.').map(|number| number.parse().unwrap_or(0));
+    let version_number = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    if version_number < OLDEST {
+        return Err(ConnectionError::Version(version.to_owned()));
+    }
+    let expected = match (wanted, mode) {
+        (Wanted::Sentinel, _) => "sentinel",
+        (_, Mode::Cluster) => "cluster",
+        (_, Mode::Standalone | Mode::Sentinel) => "standalone",
     };
-    let mut items = items.into_iter();
-    Ok(match (items.next(), items.next(), items.next()) {
-        (
-            Some(BytesFrame::BulkString(kind)),
-            Some(BytesFrame::BulkString(channel)),
-            Some(third),
-        ) => match (&*kind, third) {
-            (b"message", BytesFrame::BulkString(payload)) => Push::Message { channel, payload },
-            (b"subscribe", _) => Push::Subscribed { channel },
-            _ => Push::Other,
-        },
-        _ => Push::Other,
-    })
-}
-
-/// Appends a command as an array of bulk strings.
-pub(super) fn write_command<'a>(
-    output: &mut BytesMut,
-    command: &str,
-    arguments: impl ExactSizeIterator<Item = &'a [u8]>,
-) {
-    output.put_slice(
-        format!(
-            "*{}\r\n${}\r\n{command}\r\n",
-            arguments.len() + 1,
-            command.len()
-        )
-        .as_bytes(),
-    );
-    for argument in arguments {
-        output.put_slice(format!("${}\r\n", argument.len()).as_bytes());
-        output.put_slice(argument);
-        output.put_slice(b"\r\n");
+    if get("mode") != expected {
+        return Err(ConnectionError::Mode {
+            found: get("mode").to_owned(),
+            wanted: mode,
+        });
     }
+    if wanted == Wanted::Master && get("role") != "master" {
+        return Err(ConnectionError::Replica);
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bytes::Bytes;
 
     #[test]
-    fn commands() {
-        let mut output = BytesMut::new();
-        write_command(&mut output, "SUBSCRIBE", [&b"a"[..], b"\r\n"].into_iter());
-        assert_eq!(
-            &output[..],
-            b"*3\r\n$9\r\nSUBSCRIBE\r\n$1\r\na\r\n$2\r\n\r\n\r\n"
-        );
-    }
-
-    #[test]
-    fn pushes() {
-        let read = |text: &str| match next_frame(&mut BytesMut::from(text)) {
-            Ok(None) => "incomplete".to_owned(),
-            Ok(Some(frame)) => match push(frame) {
-                Ok(Push::Message { channel, payload }) => format!("{channel:?} {payload:?}"),
-                Ok(Push::Subscribed { channel }) => format!("subscribed {channel:?}"),
-                Ok(Push::Other) => "other".to_owned(),
-                Err(e) => e.to_string(),
-            },
-            Err(_) => "not RESP2".to_owned(),
-        };
-        for (text, expected) in [
+    fn what_a_node_says_about_itself() {
+        let bulk = |text: &str| BytesFrame::BulkString(Bytes::copy_from_slice(text.as_bytes()));
+        for (version, found, role, wanted, mode, expected) in [
             (
-                "*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$1\r\np\r\n",
-                "b\"c\" b\"p\"",
+                "7.0.15",
+                "standalone",
+                "master",
+                Wanted::Master,
+                Mode::Standalone,
+                "",
             ),
             (
-                "*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n",
-                "subscribed b\"c\"",
+                "7.2.4",
+                "cluster",
+                "replica",
+                Wanted::Member,
+                Mode::Cluster,
+                "",
             ),
-            ("*3\r\n$11\r\nunsubscribe\r\n$1\r\nc\r\n:1\r\n", "other"),
-            ("+PONG\r\n", "other"),
-            ("-NOPERM no\r\n", "refused SUBSCRIBE: NOPERM no"),
-            ("?nonsense\r\n", "not RESP2"),
-            ("*3\r\n$7\r\nmess", "incomplete"),
-            ("", "incomplete"),
+            ("8.0", "sentinel", "", Wanted::Sentinel, Mode::Sentinel, ""),
+            (
+                "6.2.14",
+                "standalone",
+                "master",
+                Wanted::Master,
+                Mode::Standalone,
+                "is version 6.2.14; 7.0 is the oldest that works",
+            ),
+            (
+                "7.0.0",
+                "cluster",
+                "master",
+                Wanted::Master,
+                Mode::Standalone,
+                "is of mode cluster, and broker.redis.mode says standalone",
+            ),
+            (
+                "7.0.0",
+                "standalone",
+                "master",
+                Wanted::Sentinel,
+                Mode::Sentinel,
+                "is of mode standalone, and broker.redis.mode says sentinel",
+            ),
+            (
+                "7.0.0",
+                "standalone",
+                "replica",
+                Wanted::Master,
+                Mode::Sentinel,
+                "is a replica, which takes no writes; another Redis is the master now, or should be named instead",
+            ),
         ] {
-            assert_eq!(read(text), expected, "{text:?}");
+            let hello = BytesFrame::Array(
+                ["version", version, "mode", found, "role", role]
+                    .map(bulk)
+                    .to_vec(),
+            );
+            let said =
+                check(&hello, wanted, mode).map_or_else(|e| e.to_string(), |()| String::new());
+            assert_eq!(said, expected);
         }
     }
 }

@@ -2,20 +2,25 @@
 //! with the epoch and the newest offset, which outlives the stream's trimming.
 
 use bytes::Bytes;
-use fred::clients::Client;
 use fred::interfaces::LuaInterface;
-use fred::types::Value;
+use redis_protocol::resp2::types::BytesFrame;
 
+use super::clients::Clients;
+use super::names::{Names, Place};
+use super::wire::{self, text};
 use crate::history::{self, Keep, Kept, Page, Range};
 use crate::message::{Message, Position};
-use crate::name::ChannelName;
 
 /// How long the hash outlives the stream, in milliseconds. A client that comes back in this time is told rightly that
 /// it missed nothing, or something; after it, that the log was lost.
 const META_EXTRA_MS: u64 = 24 * 3_600_000;
 
+/// How long anything of a probe stays, in milliseconds.
+const PROBE_MS: u64 = 60_000;
+
 /// Appends, trims and publishes, as one step. Keys: hash, stream. Arguments: message, an epoch for a new log, how
-/// many messages and milliseconds to keep, milliseconds to keep the hash, channel. Returns epoch and offset.
+/// many messages and milliseconds to keep, milliseconds to keep the hash, channel, `PUBLISH` or `SPUBLISH`. Returns epoch
+/// and offset.
 ///
 /// A stream without its hash is what is left of another log: its ids would refuse ours.
 const APPEND: &str = r"
@@ -30,7 +35,7 @@ local id = string.format('%.0f', offset)
 redis.call('XADD', KEYS[2], 'MAXLEN', ARGV[3], id .. '-0', 'm', ARGV[1])
 redis.call('PEXPIRE', KEYS[2], ARGV[4])
 redis.call('PEXPIRE', KEYS[1], ARGV[5])
-redis.call('PUBLISH', ARGV[6], epoch .. ':' .. id .. ':' .. ARGV[1])
+redis.call(ARGV[7], ARGV[6], epoch .. ':' .. id .. ':' .. ARGV[1])
 return {epoch, id}
 ";
 
@@ -65,58 +70,63 @@ end
 return found
 ";
 
-/// Where one channel's log is.
-pub(super) struct LogKeys {
-    meta: String,
-    stream: String,
+/// The command that appends and publishes. `EVAL`, not `EVALSHA`, which a Redis that has just started does not know; it
+/// keeps what it has compiled.
+pub(super) fn append(names: &Names, place: &Place, payload: &[u8], keep: Keep) -> Bytes {
+    let hash_ms = keep.age_ms.saturating_add(META_EXTRA_MS);
+    append_for(names, place, payload, (keep, hash_ms))
 }
 
-impl LogKeys {
-    pub(super) fn new(prefix: &str, channel: &ChannelName) -> Self {
-        LogKeys {
-            meta: format!("{prefix}log:{channel}:meta"),
-            stream: format!("{prefix}log:{channel}:stream"),
-        }
-    }
+/// The same for a probe, of which nothing is left a minute later.
+pub(super) fn append_probe(names: &Names, place: &Place) -> Bytes {
+    let keep = Keep {
+        messages: 1,
+        age_ms: PROBE_MS,
+    };
+    append_for(names, place, b"probe", (keep, PROBE_MS))
+}
 
-    fn both(&self) -> Vec<String> {
-        vec![self.meta.clone(), self.stream.clone()]
-    }
-
-    /// The arguments of `EVAL` for [`APPEND`]: fred's pipelines know no scripts. Redis keeps what it has compiled.
-    pub(super) fn append(&self, channel: &str, payload: &Bytes, keep: Keep) -> Vec<Value> {
-        let number = |n: u64| Value::from(n.to_string());
-        vec![
-            Value::from(APPEND),
-            Value::from(2),
-            Value::from(self.meta.as_str()),
-            Value::from(self.stream.as_str()),
-            Value::Bytes(payload.clone()),
-            number(crate::broker::unix_ms()),
-            number(keep.messages.into()),
-            number(keep.age_ms),
-            number(keep.age_ms.saturating_add(META_EXTRA_MS)),
-            Value::from(channel),
-        ]
-    }
+fn append_for(names: &Names, place: &Place, payload: &[u8], (keep, hash_ms): (Keep, u64)) -> Bytes {
+    let numbers = [
+        crate::broker::unix_ms(),
+        keep.messages.into(),
+        keep.age_ms,
+        hash_ms,
+    ];
+    let [epoch, messages, age, hash] = numbers.map(|number: u64| number.to_string());
+    wire::command(
+        "EVAL",
+        &[
+            APPEND.as_bytes(),
+            b"2",
+            place.meta.as_bytes(),
+            place.stream.as_bytes(),
+            payload,
+            epoch.as_bytes(),
+            messages.as_bytes(),
+            age.as_bytes(),
+            hash.as_bytes(),
+            &place.channel,
+            names.publish().as_bytes(),
+        ],
+    )
 }
 
 /// What [`APPEND`] answered; None for a plain `PUBLISH`.
-pub(super) fn position(answer: &Value) -> Option<Position> {
-    match answer {
-        Value::Array(parts) => two_numbers(parts),
-        _ => None,
-    }
-}
-
-fn two_numbers(parts: &[Value]) -> Option<Position> {
-    let number = |value: &Value| value.as_str()?.parse().ok();
-    let [epoch, offset, ..] = parts else {
+pub(super) fn position(answer: &BytesFrame) -> Option<Position> {
+    let BytesFrame::Array(parts) = answer else {
         return None;
     };
+    let [epoch, offset] = parts.as_slice() else {
+        return None;
+    };
+    two_numbers(text(epoch)?, text(offset)?)
+}
+
+fn two_numbers(epoch: &str, offset: &str) -> Option<Position> {
     Some(Position {
-        epoch: number(epoch)?,
-        offset: number(offset)?,
+        epoch: epoch.parse().ok()?,
+        offset: offset.parse().ok()?,
     })
 }
 
@@ -141,19 +151,26 @@ pub(super) fn published(payload: &[u8]) -> (Option<Position>, &[u8]) {
 }
 
 /// A part of a log. The error is for the log.
-pub(super) async fn read(client: &Client, keys: &LogKeys, range: Range) -> Result<Page, String> {
+pub(super) async fn read(clients: &Clients, place: &Place, range: Range) -> Result<Page, String> {
     let (epoch, offset) = range.since.map_or_else(Default::default, |since| {
         (since.epoch.to_string(), since.offset.to_string())
     });
     let now = crate::broker::unix_ms();
     let hash_ms = range.keep.age_ms.saturating_add(META_EXTRA_MS);
-    let numbers = [range.limit.into(), now, hash_ms].map(|n: u64| n.to_string());
+    let numbers = [range.limit.into(), now, hash_ms].map(|number: u64| number.to_string());
     let arguments: Vec<String> = [epoch, offset].into_iter().chain(numbers).collect();
-    let found: Vec<Value> = client
-        .eval(READ, keys.both(), arguments)
-        .await
-        .map_err(|e| e.to_string())?;
-    let top = two_numbers(&found).ok_or("the script's answer has no position")?;
+    let found: Vec<Bytes> = clients
+        .ask(place.slot, |client| {
+            let keys = vec![place.meta.clone(), place.stream.clone()];
+            let arguments = arguments.clone();
+            async move { client.eval(READ, keys, arguments).await }
+        })
+        .await?;
+    let number = |i: usize| std::str::from_utf8(found.get(i)?).ok();
+    let top = number(0).zip(number(1));
+    let top = top
+        .and_then(|(epoch, offset)| two_numbers(epoch, offset))
+        .ok_or("the script's answer has no position")?;
     let mut kept = Vec::with_capacity(found.len() / 2);
     for entry in found[2..].chunks(2) {
         kept.push(entry_of(entry).ok_or("an entry of the stream is no message of ours")?);
@@ -161,10 +178,10 @@ pub(super) async fn read(client: &Client, keys: &LogKeys, range: Range) -> Resul
     Ok(history::page(top, kept, range, now))
 }
 
-fn entry_of(entry: &[Value]) -> Option<Kept> {
+fn entry_of(entry: &[Bytes]) -> Option<Kept> {
     let [id, json] = entry else { return None };
-    let id = id.as_str()?;
-    let message: Message = serde_json::from_slice(json.as_bytes()?).ok()?;
+    let id = std::str::from_utf8(id).ok()?;
+    let message: Message = serde_json::from_slice(json).ok()?;
     Some(Kept {
         offset: id.split('-').next()?.parse().ok()?,
         message,

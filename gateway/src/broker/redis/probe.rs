@@ -4,7 +4,7 @@
 //! TCP peer is gone without a word, Redis hangs, a proxy swallows one direction. Only a message that
 //! came back proves the path.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::broker::Health;
@@ -30,6 +30,8 @@ enum State {
         returned: Option<Instant>,
         /// When the first probe was sent that Redis took and that has not come back since.
         missing: Option<Instant>,
+        /// Why Redis took the last probe not.
+        refused: Option<String>,
     },
 }
 
@@ -63,23 +65,44 @@ impl Pulse {
         news
     }
 
-    pub(super) fn is_down(&self) -> bool {
-        matches!(*self.state(), State::Down(_))
-    }
-
     pub(super) fn subscribed(&self) {
         *self.state() = State::Up {
             returned: None,
             missing: None,
+            refused: None,
         };
     }
 
     /// Redis took the probe that was sent then.
     pub(super) fn accepted(&self, sent: Instant) {
-        if let State::Up { returned, missing } = &mut *self.state()
+        if let State::Up {
+            returned, missing, ..
+        } = &mut *self.state()
             && returned.is_none_or(|returned| returned < sent)
         {
             missing.get_or_insert(sent);
+        }
+    }
+
+    /// Something came, or waits here to be taken: what is missing may be behind it.
+    pub(super) fn flows(&self, now: Instant) {
+        if let State::Up {
+            missing: Some(missing),
+            ..
+        } = &mut *self.state()
+        {
+            *missing = now;
+        }
+    }
+
+    /// Redis took it not, and said why. Returns whether that is news.
+    pub(super) fn refused(&self, cause: &str) -> bool {
+        match &mut *self.state() {
+            State::Up { refused, .. } if refused.as_deref() != Some(cause) => {
+                *refused = Some(cause.to_owned());
+                true
+            }
+            State::Up { .. } | State::Down(_) => false,
         }
     }
 
@@ -87,6 +110,7 @@ impl Pulse {
         *self.state() = State::Up {
             returned: Some(now),
             missing: None,
+            refused: None,
         };
     }
 
@@ -105,6 +129,10 @@ impl Pulse {
 
     pub(super) fn health(&self, now: Instant) -> Health {
         let why = match &*self.state() {
+            State::Up {
+                refused: Some(cause),
+                ..
+            } => format!("Redis at {} takes no messages: {cause}", self.address),
             State::Up {
                 returned: Some(last),
                 ..
@@ -142,9 +170,99 @@ impl Pulse {
     }
 }
 
+/// All connections together: the node delivers when each of them does.
+pub(super) struct Pulses {
+    state: Mutex<Whole>,
+}
+
+#[derive(Default)]
+struct Whole {
+    /// Why nobody knows which Redis to go to.
+    trouble: Option<String>,
+    links: Vec<Arc<Pulse>>,
+}
+
+impl Pulses {
+    pub(super) fn new(trouble: Option<String>) -> Pulses {
+        let state = Mutex::new(Whole {
+            trouble,
+            links: Vec::new(),
+        });
+        Pulses { state }
+    }
+
+    pub(super) fn is_news(&self, trouble: &str) -> bool {
+        self.state().trouble.as_deref() != Some(trouble)
+    }
+
+    pub(super) fn trouble(&self, trouble: Option<String>) {
+        self.state().trouble = trouble;
+    }
+
+    pub(super) fn add(&self, link: Arc<Pulse>) {
+        self.state().links.push(link);
+    }
+
+    pub(super) fn remove(&self, link: &Arc<Pulse>) {
+        self.state().links.retain(|other| !Arc::ptr_eq(other, link));
+    }
+
+    pub(super) fn health(&self, now: Instant) -> Health {
+        let state = self.state();
+        if let Some(trouble) = &state.trouble {
+            return Health::NotDelivering(trouble.clone());
+        }
+        if state.links.is_empty() {
+            return Health::NotDelivering("connecting to Redis".to_owned());
+        }
+        let mut links = state.links.iter().map(|link| link.health(now));
+        links
+            .find(|health| *health != Health::Delivering)
+            .unwrap_or(Health::Delivering)
+    }
+
+    fn state(&self) -> MutexGuard<'_, Whole> {
+        // As above.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_node_delivers_when_each_of_its_connections_does() {
+        let now = Instant::now();
+        let link = |address: &str| Arc::new(Pulse::new(Duration::from_secs(1), address.into()));
+        let (a, b) = (link("a"), link("b"));
+        let pulses = Pulses::new(Some("looking".into()));
+        let says = || match pulses.health(now) {
+            Health::Delivering => "delivering".to_owned(),
+            Health::NotDelivering(why) => why,
+        };
+        assert_eq!(says(), "looking");
+        assert!(!pulses.is_news("looking"));
+        pulses.trouble(None);
+        assert_eq!(says(), "connecting to Redis");
+        for pulse in [&a, &b] {
+            pulses.add(pulse.clone());
+            pulse.subscribed();
+        }
+        a.returned(now);
+        assert_eq!(
+            says(),
+            "Redis at b: waiting for the first probe to come back"
+        );
+        b.returned(now);
+        assert_eq!(says(), "delivering");
+        a.down("closed");
+        assert_eq!(says(), "Redis at a: closed");
+        pulses.remove(&a);
+        assert_eq!(says(), "delivering");
+        pulses.trouble(Some("5 slots have no master".into()));
+        assert_eq!(says(), "5 slots have no master");
+    }
 
     #[test]
     fn the_life_of_a_connection() {
@@ -189,9 +307,17 @@ mod tests {
             !pulse.is_dead(at(60_000)),
             "that one had come back before its answer did"
         );
+        assert!(pulse.refused("OOM"));
+        assert!(!pulse.refused("OOM"), "the same cause again is no news");
+        assert_eq!(says(2_000), "Redis at redis:6379 takes no messages: OOM");
+        pulse.returned(at(5_500));
+        assert_eq!(says(5_500), "delivering");
         pulse.accepted(at(6_000));
         pulse.accepted(at(8_000));
         assert!(pulse.is_dead(at(9_001)), "the first that is missing counts");
+        pulse.flows(at(9_001));
+        assert!(!pulse.is_dead(at(12_001)), "what flows is not silent");
+        assert!(pulse.is_dead(at(12_002)));
         assert!(pulse.down("closed"), "news after it worked");
     }
 }

@@ -1,19 +1,24 @@
-//! The subscriber task: owns the list of channels and the connection that reads them.
+//! The subscriber task: owns the list of channels, and has a connection to each master that reads them.
+//!
+//! A connection goes to every master, also without a channel there: it carries the probe, and the node is ready when each
+//! master passes messages on. Channels are subscribed at the one that has their slot, and nowhere else.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
-use rand::Rng;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
-use super::connect::{Connection, ConnectionError, Push, next_frame, push, write_command};
-use super::log;
-use super::probe::Pulse;
-use super::publish::{Outcome, Outgoing, WeakPublisher};
-use super::{Counters, Settings};
+use super::channels::Channels;
+use super::connect::ConnectionError;
+use super::discover::Map;
+use super::link::{LinkId, Said};
+use super::masters::Masters;
+use super::names::Names;
+use super::publish::Publisher;
+use super::topology::moved_slot;
+use super::wire::Push;
+use super::{Counters, log};
 use crate::broker::Event;
 use crate::message::{Delivery, Message};
 use crate::name::ChannelName;
@@ -32,129 +37,38 @@ pub(super) enum Command {
     },
 }
 
-/// The Redis channel that carries a channel. The probe's begin differently, so no name reaches them.
-pub(super) fn redis_channel(prefix: &str, channel: &str) -> String {
-    format!("{prefix}channel:{channel}")
-}
-
 /// Channels named in one `SUBSCRIBE` after a reconnect: keeps one command well under Redis's limits.
 const CHANNELS_PER_COMMAND: usize = 500;
-/// Wait before the second attempt to connect; doubled each time.
-const FIRST_WAIT: Duration = Duration::from_millis(100);
-const LONGEST_WAIT: Duration = Duration::from_secs(2);
-/// How often waiting subscribes are looked through for those that waited too long.
-const SWEEP: Duration = Duration::from_millis(250);
-
-type Live = (oneshot::Sender<Result<(), String>>, Instant);
-
-/// A channel as this connection sees it.
-#[derive(Default)]
-struct Subscription {
-    /// False once it was unsubscribed, while a confirmation for it is still on its way.
-    wanted: bool,
-    /// Confirmations that Redis still owes. A channel is live when it is wanted and this is 0: after
-    /// subscribe, unsubscribe, subscribe the first confirmation belongs to a subscription that is gone.
-    owed: u32,
-    waiting: Vec<Live>,
-}
+/// How often what waits is looked after: probes, connections to open, subscribes that waited too long.
+const TICK: Duration = Duration::from_millis(50);
 
 pub(super) struct Subscriber {
-    settings: Arc<Settings>,
-    /// Weak, so that this task does not keep the broker alive.
-    publisher: WeakPublisher,
-    events: mpsc::Sender<Event>,
-    pulse: Arc<Pulse>,
-    counters: Counters,
-    channels: HashMap<Bytes, (ChannelName, Subscription)>,
-    /// This process's own channel for probes.
-    probe_channel: Bytes,
-    /// Decoded and not yet taken by the node. Nothing is read from Redis while something is here.
-    ready: VecDeque<Event>,
-    output: BytesMut,
+    pub(super) names: Names,
+    pub(super) map: Map,
+    pub(super) masters: Masters,
+    pub(super) channels: Channels,
+    pub(super) publisher: Publisher,
+    pub(super) events: mpsc::Sender<Event>,
+    pub(super) counters: Counters,
+    /// Decoded and not yet taken by the node. Nothing more is taken from Redis while something is here.
+    pub(super) ready: VecDeque<Event>,
     /// Whether `Lost` was said and `Restored` not yet.
-    lost: bool,
-    /// Channels whose confirmation is owed since the connection was opened.
-    unconfirmed: usize,
-}
-
-/// Why a connection was left.
-enum End {
-    /// Nobody holds the broker any more, or nobody takes its events.
-    Stopped,
-    Failed(ConnectionError),
+    pub(super) lost: bool,
+    /// Whether every master has a connection in use, and nothing that was live is missing.
+    pub(super) whole: bool,
 }
 
 impl Subscriber {
-    pub(super) fn new(
-        settings: Arc<Settings>,
-        publisher: WeakPublisher,
-        events: mpsc::Sender<Event>,
-        pulse: Arc<Pulse>,
-        counters: Counters,
-    ) -> Subscriber {
-        let probe_channel = format!(
-            "{}probe:{:016x}",
-            settings.prefix,
-            rand::rng().random::<u64>()
-        );
-        Subscriber {
-            settings,
-            publisher,
-            events,
-            pulse,
-            counters,
-            channels: HashMap::new(),
-            probe_channel: probe_channel.into(),
-            ready: VecDeque::new(),
-            output: BytesMut::new(),
-            lost: false,
-            unconfirmed: 0,
-        }
-    }
-
-    /// Connects, serves, and connects again, until nobody holds the broker.
-    pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
-        let mut wait = FIRST_WAIT;
-        loop {
-            let settings = self.settings.clone();
-            let connection = tokio::select! {
-                opened = Connection::open(&settings) => opened,
-                () = self.stand_by(&mut commands) => return,
-            };
-            let cause = match connection {
-                Ok(connection) => match self.serve(connection, &mut commands).await {
-                    End::Stopped => return,
-                    End::Failed(cause) => {
-                        wait = if self.unconfirmed == 0 {
-                            FIRST_WAIT
-                        } else {
-                            wait
-                        };
-                        cause
-                    }
-                },
-                Err(cause) => cause,
-            };
-            if self.pulse.down(&cause.to_string()) {
-                let address = settings.address();
-                tracing::warn!(
-                    "Redis at {address} (broker.redis.url): {cause}; trying until it is there"
-                );
-            }
-            // Spread, so that the nodes of a cluster do not all come back in the same moment.
-            let spread = wait.mul_f64(rand::rng().random_range(0.5..1.0));
-            tokio::select! {
-                () = tokio::time::sleep(spread) => {}
-                () = self.stand_by(&mut commands) => return,
-            }
-            wait = (wait * 2).min(LONGEST_WAIT);
-        }
-    }
-
-    /// What goes on while there is no connection. Ends only when the broker has ended.
-    async fn stand_by(&mut self, commands: &mut mpsc::Receiver<Command>) {
-        let mut sweep = tokio::time::interval(SWEEP);
+    /// Until nobody holds the broker, or nobody takes its events.
+    pub(super) async fn run(
+        mut self,
+        mut commands: mpsc::Receiver<Command>,
+        mut heard: mpsc::Receiver<(LinkId, Said)>,
+    ) {
         let events = self.events.clone();
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        self.redraw();
         loop {
             tokio::select! {
                 command = commands.recv() => match command {
@@ -165,76 +79,12 @@ impl Subscriber {
                     Ok(room) => self.hand_over(room),
                     Err(_) => return,
                 },
-                _ = sweep.tick() => self.sweep(Instant::now()),
-            }
-            // The next connection subscribes to everything anew.
-            self.output.clear();
-        }
-    }
-
-    /// One connection, from the first `SUBSCRIBE` to its end.
-    async fn serve(
-        &mut self,
-        mut connection: Connection,
-        commands: &mut mpsc::Receiver<Command>,
-    ) -> End {
-        self.resubscribe();
-        self.pulse.subscribed();
-        let end = self.pump(&mut connection, commands).await;
-        if matches!(end, End::Failed(_)) && !self.lost && self.unconfirmed == 0 {
-            self.lost = true;
-            self.counters.losses.inc();
-            // After what was already read: those messages did arrive.
-            self.ready.push_back(Event::Lost);
-        }
-        end
-    }
-
-    async fn pump(
-        &mut self,
-        connection: &mut Connection,
-        commands: &mut mpsc::Receiver<Command>,
-    ) -> End {
-        let probe = tokio::time::sleep(self.pulse.pause());
-        tokio::pin!(probe);
-        let mut sweep = tokio::time::interval(SWEEP);
-        let Connection { socket, input } = connection;
-        let (mut reader, mut writer) = socket.split();
-        let events = self.events.clone();
-        loop {
-            tokio::select! {
-                command = commands.recv() => match command {
-                    Some(command) => self.take(command),
-                    None => return End::Stopped,
-                },
-                room = events.reserve(), if !self.ready.is_empty() => match room {
-                    Ok(room) => self.hand_over(room),
-                    Err(_) => return End::Stopped,
-                },
-                // While the node does not take what was read, nothing more is read: Redis holds it
-                // (`client-output-buffer-limit pubsub`), and in the end says so by closing.
-                read = reader.read_buf(input), if self.ready.is_empty() => {
-                    if let Err(e) = read.map_err(ConnectionError::Io).and_then(closed_if_zero) {
-                        return End::Failed(e);
-                    }
-                    if let Err(e) = self.decode(input) {
-                        return End::Failed(e);
-                    }
+                Some((link, said)) = heard.recv(), if self.ready.is_empty() => self.hear(link, said),
+                () = self.map.changed() => self.redraw(),
+                _ = tick.tick() => {
+                    let heard_all = self.ready.is_empty() && heard.is_empty();
+                    self.look_after(heard_all);
                 }
-                written = writer.write_buf(&mut self.output), if !self.output.is_empty() => {
-                    if let Err(e) = written {
-                        return End::Failed(e.into());
-                    }
-                }
-                () = &mut probe => {
-                    let waits_for_redis = self.ready.is_empty();
-                    if waits_for_redis && self.pulse.is_dead(Instant::now()) {
-                        return End::Failed(ConnectionError::Silent);
-                    }
-                    self.send_probe();
-                    probe.as_mut().reset(tokio::time::Instant::now() + self.pulse.pause());
-                }
-                _ = sweep.tick() => self.sweep(Instant::now()),
             }
         }
     }
@@ -251,27 +101,108 @@ impl Subscriber {
         }
     }
 
-    fn decode(&mut self, input: &mut BytesMut) -> Result<(), ConnectionError> {
-        while let Some(frame) = next_frame(input)? {
-            match push(frame)? {
-                Push::Message { channel, .. } if channel == self.probe_channel => {
-                    self.pulse.returned(Instant::now());
-                }
-                Push::Message { channel, payload } => self.deliver(&channel, &payload),
-                Push::Subscribed { channel } => self.confirmed(&channel),
-                Push::Other => {}
-            }
+    fn look_after(&mut self, heard_all: bool) {
+        let now = Instant::now();
+        let topology = self.map.now();
+        let masters = topology.masters();
+        let names: Vec<_> = masters.iter().map(ToString::to_string).collect();
+        let cause = format!("Redis at {} did not confirm it", names.join(", "));
+        self.channels.sweep(now, &cause);
+        for link in self.masters.probe(now, &self.publisher, heard_all) {
+            self.ended(link, &ConnectionError::Silent);
         }
-        Ok(())
+        self.masters.open_due(now);
+        self.masters.place_probes();
+        self.place_all();
     }
 
-    fn deliver(&mut self, channel: &Bytes, payload: &[u8]) {
-        let Some((name, subscription)) = self.channels.get(channel) else {
-            return;
-        };
-        if !subscription.wanted {
+    /// The masters are others, or have other slots. What has moved, its old master says itself.
+    fn redraw(&mut self) {
+        let topology = self.map.now();
+        self.whole = false;
+        for link in self.masters.redraw(&topology) {
+            if self.channels.link_ended(link) {
+                self.lose();
+            }
+        }
+        self.place_all();
+    }
+
+    fn hear(&mut self, link: LinkId, said: Said) {
+        match said {
+            Said::Open => {
+                self.masters.opened(link);
+                self.place_all();
+            }
+            Said::Pushed(pushes) => {
+                self.masters.heard(link);
+                for push in pushes {
+                    self.pushed(link, push);
+                }
+            }
+            Said::Ended(cause) => self.ended(link, &cause),
+        }
+    }
+
+    fn ended(&mut self, link: LinkId, cause: &ConnectionError) {
+        let was_in_use = self.masters.ended(link, cause);
+        self.whole = false;
+        if self.channels.link_ended(link) || was_in_use {
+            // After what was already read: those messages did arrive.
+            self.lose();
+        }
+    }
+
+    fn lose(&mut self) {
+        self.whole = false;
+        if !self.lost {
+            self.lost = true;
+            self.counters.losses.inc();
+            self.ready.push_back(Event::Lost);
+        }
+    }
+
+    fn pushed(&mut self, link: LinkId, push: Push) {
+        if self.masters.probe_push(link, &push) {
+            self.restored_if_whole();
             return;
         }
+        match push {
+            Push::Message { channel, payload } => self.deliver(link, &channel, &payload),
+            Push::Subscribed { channel } => {
+                if self.channels.confirmed(&channel, link) {
+                    self.masters
+                        .write(link, self.names.unsubscribe(), &[channel]);
+                }
+                self.restored_if_whole();
+            }
+            Push::Unsubscribed { channel } => {
+                if self.channels.unsubscribed(&channel, link) {
+                    let slot = self.channels.slot(&channel);
+                    self.masters.slot_moved(link, slot);
+                    self.lose();
+                }
+            }
+            Push::Refused(reason) => match moved_slot(&reason) {
+                Some(slot) => {
+                    self.masters.slot_moved(link, slot);
+                    if self.channels.slot_moved(slot, link) {
+                        self.lose();
+                    }
+                }
+                None => {
+                    let command = "SUBSCRIBE";
+                    self.ended(link, &ConnectionError::Refused { command, reason });
+                }
+            },
+            Push::Other => {}
+        }
+    }
+
+    fn deliver(&mut self, link: LinkId, channel: &Bytes, payload: &[u8]) {
+        let Some(name) = self.channels.receiver(channel, link) else {
+            return;
+        };
         let (position, json) = log::published(payload);
         match serde_json::from_slice::<Message>(json) {
             Ok(message) => self.ready.push_back(Event::Delivery(Delivery {
@@ -289,38 +220,13 @@ impl Subscriber {
         }
     }
 
-    fn confirmed(&mut self, channel: &Bytes) {
-        if self.unconfirmed > 0 {
-            self.unconfirmed -= 1;
-            if self.unconfirmed == 0 {
-                self.all_live();
-            }
-        }
-        let Some((_, subscription)) = self.channels.get_mut(channel) else {
-            return;
-        };
-        subscription.owed = subscription.owed.saturating_sub(1);
-        if subscription.owed > 0 {
+    fn restored_if_whole(&mut self) {
+        if self.whole || self.channels.missing() > 0 || !self.masters.are_settled() {
             return;
         }
-        if !subscription.wanted {
-            self.channels.remove(channel);
-            return;
-        }
-        for (live, _) in subscription.waiting.drain(..) {
-            let _ = live.send(Ok(()));
-        }
-    }
-
-    /// Every channel of a new connection is confirmed.
-    fn all_live(&mut self) {
-        tracing::info!(
-            channels = self.channels.len(),
-            "subscribed at Redis {}",
-            self.settings.address()
-        );
-        if self.lost {
-            self.lost = false;
+        self.whole = true;
+        tracing::info!(channels = self.channels.len(), "subscribed at Redis");
+        if std::mem::take(&mut self.lost) {
             self.ready.push_back(Event::Restored);
         }
     }
@@ -332,95 +238,44 @@ impl Subscriber {
                 live,
                 deadline,
             } => {
-                let key = Bytes::from(redis_channel(&self.settings.prefix, channel.as_str()));
-                write_command(&mut self.output, "SUBSCRIBE", [&key[..]].into_iter());
-                let entry = self.channels.entry(key);
-                let (_, subscription) = entry.or_insert_with(|| (channel, Subscription::default()));
-                subscription.wanted = true;
-                subscription.owed += 1;
-                subscription.waiting.push((live, deadline));
+                if let Some(key) = self.channels.subscribe(channel, (live, deadline)) {
+                    let topology = self.map.now();
+                    let link = self.masters.link(&topology, self.channels.slot(&key));
+                    if let Some(link) = link
+                        && self.channels.place(&key, Some(link))
+                    {
+                        self.masters.write(link, self.names.subscribe(), &[key]);
+                    }
+                }
             }
             Command::Unsubscribe { channel, done } => {
-                let key = Bytes::from(redis_channel(&self.settings.prefix, channel.as_str()));
-                self.forget(&key);
+                if let Some((link, key)) = self.channels.unsubscribe(&channel) {
+                    self.masters.write(link, self.names.unsubscribe(), &[key]);
+                }
                 let _ = done.send(());
+                // It may have been the last one that was waited for.
+                self.restored_if_whole();
             }
         }
     }
 
-    fn forget(&mut self, key: &Bytes) {
-        let Some((_, subscription)) = self.channels.get_mut(key) else {
-            return;
-        };
-        write_command(&mut self.output, "UNSUBSCRIBE", [&key[..]].into_iter());
-        subscription.wanted = false;
-        subscription.waiting.clear();
-        if subscription.owed == 0 {
-            self.channels.remove(key);
-        }
-    }
-
-    /// Refuses what has waited too long for its confirmation.
-    fn sweep(&mut self, now: Instant) {
-        let overdue: Vec<Bytes> = self
-            .channels
-            .iter()
-            .filter(|(_, (_, s))| s.waiting.iter().any(|(_, deadline)| *deadline <= now))
-            .map(|(key, _)| key.clone())
-            .collect();
-        for key in overdue {
-            let Some((_, subscription)) = self.channels.get_mut(&key) else {
-                continue;
-            };
-            for (live, _) in subscription.waiting.drain(..) {
-                let cause = format!("Redis at {} did not confirm it", self.settings.address());
-                let _ = live.send(Err(cause));
+    /// Subscribes what is nowhere at the master that has its slot, in few commands.
+    fn place_all(&mut self) {
+        let topology = self.map.now();
+        let mut placed: HashMap<(LinkId, u16), Vec<Bytes>> = HashMap::new();
+        for key in self.channels.take_homeless() {
+            let slot = self.channels.slot(&key);
+            let link = self.masters.link(&topology, slot);
+            if self.channels.place(&key, link)
+                && let Some(link) = link
+            {
+                placed.entry((link, slot)).or_default().push(key);
             }
-            self.forget(&key);
         }
-    }
-
-    /// Begins a connection: the probe's channel and every wanted one, in few commands.
-    fn resubscribe(&mut self) {
-        self.output.clear();
-        self.channels
-            .retain(|_, (_, subscription)| subscription.wanted);
-        for (_, subscription) in self.channels.values_mut() {
-            subscription.owed = 1;
-        }
-        let keys: Vec<&[u8]> = std::iter::once(&self.probe_channel)
-            .chain(self.channels.keys())
-            .map(|key| &key[..])
-            .collect();
-        self.unconfirmed = keys.len();
-        for chunk in keys.chunks(CHANNELS_PER_COMMAND) {
-            write_command(&mut self.output, "SUBSCRIBE", chunk.iter().copied());
-        }
-    }
-
-    fn send_probe(&mut self) {
-        let Some(publisher) = self.publisher.upgrade() else {
-            return;
-        };
-        let channel = String::from_utf8_lossy(&self.probe_channel).into_owned();
-        let (pulse, sent) = (self.pulse.clone(), Instant::now());
-        let answer = publisher.publish(Outgoing {
-            channel,
-            payload: Bytes::from_static(b"probe"),
-            log: None,
-        });
-        tokio::spawn(async move {
-            if matches!(answer.await, Outcome::Accepted(_)) {
-                pulse.accepted(sent);
+        for ((link, _), keys) in placed {
+            for chunk in keys.chunks(CHANNELS_PER_COMMAND) {
+                self.masters.write(link, self.names.subscribe(), chunk);
             }
-        });
-    }
-}
-
-fn closed_if_zero(read: usize) -> Result<(), ConnectionError> {
-    if read == 0 {
-        Err(ConnectionError::Closed)
-    } else {
-        Ok(())
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use gateway::broker::redis::Settings;
+use gateway::broker::redis::{Login, Settings};
 use gateway::broker::{Broker, Event, Health, PublishError};
 
 use super::{channel, counted, message, redis, settings, start};
@@ -145,10 +145,7 @@ async fn redis_hangs_with_its_sockets_open() {
 async fn a_subscription_that_is_open_and_silent_is_replaced() {
     let server = RedisServer::start().await;
     let proxy = Proxy::start(server.port).await;
-    let (mut node, _) = start(Settings {
-        port: proxy.port,
-        ..settings(&server)
-    });
+    let (mut node, _) = start(crate::redis_server::settings(proxy.port, Login::default()));
     node.healthy().await;
     node.subscribe("a").await;
     proxy.swallow_subscriptions();
@@ -213,13 +210,20 @@ async fn redis_comes_after_the_node() {
     assert_eq!(node.delivery().await, ("a".into(), 2));
 }
 
+fn password_of(password: Option<&str>) -> Login {
+    Login {
+        username: None,
+        password: password.map(str::to_owned),
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn passwords() {
     let password = "a-long-enough-one";
     let server = RedisServer::start_with(Some(password)).await;
     for (given, expected) in [(None, "NOAUTH"), (Some("not-it"), "WRONGPASS")] {
         let (node, _) = start(Settings {
-            password: given.map(str::to_owned),
+            login: password_of(given),
             ..settings(&server)
         });
         let why = until("refused", || async {
@@ -236,7 +240,7 @@ async fn passwords() {
         assert!(node.publish("a", 1).await.is_err());
     }
     let right = Settings {
-        password: Some(password.into()),
+        login: password_of(Some(password)),
         ..settings(&server)
     };
     let (mut node, _) = start(Settings {

@@ -59,10 +59,12 @@ fn numbers(page: &Page) -> Vec<usize> {
         .collect()
 }
 
-mod promises {
+pub(super) mod promises {
     use super::*;
 
-    pub(super) async fn positions_are_those_of_the_deliveries<B: Broker>(mut node: Node<B>) {
+    pub(in crate::broker) async fn positions_are_those_of_the_deliveries<B: Broker>(
+        mut node: Node<B>,
+    ) {
         node.subscribe("a").await;
         let published = node.keep("a", 0..300).await;
         let epoch = published[0].epoch;
@@ -79,7 +81,7 @@ mod promises {
         }
     }
 
-    pub(super) async fn what_was_missed_can_be_read<B: Broker>(node: Node<B>) {
+    pub(in crate::broker) async fn what_was_missed_can_be_read<B: Broker>(node: Node<B>) {
         // Also with nobody there.
         let published = node.keep("a", 0..8).await;
         let newest = node.read("a", None, KEEP).await;
@@ -102,7 +104,7 @@ mod promises {
         assert!(!node.read("a", Some(other), KEEP).await.whole);
     }
 
-    pub(super) async fn a_log_begins_when_it_is_asked_for<B: Broker>(node: Node<B>) {
+    pub(in crate::broker) async fn a_log_begins_when_it_is_asked_for<B: Broker>(node: Node<B>) {
         let empty = node.read("a", None, KEEP).await;
         assert_eq!((empty.top.offset, numbers(&empty)), (0, vec![]));
         let published = node.keep("a", 0..1).await;
@@ -117,7 +119,7 @@ mod promises {
         assert_eq!((numbers(&page), page.whole), (vec![0], true));
     }
 
-    pub(super) async fn what_is_too_old_is_not_read<B: Broker>(node: Node<B>) {
+    pub(in crate::broker) async fn what_is_too_old_is_not_read<B: Broker>(node: Node<B>) {
         let published = node.keep("a", 0..2).await;
         let none = Keep { age_ms: 0, ..KEEP };
         let page = node.read("a", None, none).await;

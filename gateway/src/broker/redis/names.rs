@@ -1,0 +1,136 @@
+//! Pure: what a channel is called in Redis.
+//!
+//! In a Cluster the channel's name is a hash tag, `{channel:name}`, so that the Pub/Sub channel and the log share a slot.
+//! What is in the braces begins with a word, so that no name, as `}`, empties the tag.
+
+use bytes::Bytes;
+use redis_protocol::redis_keyslot;
+
+use super::Mode;
+use crate::name::ChannelName;
+
+#[derive(Debug, Clone)]
+pub(super) struct Names {
+    prefix: String,
+    sharded: bool,
+}
+
+/// Where a channel's messages go and are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    /// Redis's name of the Pub/Sub channel.
+    pub(super) channel: Bytes,
+    /// 0 where there are no slots.
+    pub(super) slot: u16,
+    /// Keys of the log.
+    pub(super) meta: String,
+    pub(super) stream: String,
+}
+
+impl Names {
+    pub(super) fn new(prefix: &str, mode: Mode) -> Names {
+        Names {
+            prefix: prefix.to_owned(),
+            sharded: mode == Mode::Cluster,
+        }
+    }
+
+    pub(super) fn channel(&self, name: &ChannelName) -> Bytes {
+        let (open, close) = self.braces();
+        format!("{}{open}channel:{name}{close}", self.prefix).into()
+    }
+
+    pub(super) fn place(&self, name: &ChannelName) -> Place {
+        let (open, close) = self.braces();
+        let channel = self.channel(name);
+        // Without a Cluster as they have always been: logs outlive a new version.
+        let key = |part: &str| match self.sharded {
+            true => format!("{}log:{open}channel:{name}{close}:{part}", self.prefix),
+            false => format!("{}log:{name}:{part}", self.prefix),
+        };
+        Place {
+            slot: self.slot(&channel),
+            meta: key("meta"),
+            stream: key("stream"),
+            channel,
+        }
+    }
+
+    /// For messages to oneself. Names of channels begin differently, so none of them reaches it.
+    pub(super) fn probe(&self, secret: u64) -> Place {
+        let (open, close) = self.braces();
+        let base = format!("{}{open}probe:{secret:016x}{close}", self.prefix);
+        let channel = Bytes::from(base.clone());
+        Place {
+            slot: self.slot(&channel),
+            meta: format!("{base}:meta"),
+            stream: format!("{base}:stream"),
+            channel,
+        }
+    }
+
+    /// The slot of what [`Names`] named.
+    pub(super) fn slot(&self, channel: &[u8]) -> u16 {
+        if self.sharded {
+            redis_keyslot(channel)
+        } else {
+            0
+        }
+    }
+
+    pub(super) fn publish(&self) -> &'static str {
+        if self.sharded { "SPUBLISH" } else { "PUBLISH" }
+    }
+
+    pub(super) fn subscribe(&self) -> &'static str {
+        if self.sharded {
+            "SSUBSCRIBE"
+        } else {
+            "SUBSCRIBE"
+        }
+    }
+
+    pub(super) fn unsubscribe(&self) -> &'static str {
+        if self.sharded {
+            "SUNSUBSCRIBE"
+        } else {
+            "UNSUBSCRIBE"
+        }
+    }
+
+    fn braces(&self) -> (&'static str, &'static str) {
+        if self.sharded { ("{", "}") } else { ("", "") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_slots() {
+        let names = Names::new("p:", Mode::Sentinel);
+        let place = names.place(&ChannelName::parse("room:a").unwrap());
+        let expected = Place {
+            channel: "p:channel:room:a".into(),
+            slot: 0,
+            meta: "p:log:room:a:meta".into(),
+            stream: "p:log:room:a:stream".into(),
+        };
+        assert_eq!(place, expected);
+    }
+
+    #[test]
+    fn what_belongs_together_shares_a_slot() {
+        let names = Names::new("p:", Mode::Cluster);
+        for name in ["a", "room:a", "}", "}{", "{}", "{a}b", "a}b", "{", "ä"] {
+            let place = names.place(&ChannelName::parse(name).unwrap());
+            for key in [&place.meta, &place.stream] {
+                assert_eq!(redis_keyslot(key.as_bytes()), place.slot, "{name}: {key}");
+            }
+        }
+        let slots: std::collections::BTreeSet<u16> =
+            (0..64).map(|secret| names.probe(secret).slot).collect();
+        assert!(slots.len() > 50, "spread over the slots: {slots:?}");
+    }
+}
