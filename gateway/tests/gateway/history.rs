@@ -7,7 +7,7 @@ use crate::program::Gateway;
 use crate::redis_server::RedisServer;
 use crate::wait::until;
 
-const FILE: &str = r#"
+pub const FILE: &str = r#"
 channels:
   - {prefix: "kept:", historyMessages: 10, historySeconds: 60}
   - {prefix: "kept:not", historyMessages: 0}
@@ -36,7 +36,7 @@ fn numbers(answer: &Value) -> Vec<u64> {
 }
 
 /// `a` and `b` may be one gateway, or two with the same broker.
-async fn comes_back(a: &Gateway, b: &Gateway) {
+pub async fn comes_back(a: &Gateway, b: &Gateway) {
     let mut client = a.client().await;
     let first = subscribed(&mut client, None).await;
     assert_eq!(first["type"], "subscribed", "{first}");

@@ -32,6 +32,7 @@ mod program;
 mod redis_cluster;
 mod redis_sentinel;
 mod redis_server;
+mod redis_tls;
 mod reload;
 mod self_test;
 mod sse;
