@@ -7,8 +7,9 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::Deserialize;
-use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::de::{DeserializeOwned, Error, IgnoredAny};
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value};
 
 use crate::message::ConnectionId;
 use crate::name::check_user;
@@ -147,7 +148,15 @@ struct Claims {
     aud: Audience,
     exp: Option<f64>,
     nbf: Option<f64>,
+    #[serde(default, deserialize_with = "object")]
     pushcluster: Option<Grants>,
+}
+
+/// An object or nothing: an array, member by position, grants nobody anything.
+fn object<'de, D: Deserializer<'de>>(claim: D) -> Result<Option<Grants>, D::Error> {
+    let members = Option::<Map<String, Value>>::deserialize(claim)?;
+    let grants = members.map(|members| Grants::deserialize(Value::Object(members)));
+    grants.transpose().map_err(D::Error::custom)
 }
 
 #[derive(Deserialize, Default)]

@@ -117,9 +117,11 @@ impl ConnectionId {
             && node
                 .bytes()
                 .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+        // As it is written, so that no connection has two ids.
         let numbered = number
             .bytes()
-            .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+            .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+            && (number == "0" || !number.starts_with('0'));
         (named && numbered && id.number().is_some()).then_some(id)
     }
 

@@ -76,6 +76,8 @@ pub struct Session {
     opened_ms: u64,
     /// A token waits for newer keys. One at a time: what waits is the client's, and must not grow.
     waits_for_keys: bool,
+    /// In all; bounded by `authenticate`.
+    refused_tokens: u8,
     /// What it may still send now: in all, and under each policy that has a pace of its own, by its number. Only
     /// what has a pace and has been used is here.
     spent: Vec<(u16, Bucket)>,
@@ -177,6 +179,7 @@ impl Session {
             channels: Vec::new(),
             opened_ms: now.monotonic_ms,
             waits_for_keys: false,
+            refused_tokens: 0,
             spent: Vec::new(),
             self_test: false,
         }
@@ -270,7 +273,10 @@ impl Session {
                 effects.push(Effect::Pong(id));
                 return;
             }
-            Request::Auth { token } => self.auth(&token, &id, cx, effects),
+            Request::Auth { token } => {
+                self.auth(&token, id, cx, effects);
+                return;
+            }
             _ if !self.may_receive(cx.rules) && !self.self_test => Err(Refusal {
                 code: ErrorCode::Unauthorized,
                 message:

@@ -346,6 +346,25 @@ fn a_token_with_an_unknown_key_waits_for_newer_keys_once() {
 }
 
 #[test]
+fn who_tries_one_token_after_the_other_is_closed() {
+    let rules = rules(true);
+    let auth = |token: &str| format!(r#"{{"type":"auth","token":"{token}"}}"#);
+    let mut session = Session::new(1, None, NOW);
+    let mut closed = Vec::new();
+    for attempt in 1..=5 {
+        // One that counts does not make up for those that did not.
+        let _ = act(&mut session, &rules, &auth(&token("ann", 2000)));
+        let effects = act(&mut session, &rules, &auth("x"));
+        closed.extend(
+            effects
+                .contains(&"close Unauthorized".to_owned())
+                .then_some(attempt),
+        );
+    }
+    assert_eq!(closed, [5]);
+}
+
+#[test]
 fn who_comes_and_goes_all_the_time_is_told_to_slow_down() {
     let rules = rules(true);
     let mut session = Session::new(1, None, NOW);

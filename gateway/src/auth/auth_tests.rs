@@ -208,6 +208,7 @@ fn a_token_says_what_the_policy_wants() {
         ("a number as user", false, json!({"sub": 7}), Err(TokenError::Malformed)),
         ("user like a connection", false, json!({"sub": "~a.1"}), bad_user("begins with `~`, as only connections do")),
         ("unprintable user", false, json!({"sub": "a\n"}), bad_user("has a character that cannot be printed at byte 6")),
+        ("rights by position", false, json!({"sub": "ann", "pushcluster": [["a"], [], []]}), Err(TokenError::Malformed)),
         ("no object", false, json!(["ann"]), Err(TokenError::Malformed)),
         ("members by position", false, json!([null, "ann", null, null, null, null]), Err(TokenError::Malformed)),
     ];

@@ -139,6 +139,10 @@ fn json(text: &[u8], origin: Origin) -> Result<Read, ReadError> {
 }
 
 fn jwk(json: Value, origin: Origin) -> Result<Key, ReadError> {
+    if !json.is_object() {
+        // serde would also take an array, member by position.
+        return Err(ReadError::Json("a key must be an object".to_owned()));
+    }
     let jwk: Jwk = serde_json::from_value(json).map_err(|e| ReadError::Json(e.to_string()))?;
     let signs = |ops: &Vec<String>| ops.iter().any(|op| op == "verify");
     if jwk.usage.as_ref().is_some_and(|usage| usage != "sig")

@@ -2,28 +2,34 @@
 
 use super::*;
 
+/// So many tokens of one connection may be refused. Each costs the check of a signature, and who has none that
+/// counts by then will not find one by trying.
+const MOST_REFUSED_TOKENS: u8 = 5;
+
 impl Session {
     pub(super) fn auth(
         &mut self,
         token: &str,
-        id: &Option<RequestId>,
+        id: Option<RequestId>,
         cx: Context<'_>,
         effects: &mut Vec<Effect>,
-    ) -> Result<(), Refusal> {
+    ) {
         if self.waits_for_keys {
-            return Err(Refusal {
+            let refusal = Refusal {
                 code: ErrorCode::InProgress,
                 message: "auth refused: another one is under way".into(),
-            });
+            };
+            effects.push(Effect::Refuse { refusal, id });
+            return;
         }
         let verified = cx.rules.verifier.verify(token, cx.now.unix_seconds());
         if verified.as_ref().is_err_and(TokenError::wants_keys) {
             self.waits_for_keys = true;
-            let (token, id) = (token.to_owned(), id.clone());
+            let token = token.to_owned();
             effects.push(Effect::AwaitKeys { token, id });
-            return Ok(());
+            return;
         }
-        self.authenticate(verified, id, cx, effects)
+        self.answer(verified, id, cx, effects);
     }
 
     /// The answer to [`Effect::AwaitKeys`]: what the token is now, it is.
@@ -36,8 +42,25 @@ impl Session {
     ) {
         self.waits_for_keys = false;
         let verified = cx.rules.verifier.verify(token, cx.now.unix_seconds());
-        if let Err(refusal) = self.authenticate(verified, &id, cx, effects) {
-            effects.push(Effect::Refuse { refusal, id });
+        self.answer(verified, id, cx, effects);
+    }
+
+    fn answer(
+        &mut self,
+        verified: Result<Identity, TokenError>,
+        id: Option<RequestId>,
+        cx: Context<'_>,
+        effects: &mut Vec<Effect>,
+    ) {
+        // That the keys are not there yet is not the client's doing.
+        let counts = verified != Err(TokenError::NoKeyYet);
+        let Err(refusal) = self.authenticate(verified, &id, cx, effects) else {
+            return;
+        };
+        effects.push(Effect::Refuse { refusal, id });
+        self.refused_tokens = self.refused_tokens.saturating_add(u8::from(counts));
+        if self.refused_tokens >= MOST_REFUSED_TOKENS {
+            effects.push(Effect::Close(CloseCode::Unauthorized));
         }
     }
 

@@ -106,6 +106,7 @@ fn addresses() {
             Ok(("node:a.b", Some("~a.b.ff"))),
         ),
         (Address::connection, "ann", Err("connection")),
+        (Address::connection, "~n.01", Err("connection")),
         (Address::connection, "~n.", Err("connection")),
         (Address::connection, "~n.xyz", Err("connection")),
         (Address::connection, "~a\nb.1", Err("connection")),
