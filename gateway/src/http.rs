@@ -121,6 +121,8 @@ pub struct Caps {
     pub request: usize,
     /// Messages.
     pub batch: usize,
+    /// Of one connection.
+    pub channels: usize,
     /// For the body.
     pub patience: Duration,
 }
@@ -132,6 +134,7 @@ impl From<&Config> for Caps {
             message: limits.max_message_bytes as usize,
             request: limits.max_request_bytes as usize,
             batch: config.api.max_batch_messages as usize,
+            channels: limits.max_channels_per_connection as usize,
             patience: Duration::from_secs(limits.handshake_timeout_seconds.into()),
         }
     }

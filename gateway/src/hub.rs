@@ -18,13 +18,13 @@ use tokio::sync::mpsc;
 
 use crate::broker::{Broker, Event, Events, HistoryError};
 use crate::engine::ShardEnded;
-use crate::engine::command::{Command, Disconnect, EncodedDelivery, Round, ShardId};
+use crate::engine::command::{Command, Disconnect, EncodedDelivery, Give, Round, ShardId};
 use crate::history::{Page, Range};
 use crate::message::{Delivery, MessageKind, Position};
 use crate::metrics::Metrics;
 use crate::name::{ChannelKind, ChannelName};
 use crate::protocol::native::{ErrorCode, Refusal};
-use crate::session::Rules;
+use crate::session::{Gift, Rules};
 use channels::{Action, Channels};
 use logs::Logs;
 use track::Out;
@@ -252,8 +252,13 @@ impl<B: Broker, S: Shards> Hub<B, S> {
             (ChannelKind::Broadcast | ChannelKind::Notifications, _) => self.all.clone(),
             _ => self.channels.live(&delivery.channel).collect(),
         };
-        if delivery.message.kind == MessageKind::Disconnect {
-            return self.disconnect(&shards, delivery).await;
+        match delivery.message.kind {
+            MessageKind::Disconnect => return self.disconnect(&shards, delivery).await,
+            MessageKind::Subscribe => return self.give(Gift::Subscribe, &shards, delivery).await,
+            MessageKind::Unsubscribe => {
+                return self.give(Gift::Unsubscribe, &shards, delivery).await;
+            }
+            _ => {}
         }
         let delivery = Arc::new(EncodedDelivery::new(delivery));
         for shard in shards {
@@ -272,6 +277,25 @@ impl<B: Broker, S: Shards> Hub<B, S> {
         });
         for shard in shards {
             self.send(*shard, Command::Disconnect(order.clone())).await;
+        }
+    }
+
+    async fn give(&mut self, gift: Gift, shards: &[ShardId], delivery: Delivery) {
+        let Delivery {
+            channel: to,
+            message,
+            ..
+        } = delivery;
+        let Ok(channels) = serde_json::from_str(message.data.get()) else {
+            tracing::warn!(
+                channel = to.as_str(),
+                "channels to give are no list of names"
+            );
+            return;
+        };
+        let order = Arc::new(Give { to, gift, channels });
+        for shard in shards {
+            self.send(*shard, Command::Give(order.clone())).await;
         }
     }
 

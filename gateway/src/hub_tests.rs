@@ -13,6 +13,8 @@ use crate::message::{ConnectionId, Message, MessageKind, Position};
 use crate::policy::Policies;
 use crate::presence::Scope;
 
+#[path = "hub/give_tests.rs"]
+mod give;
 #[path = "hub/logs_tests.rs"]
 mod logs;
 
@@ -149,6 +151,10 @@ impl Shards for Recorder {
             Command::Disconnect(order) => {
                 let only = order.only.as_ref().map_or("", ConnectionId::as_str);
                 format!("disconnect {} {only}", order.channel)
+            }
+            Command::Give(order) => {
+                let channels: Vec<_> = order.channels.iter().map(ChannelName::as_str).collect();
+                format!("{:?} {} {}", order.gift, order.to, channels.join(" "))
             }
             other => panic!("{other:?}"),
         };

@@ -42,6 +42,11 @@ pub enum MessageKind {
     Position,
     /// Not for clients: the connections that a message would reach are closed instead.
     Disconnect,
+    /// Not for clients: the connections that a message would reach are subscribed to the channels in its data, an array
+    /// of names.
+    Subscribe,
+    /// Not for clients: the same, unsubscribed.
+    Unsubscribe,
 }
 
 impl MessageKind {
@@ -67,10 +72,16 @@ impl MessageKind {
         }
     }
 
-    /// Whether a channel with history keeps it. Who came and went and who was sent away is no part of what was said: it
-    /// would push messages out of the log, and mean nothing to who comes back.
+    /// Whether a channel with history keeps it. Who came and went, who was sent away and what was given to whom is no part of
+    /// what was said: it would push messages out of the log, and mean nothing to who comes back.
     pub fn is_kept(self) -> bool {
-        !matches!(self, MessageKind::Presence | MessageKind::Disconnect)
+        !matches!(
+            self,
+            MessageKind::Presence
+                | MessageKind::Disconnect
+                | MessageKind::Subscribe
+                | MessageKind::Unsubscribe
+        )
     }
 
     pub fn label(self) -> &'static str {
@@ -82,6 +93,8 @@ impl MessageKind {
             MessageKind::Presence => "presence",
             MessageKind::Position => "position",
             MessageKind::Disconnect => "disconnect",
+            MessageKind::Subscribe => "subscribe",
+            MessageKind::Unsubscribe => "unsubscribe",
         }
     }
 }

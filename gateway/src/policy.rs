@@ -106,6 +106,9 @@ pub struct Grants {
     subscribe: Vec<String>,
     #[serde(default)]
     publish: Vec<String>,
+    /// To be subscribed to from the beginning: whole names, not patterns.
+    #[serde(default, rename = "autoSubscribe")]
+    auto_subscribe: Vec<String>,
 }
 
 /// What a client wants to do with a channel.
@@ -116,6 +119,11 @@ pub enum Act {
 }
 
 impl Grants {
+    /// As the token has them, unchecked.
+    pub fn auto_subscribe(&self) -> &[String] {
+        &self.auto_subscribe
+    }
+
     fn name(&self, channel: &str, act: Act) -> bool {
         let own = match act {
             Act::Subscribe => &self.subscribe,

@@ -14,8 +14,10 @@ use crate::protocol::close::CloseCode;
 use crate::protocol::native::{ErrorCode, Refusal, Request, RequestId};
 
 mod authenticate;
+mod given;
 mod history;
 mod presence;
+pub use given::{Gift, may_be_given, named};
 pub use presence::Turned;
 mod publish;
 
@@ -73,6 +75,7 @@ pub struct Session {
     grants: Option<Arc<Grants>>,
     /// Asked for or subscribed, the user's own channel included. At most `max_channels` and that one.
     channels: Vec<ChannelName>,
+    given: Option<Box<given::Given>>,
     opened_ms: u64,
     /// A token waits for newer keys. One at a time: what waits is the client's, and must not grow.
     waits_for_keys: bool,
@@ -177,6 +180,7 @@ impl Session {
             expires,
             grants,
             channels: Vec::new(),
+            given: None,
             opened_ms: now.monotonic_ms,
             waits_for_keys: false,
             refused_tokens: 0,
@@ -239,6 +243,7 @@ impl Session {
     /// A subscription that the broker refused is no longer wanted.
     pub fn forget(&mut self, channel: &ChannelName) {
         self.channels.retain(|c| c != channel);
+        self.forget_given(channel);
     }
 
     /// The effect of the handshake.
@@ -373,27 +378,19 @@ impl Session {
             effects.push(Effect::Again { channel, ack });
             return Ok(());
         }
-        let own = usize::from(self.user.is_some());
-        if self.channels.len() >= rules.max_channels + own {
-            return Err(Refusal {
-                code: ErrorCode::TooManyChannels,
-                message: format!(
-                    "subscribe to {channel} refused: {} channels are the limit",
-                    rules.max_channels
-                ),
-            });
-        }
+        self.has_room(&channel, rules)?;
         self.may_come(&channel, cx)?;
         self.channels.push(channel.clone());
         effects.push(Effect::Subscribe { channel, ack });
         Ok(())
     }
 
-    /// By the policy of the channel. The user's own channel is not asked for: it is part of being connected.
+    /// By the policy of the channel, or because it was given. The user's own channel is not asked for: it is part of being connected.
     fn is_allowed(&self, act: Act, channel: &ChannelName, rules: &Rules) -> bool {
         let name = channel.as_str();
         let policy = rules.policies.of(name);
         self.is_own_test(channel)
+            || (act == Act::Subscribe && self.is_given(channel))
             || policy::allows(
                 policy,
                 act,

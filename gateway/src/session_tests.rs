@@ -7,8 +7,8 @@ use crate::auth::keys::{KeySet, Remote, Unchanging};
 use crate::auth::signature::{Algorithm, Key};
 use crate::protocol::native::decode;
 
-const KEY: &[u8] = b"0123456789abcdef0123456789abcdef";
-const NOW: Now = Now {
+pub(super) const KEY: &[u8] = b"0123456789abcdef0123456789abcdef";
+pub(super) const NOW: Now = Now {
     monotonic_ms: 5_000,
     unix_ms: 1_000_000,
 };
@@ -31,7 +31,7 @@ fn policies() -> Policies {
     Policies::new(&[open, kept])
 }
 
-fn rules(anonymous: bool) -> Rules {
+pub(super) fn rules(anonymous: bool) -> Rules {
     Rules {
         verifier: Verifier::hs256(Some(KEY), anonymous).unwrap(),
         keys: Arc::new(Unchanging),
@@ -56,7 +56,7 @@ fn token(user: &str, expires: u64) -> String {
 }
 
 /// The effects of one text, one word or line each.
-fn act(session: &mut Session, rules: &Rules, text: &str) -> Vec<String> {
+pub(super) fn act(session: &mut Session, rules: &Rules, text: &str) -> Vec<String> {
     let decoded = decode(text);
     let mut effects = Vec::new();
     let cx = Context { rules, now: NOW };
@@ -64,7 +64,7 @@ fn act(session: &mut Session, rules: &Rules, text: &str) -> Vec<String> {
     effects.iter().map(show).collect()
 }
 
-fn show(effect: &Effect) -> String {
+pub(super) fn show(effect: &Effect) -> String {
     match effect {
         Effect::Pong(_) => "pong".into(),
         Effect::Welcome => "welcome".into(),

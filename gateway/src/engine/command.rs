@@ -19,7 +19,7 @@ use crate::presence::Changed;
 use crate::protocol::close::CloseCode;
 use crate::protocol::deflate::{Deflater, WINDOWS, Window};
 use crate::protocol::native::{Refusal, RequestId, encode_delivery};
-use crate::session::Rules;
+use crate::session::{Gift, Rules};
 
 /// Which shard of this node. A connection's number modulo the number of shards is its shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -76,6 +76,8 @@ pub enum Command {
     Deliver(Arc<EncodedDelivery>),
     /// Close connections because a backend said so.
     Disconnect(Arc<Disconnect>),
+    /// Subscribe connections, or unsubscribe them, because a backend said so.
+    Give(Arc<Give>),
     /// Tell which channels have subscribers here.
     Count {
         query: Arc<Query>,
@@ -117,6 +119,15 @@ pub struct Disconnect {
     pub channel: ChannelName,
     pub only: Option<ConnectionId>,
     pub except: Option<ConnectionId>,
+}
+
+/// Which connections get or lose which channels.
+#[derive(Debug)]
+pub struct Give {
+    /// All that have this channel.
+    pub to: ChannelName,
+    pub gift: Gift,
+    pub channels: Vec<ChannelName>,
 }
 
 /// What the handshake leaves behind.

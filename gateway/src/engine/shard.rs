@@ -42,6 +42,7 @@ mod deliver;
 mod disconnect;
 mod drain;
 mod evict;
+mod give;
 mod presence;
 mod read;
 mod recover;
@@ -304,6 +305,7 @@ impl Shard {
             Command::KeysCame { key, token, id } => self.keys_came(key, &token, id, now),
             Command::Deliver(delivery) => self.staged.push(delivery),
             Command::Disconnect(order) => self.disconnect(&order, now),
+            Command::Give(order) => self.give(&order, now),
             // One that no longer waits for the answer needs none.
             Command::Count { query, answer } => drop(answer.send(self.subscriptions.page(&query))),
             Command::Drain { round, pace } => self.begin_drain(round, pace),
@@ -398,6 +400,7 @@ impl Shard {
         };
         if !self.shared.settings.echo {
             self.reply(key, native::encode_reply(&welcome, None), now);
+            self.begin_named(key, now);
         }
         self.listen(key, now);
     }

@@ -27,6 +27,7 @@ pub mod openapi;
 pub mod presence;
 pub mod publish;
 pub mod request;
+pub mod subscribe;
 
 /// Everything under `/api`.
 pub fn routes<N: Node>(answers: Answers) -> Router<Arc<Front<N>>> {
@@ -43,6 +44,8 @@ pub fn routes<N: Node>(answers: Answers) -> Router<Arc<Front<N>>> {
             "/api/users/{user}/connections",
             delete(disconnect::user::<N>),
         )
+        .route("/api/subscribe", post(subscribe::subscribe::<N>))
+        .route("/api/unsubscribe", post(subscribe::unsubscribe::<N>))
         .route(
             "/api/connections/{connection}",
             delete(disconnect::connection::<N>),

@@ -18,8 +18,10 @@ use axum::response::{IntoResponse, Response};
 use super::api::request::Parameters;
 use super::upgrade::{check_origin, identify, unavailable};
 use super::{Front, Node, Peer, Problem, bearer};
+use crate::auth::Identity;
 use crate::name::ChannelName;
 use crate::protocol::native::{ErrorCode, Refusal};
+use crate::session;
 use crate::sse::outbox::Stream;
 use crate::sse::{Line, Opening};
 
@@ -54,7 +56,7 @@ async fn open<N: Node>(front: &Front<N>, parts: &Parts) -> Result<Stream, Proble
     let mut parameters = Parameters::read(&parts.uri)?;
     let in_query = parameters.take("token")?.filter(|token| !token.is_empty());
     let token = bearer(&parts.headers).map(str::to_owned).or(in_query);
-    let channels = channels(parameters.all("channel"))?;
+    let mut channels = channels(parameters.all("channel"))?;
     parameters.nothing_else(&["channel", "token"])?;
     let running = front.running();
     let identity = match token {
@@ -66,6 +68,9 @@ async fn open<N: Node>(front: &Front<N>, parts: &Parts) -> Result<Stream, Proble
             return Err(Problem::new(status, "unauthorized", message));
         }
     };
+    if let Some(identity) = &identity {
+        with_named(&mut channels, identity)?;
+    }
     let place = front.door.place(|| front.node.connections())?;
     let peer = parts.extensions.get().map(|Peer(address)| *address);
     let from = (peer, &running.trusted_proxies[..]);
@@ -96,6 +101,17 @@ fn channels(names: Vec<String>) -> Result<Vec<ChannelName>, Problem> {
         }
     }
     Ok(channels)
+}
+
+/// After what the request asks for, what the token names: the order is the same when the client comes back.
+fn with_named(channels: &mut Vec<ChannelName>, identity: &Identity) -> Result<(), Problem> {
+    for name in identity.grants.iter().flat_map(|g| g.auto_subscribe()) {
+        let channel = session::named(name).map_err(refused)?;
+        if !channels.contains(&channel) {
+            channels.push(channel);
+        }
+    }
+    Ok(())
 }
 
 fn last_id(headers: &HeaderMap) -> Option<String> {

@@ -94,12 +94,14 @@ impl Session {
         self.grants = identity.grants.clone();
         self.give_up_what_is_no_longer_granted(cx.rules, effects);
         let id = id.clone();
-        effects.push(if known {
-            Effect::Authenticated { identity, id }
+        if known {
+            effects.push(Effect::Authenticated { identity, id });
+            self.begin_named(cx.rules, effects);
         } else {
             let user = identity.user.clone();
-            self.subscribe_own(&user, Ack::Authenticated { identity, id })
-        });
+            // What the token names follows its acknowledgement.
+            effects.push(self.subscribe_own(&user, Ack::Authenticated { identity, id }));
+        }
         Ok(())
     }
 }

@@ -27,6 +27,7 @@ use crate::protocol::native::{Refusal, Reply, Request};
 use crate::session::{Ack, Context, Effect, Now, Rules, Session};
 
 mod configure;
+mod give;
 mod leave;
 mod presence;
 mod recover;
@@ -192,6 +193,7 @@ impl Task {
             },
             Command::Deliver(delivery) => self.deliver(&delivery),
             Command::Disconnect(order) => self.disconnect(&order),
+            Command::Give(order) => self.give(&order),
             // One that no longer waits for the answer needs none.
             Command::Count { query, answer } => drop(answer.send(self.subscriptions.page(&query))),
             Command::Drain { round, pace } => self.begin_drain(round, pace),
@@ -290,6 +292,12 @@ impl Task {
                     }),
                 }
             }
+            Effect::Unsubscribe { channel } => self.leave(key, channel),
+            Effect::Unsubscribed { channel, .. } => {
+                let channel = channel.as_str();
+                self.say(key, format::reply(&Reply::Unsubscribed { channel }));
+            }
+            Effect::Refuse { refusal, .. } => self.say_error(key, &refusal),
             // A user asked for its own channel, which it has.
             _ => {}
         }
@@ -329,12 +337,7 @@ impl Task {
 
     /// The broker could not subscribe: the client is told, and comes back.
     fn say_refused(&mut self, key: ConnectionKey, refusal: &Refusal) {
-        let error = format::reply(&Reply::Error {
-            code: refusal.code,
-            message: &refusal.message,
-        });
-        self.metrics.error(refusal.code);
-        self.say(key, error);
+        self.say_error(key, refusal);
         self.end(key, CloseCode::TryAgainLater);
     }
 

@@ -14,6 +14,7 @@ mod client;
 mod command_line;
 mod drain;
 mod event_source;
+mod given;
 mod handshake;
 mod history;
 mod hostile;

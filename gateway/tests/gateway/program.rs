@@ -126,13 +126,18 @@ impl Gateway {
     }
 
     pub async fn on_redis(port: u16, set: &[&str]) -> Gateway {
+        Gateway::on_redis_with(port, "", set).await
+    }
+
+    /// The same with a configuration file.
+    pub async fn on_redis_with(port: u16, file: &str, set: &[&str]) -> Gateway {
         let url = format!("broker.redis.url=redis://127.0.0.1:{port}");
         let redis = [
             "broker.kind=redis",
             url.as_str(),
             "broker.redis.timeoutSeconds=2",
         ];
-        Gateway::start(&[&redis, set].concat()).await
+        Gateway::with_file(file, &[&redis, set].concat()).await
     }
 
     /// A client that has said and heard hello, as nobody in particular.

@@ -346,7 +346,8 @@ impl Shard {
             Ack::Welcome => return self.welcome(key, now),
             Ack::Authenticated { identity, id } => {
                 self.authenticated(key, identity, id.as_ref(), now);
-                return self.became(key, &identity.user, now);
+                self.became(key, &identity.user, now);
+                return self.begin_named(key, now);
             }
             Ack::Subscribed { .. } => Reply::Subscribed {
                 channel: name,
