@@ -237,7 +237,10 @@ impl<B: Broker, S: Shards> Hub<B, S> {
 
     async fn event(&mut self, event: Event) {
         match event {
-            Event::Delivery(delivery) => self.receive(delivery).await,
+            Event::Delivery(delivery) => {
+                self.metrics.broker_delivered();
+                self.receive(delivery).await;
+            }
             Event::Lost => self.broker_away(),
             Event::Restored => self.broker_back(),
         }

@@ -42,6 +42,7 @@ pub struct Metrics {
     latency: Histogram,
     publish_failures: Vec<IntCounter>,
     subscribe_failures: IntCounter,
+    broker_deliveries: IntCounter,
     present: IntGauge,
     gaps: Gaps,
 }
@@ -124,6 +125,10 @@ impl Metrics {
                 "pushcluster_subscribe_failures_total",
                 "Channels that the broker could not subscribe.",
             )?,
+            broker_deliveries: counter(
+                "pushcluster_broker_deliveries_total",
+                "Messages that this node got from the broker.",
+            )?,
             present: gauge(
                 "pushcluster_presence_members",
                 "Members of this node's channels with presence, all together.",
@@ -160,6 +165,10 @@ impl Metrics {
     /// A client is told this.
     pub fn error(&self, code: ErrorCode) {
         self.errors[code as usize].inc();
+    }
+
+    pub fn broker_delivered(&self) {
+        self.broker_deliveries.inc();
     }
 
     pub fn subscribe_failed(&self) {

@@ -22,90 +22,83 @@ fn acknowledged(what: &str, channel: &str) -> Value {
     json!({"type": what, "channel": channel})
 }
 
+/// Connections of one user on three nodes.
+struct Everywhere {
+    nodes: Vec<Gateway>,
+    anns: Vec<Client>,
+    stream: EventSource,
+}
+
+impl Everywhere {
+    async fn on(redis: &RedisServer) -> Everywhere {
+        let file = "channels: [{prefix: 'closed', subscribe: nobody}]";
+        let mut nodes = Vec::new();
+        for name in ["node.name=a", "node.name=b", "node.name=c"] {
+            nodes.push(Gateway::on_redis_with(redis.port, file, &[name]).await);
+        }
+        let mut anns = Vec::new();
+        for node in &nodes[..2] {
+            node.ready().await;
+            anns.push(node.user("ann").await);
+        }
+        anns.push(nodes[0].user("ann").await);
+        nodes[2].ready().await;
+        let query = format!("token={}", token("ann", 3_600));
+        let mut stream = EventSource::open(nodes[2].clients, &query, &[]).await;
+        assert_eq!(stream.next().await["type"], "welcome");
+        Everywhere {
+            nodes,
+            anns,
+            stream,
+        }
+    }
+
+    async fn hear(&mut self, expected: Value) {
+        for ann in &mut self.anns {
+            assert_eq!(ann.next_untimed().await, expected);
+        }
+        assert_eq!(self.stream.next_untimed().await, expected);
+    }
+
+    /// What was said before this, if anything, was said to nobody.
+    async fn hear_next(&mut self, what: &str) {
+        let body = json!({"data": what}).to_string();
+        let sent = self.nodes[0].post("/api/users/ann/messages", &[KEY], &body);
+        assert_eq!(sent.await.status, 200);
+        self.hear(json!({"type": "private", "data": what})).await;
+    }
+
+    async fn publish(&self, data: u32) {
+        let body = json!({"channel": "closed", "data": data}).to_string();
+        assert_eq!(self.nodes[0].publish(&body).await.status, 200);
+    }
+}
+
 #[tokio::test]
 async fn a_user_is_subscribed_on_every_node() {
     let redis = RedisServer::start().await;
-    let mut nodes = Vec::new();
-    for name in ["a", "b", "c"] {
-        let name = format!("node.name={name}");
-        let file = "channels: [{prefix: 'closed', subscribe: nobody}]";
-        nodes.push(Gateway::on_redis_with(redis.port, file, &[&name]).await);
-    }
-    for node in &nodes {
-        node.ready().await;
-    }
-    let [a, b, c] = nodes.as_slice() else {
-        unreachable!()
-    };
-    let mut anns = [
-        a.user("ann").await,
-        b.user("ann").await,
-        b.user("ann").await,
-    ];
-    let mut bob = c.user("bob").await;
-    let query = format!("token={}", token("ann", 3_600));
-    let mut stream = EventSource::open(c.clients, &query, &[]).await;
-    assert_eq!(stream.next().await["type"], "welcome");
+    let mut ann = Everywhere::on(&redis).await;
+    let mut bob = ann.nodes[2].user("bob").await;
 
-    ask(c, "subscribe", "ann", &["closed"]).await;
-    // The first message after the answer to the call need not reach who is not subscribed yet; after the
-    // acknowledgement each does, and nothing comes before it.
-    for ann in &mut anns {
-        assert_eq!(
-            ann.next_untimed().await,
-            acknowledged("subscribed", "closed")
-        );
-    }
-    assert_eq!(
-        stream.next_untimed().await,
-        acknowledged("subscribed", "closed")
-    );
-    assert_eq!(
-        a.publish(r#"{"channel":"closed","data":1}"#).await.status,
-        200
-    );
-    for ann in &mut anns {
-        assert_eq!(ann.next().await["message"], 1);
-    }
-    assert_eq!(stream.next().await["message"], 1);
-
+    ask(&ann.nodes[2], "subscribe", "ann", &["closed"]).await;
+    ann.hear(acknowledged("subscribed", "closed")).await;
+    ann.publish(1).await;
+    let message = json!({"type": "chat", "channel": "closed", "message": 1});
+    ann.hear(message).await;
     // Again: nothing happens, also to who asks by itself for what it was given.
-    ask(a, "subscribe", "ann", &["closed"]).await;
-    for ann in &mut anns {
-        ann.heard_nothing().await;
-    }
-    anns[0].subscribe("closed").await;
+    ask(&ann.nodes[0], "subscribe", "ann", &["closed"]).await;
+    ann.hear_next("once").await;
+    ann.anns[0].subscribe("closed").await;
     bob.send(json!({"type": "subscribe", "channel": "closed"}))
         .await;
     assert_eq!(bob.next().await["code"], "denied");
 
-    ask(b, "unsubscribe", "ann", &["closed", "never"]).await;
-    for ann in &mut anns {
-        assert_eq!(
-            ann.next_untimed().await,
-            acknowledged("unsubscribed", "closed")
-        );
-    }
-    assert_eq!(
-        stream.next_untimed().await,
-        acknowledged("unsubscribed", "closed")
-    );
-    ask(b, "unsubscribe", "ann", &["closed"]).await;
-    assert_eq!(
-        a.publish(r#"{"channel":"closed","data":2}"#).await.status,
-        200
-    );
-    for ann in &mut anns {
-        ann.heard_nothing().await;
-    }
+    ask(&ann.nodes[1], "unsubscribe", "ann", &["closed", "never"]).await;
+    ann.hear(acknowledged("unsubscribed", "closed")).await;
+    ask(&ann.nodes[1], "unsubscribe", "ann", &["closed"]).await;
+    ann.publish(2).await;
+    ann.hear_next("no more").await;
     bob.heard_nothing().await;
-    let body = r#"{"data":"and now"}"#;
-    a.post("/api/users/ann/messages", &[KEY], body).await;
-    assert_eq!(
-        stream.next().await["data"],
-        "and now",
-        "nothing came between"
-    );
     until("nobody has it in Redis", || async {
         let found = redis.ask("PUBSUB CHANNELS *closed*").await;
         if found.starts_with("*0") {

@@ -37,6 +37,7 @@ mod redis_tls;
 mod reload;
 mod self_test;
 mod sse;
+mod three_nodes;
 mod tls;
 mod tokens;
 mod two_nodes;
