@@ -74,9 +74,9 @@ fuzz: ## strange bytes into every parser until one breaks (T=frames: one; FUZZ_S
 	@PUSHCLUSTER_CACHE="$(CACHE)" FUZZ_SECONDS="$(FUZZ_SECONDS)" gateway/fuzz/run.sh $(T)
 
 .PHONY: checker
-checker: ## who hears what while gateways and Redis are killed, frozen and cut off (ROUNDS=n SEED=n)
+checker: ## who hears what while gateways and Redis are killed, frozen and cut off (ROUNDS=n SEED=n FAULT=part of a name)
 	cargo build --locked -p gateway
-	CHECKER_ROUNDS=$(or $(ROUNDS),20) $(if $(SEED),CHECKER_SEED=$(SEED)) \
+	CHECKER_ROUNDS=$(or $(ROUNDS),20) $(if $(SEED),CHECKER_SEED=$(SEED)) CHECKER_FAULT=$(FAULT) \
 	  cargo test --locked -p e2e --test checker -- --nocapture
 
 .PHONY: chart

@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+mod publisher;
 pub mod run;
+mod subscriber;
 
 /// Where a message stands in its channel's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -13,9 +15,17 @@ pub struct Position {
     pub offset: u64,
 }
 
+impl Position {
+    #[must_use]
+    pub fn has_come_to(self, end: Position) -> bool {
+        self.epoch == end.epoch && self.offset >= end.offset
+    }
+}
+
 /// Which message: each publisher counts its own, from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Number {
+    /// Another one after each publish that was not answered, which may still take place behind the next one.
     pub publisher: usize,
     pub sequence: u64,
 }
@@ -23,7 +33,8 @@ pub struct Number {
 /// What the gateway said to a publish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    Accepted(Position),
+    /// Where, if that was said: over HTTP it is not.
+    Accepted(Option<Position>),
     /// Nothing was sent.
     Refused,
     /// No answer: it may have been published.
@@ -53,6 +64,23 @@ pub enum Heard {
     Ended,
 }
 
+impl Heard {
+    /// Whether the subscriber was told that it may have missed something.
+    #[must_use]
+    pub fn is_loss(&self) -> bool {
+        matches!(
+            self,
+            Heard::Subscribed {
+                recovered: Some(false),
+                ..
+            } | Heard::Moved {
+                recovered: false,
+                ..
+            }
+        )
+    }
+}
+
 /// One subscriber's history.
 #[derive(Debug)]
 pub struct History {
@@ -60,19 +88,23 @@ pub struct History {
     pub heard: Vec<Heard>,
 }
 
-/// One channel: all that was sent and heard in it.
+/// One channel: all that was sent and heard in it. Nothing was sent before all subscribers had been acknowledged once,
+/// and its log is never trimmed.
 #[derive(Debug)]
 pub struct Channel {
     pub name: String,
     pub published: Vec<Published>,
     pub histories: Vec<History>,
-    /// Of the last message: every subscriber must have come there.
+    /// Of the last message: every subscriber must have come there. What was not answered may come even later.
     pub end: Position,
+    /// Whether the log outlives all that happens: then nobody is told that it has not.
+    pub log_survives: bool,
 }
 
 /// What must not be.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Breach {
+    /// Or `publishers`.
     pub subscriber: String,
     /// Index into its history.
     pub at: usize,
@@ -88,60 +120,108 @@ impl fmt::Display for Breach {
 /// All breaches of a channel; none is what is wanted.
 #[must_use]
 pub fn judge(channel: &Channel) -> Vec<Breach> {
-    let mut log: BTreeMap<Position, Number> = BTreeMap::new();
-    let mut refused = BTreeSet::new();
-    let mut sent = BTreeSet::new();
-    for published in &channel.published {
-        sent.insert(published.number);
-        match published.outcome {
-            Outcome::Accepted(position) => drop(log.insert(position, published.number)),
-            Outcome::Refused => drop(refused.insert(published.number)),
-            Outcome::Unknown => {}
-        }
-    }
     let mut breaches = Vec::new();
+    let mut log = accepted(&channel.published, &mut breaches);
+    // Once for what the log had, of which a publisher may not have been told, and then against all of it.
     for history in &channel.histories {
-        let mut reader = Reader {
-            at: None,
-            heard: BTreeSet::new(),
-            latest: BTreeMap::new(),
-        };
-        for (index, heard) in history.heard.iter().enumerate() {
-            let found = reader.hears(*heard, &mut log).or_else(|| {
-                let Heard::Message { number, .. } = heard else {
-                    return None;
-                };
-                if refused.contains(number) {
-                    return Some(format!("{number:?} was refused, and yet delivered"));
-                }
-                (!sent.contains(number)).then(|| format!("{number:?} was never sent"))
-            });
-            breaches.extend(found.map(|what| Breach {
-                subscriber: history.name.clone(),
-                at: index,
-                what,
-            }));
-        }
-        if reader.at != Some(channel.end) {
-            breaches.push(Breach {
-                subscriber: history.name.clone(),
-                at: history.heard.len(),
-                what: format!("ends at {:?}, not at {:?}", reader.at, channel.end),
-            });
-        }
+        Reader::new(channel).read(history, &mut log);
+    }
+    let mut heard_by_any = BTreeSet::new();
+    for history in &channel.histories {
+        let mut reader = Reader::new(channel);
+        breaches.extend(reader.read(history, &mut log));
+        heard_by_any.extend(reader.heard);
+    }
+    let told = |history: &History| history.heard.iter().any(Heard::is_loss);
+    if !channel.histories.iter().any(told) {
+        let lost = channel.published.iter().filter(|published| {
+            matches!(published.outcome, Outcome::Accepted(_))
+                && !heard_by_any.contains(&published.number)
+        });
+        breaches.extend(lost.map(|published| {
+            let what = format!("{:?} was accepted, and nobody heard it", published.number);
+            of_publishers(what)
+        }));
     }
     breaches
 }
 
+fn of_publishers(what: String) -> Breach {
+    Breach {
+        subscriber: "publishers".into(),
+        at: 0,
+        what,
+    }
+}
+
+/// The log as publishers know it.
+fn accepted(published: &[Published], breaches: &mut Vec<Breach>) -> BTreeMap<Position, Number> {
+    let mut log: BTreeMap<Position, Number> = BTreeMap::new();
+    for Published { number, outcome } in published {
+        let Outcome::Accepted(Some(position)) = outcome else {
+            continue;
+        };
+        if let Some(other) = log.insert(*position, *number) {
+            let what = format!("{number:?} was accepted at {position:?}, and so was {other:?}");
+            breaches.push(of_publishers(what));
+        }
+    }
+    log
+}
+
 /// Where a subscriber is, by what it was told.
-struct Reader {
+struct Reader<'a> {
+    channel: &'a Channel,
     at: Option<Position>,
     heard: BTreeSet<Number>,
     /// The last sequence of each publisher.
     latest: BTreeMap<usize, u64>,
+    sent: BTreeMap<Number, Outcome>,
 }
 
-impl Reader {
+impl Reader<'_> {
+    fn new(channel: &Channel) -> Reader<'_> {
+        let sent = channel.published.iter().map(|p| (p.number, p.outcome));
+        Reader {
+            channel,
+            at: None,
+            heard: BTreeSet::new(),
+            latest: BTreeMap::new(),
+            sent: sent.collect(),
+        }
+    }
+
+    /// Adds to the log what was heard and is not in it.
+    fn read(&mut self, history: &History, log: &mut BTreeMap<Position, Number>) -> Vec<Breach> {
+        let mut breaches = Vec::new();
+        let breach = |at, what| Breach {
+            subscriber: history.name.clone(),
+            at,
+            what,
+        };
+        for (index, heard) in history.heard.iter().enumerate() {
+            let found = self.hears(*heard, log).or_else(|| self.was_sent(*heard));
+            breaches.extend(found.map(|what| breach(index, what)));
+        }
+        let end = self.channel.end;
+        if !self.at.is_some_and(|at| at.has_come_to(end)) {
+            let what = format!("ends at {:?}, not at {end:?}", self.at);
+            breaches.push(breach(history.heard.len(), what));
+        }
+        breaches
+    }
+
+    fn was_sent(&self, heard: Heard) -> Option<String> {
+        let Heard::Message { number, .. } = heard else {
+            return None;
+        };
+        match self.sent.get(&number) {
+            Some(Outcome::Refused) => Some(format!("{number:?} was refused, and yet delivered")),
+            Some(_) => None,
+            None => Some(format!("{number:?} was never sent")),
+        }
+    }
+
     fn hears(&mut self, heard: Heard, log: &mut BTreeMap<Position, Number>) -> Option<String> {
         match heard {
             Heard::Ended => None,
@@ -149,21 +229,59 @@ impl Reader {
                 // The messages follow as heard ones.
                 (Some(was), Some(true)) if was.epoch == at.epoch => None,
                 (Some(was), Some(true)) => Some(format!("{was:?} was recovered in {at:?}")),
-                (None, None) | (Some(_), Some(false)) => {
+                (None, None) => {
                     self.at = Some(at);
                     None
+                }
+                (Some(was), Some(false)) => {
+                    self.at = Some(at);
+                    self.needless(was, at)
                 }
                 (None, Some(_)) => Some("told of a recovery that it did not ask for".into()),
                 (Some(_), None) => Some("not told whether it has recovered".into()),
             },
-            Heard::Moved { at, recovered } => {
-                let was = self.at.replace(at);
-                let new_log = was.is_some_and(|was| was.epoch != at.epoch) && at.offset == 0;
-                (recovered && !new_log)
-                    .then(|| format!("moved from {was:?} to {at:?} with no loss"))
-            }
+            Heard::Moved { at, recovered } => match self.at.replace(at) {
+                None => Some("moved before the acknowledgement".into()),
+                Some(was) if !recovered => self.needless(was, at),
+                Some(was) => self.without_loss(was, at, log),
+            },
             Heard::Message { offset, number } => self.message(offset, number, log),
         }
+    }
+
+    /// Of a loss that is told without one.
+    fn needless(&self, was: Position, at: Position) -> Option<String> {
+        if was.epoch == at.epoch && was.offset <= at.offset {
+            return Some(format!(
+                "told of a loss between {was:?} and {at:?}, which the log has"
+            ));
+        }
+        self.channel
+            .log_survives
+            .then(|| format!("told of a loss from {was:?} to {at:?}, and the log was there"))
+    }
+
+    /// Of a new log that is said to begin where all of the last one was heard.
+    fn without_loss(
+        &self,
+        was: Position,
+        at: Position,
+        log: &BTreeMap<Position, Number>,
+    ) -> Option<String> {
+        if was.epoch == at.epoch || at.offset != 0 || self.channel.log_survives {
+            return Some(format!("moved from {was:?} to {at:?} with no loss"));
+        }
+        let rest = Position {
+            offset: was.offset + 1,
+            ..was
+        }..=Position {
+            offset: u64::MAX,
+            ..was
+        };
+        let (position, number) = log.range(rest).next()?;
+        Some(format!(
+            "moved from {was:?} to {at:?} with no loss, but {number:?} was at {position:?}"
+        ))
     }
 
     fn message(
@@ -193,170 +311,4 @@ impl Reader {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use Heard::{Ended, Message, Moved, Subscribed};
-
-    fn at(epoch: u64, offset: u64) -> Position {
-        Position { epoch, offset }
-    }
-
-    fn subscribed(epoch: u64, offset: u64, recovered: Option<bool>) -> Heard {
-        Subscribed {
-            at: at(epoch, offset),
-            recovered,
-        }
-    }
-
-    /// The message that is accepted at 1:offset has that sequence.
-    fn message(offset: u64) -> Heard {
-        let number = number(offset);
-        Message { offset, number }
-    }
-
-    fn number(sequence: u64) -> Number {
-        Number {
-            publisher: 0,
-            sequence,
-        }
-    }
-
-    fn moved(epoch: u64, offset: u64, recovered: bool) -> Heard {
-        Moved {
-            at: at(epoch, offset),
-            recovered,
-        }
-    }
-
-    /// Of a channel whose messages 1 to 4 were accepted, 5 was not answered and 6 was refused.
-    fn first_breach(heard: &[Heard], end: Position) -> String {
-        let outcome = |sequence| match sequence {
-            1..=4 => Outcome::Accepted(at(1, sequence)),
-            5 => Outcome::Unknown,
-            _ => Outcome::Refused,
-        };
-        let published = (1..=6).map(|sequence| Published {
-            number: number(sequence),
-            outcome: outcome(sequence),
-        });
-        let channel = Channel {
-            name: "a".into(),
-            published: published.collect(),
-            histories: vec![History {
-                name: "s".into(),
-                heard: heard.to_vec(),
-            }],
-            end,
-        };
-        let breaches = judge(&channel);
-        breaches.first().map_or("none".into(), ToString::to_string)
-    }
-
-    #[test]
-    fn what_is_as_promised() {
-        for heard in [
-            &[subscribed(1, 2, None), message(3), message(4)][..],
-            &[
-                subscribed(1, 1, None),
-                message(2),
-                Ended,
-                subscribed(1, 4, Some(true)),
-                message(3),
-                message(4),
-            ],
-            &[
-                subscribed(1, 0, None),
-                Ended,
-                subscribed(1, 3, Some(false)),
-                message(4),
-            ],
-            &[
-                subscribed(1, 0, None),
-                message(1),
-                moved(1, 3, false),
-                message(4),
-            ],
-            &[
-                subscribed(9, 7, None),
-                moved(1, 0, true),
-                message(1),
-                message(2),
-                message(3),
-                message(4),
-            ],
-        ] {
-            assert_eq!(first_breach(heard, at(1, 4)), "none", "{heard:?}");
-        }
-        let unanswered = [subscribed(1, 3, None), message(4), message(5)];
-        assert_eq!(first_breach(&unanswered, at(1, 5)), "none");
-    }
-
-    #[test]
-    fn what_is_not() {
-        let numbered = |offset, sequence| Message {
-            offset,
-            number: number(sequence),
-        };
-        for (heard, end, expected) in [
-            (
-                &[subscribed(1, 2, None), message(4)][..],
-                4,
-                "s [1]: Number { publisher: 0, sequence: 4 } at 4 after",
-            ),
-            (
-                &[subscribed(1, 2, None), message(3), message(3)],
-                3,
-                "s [2]: Number { publisher: 0, sequence: 3 } at 3 after",
-            ),
-            (&[subscribed(1, 2, None), message(3)], 4, "s [2]: ends at"),
-            (
-                &[subscribed(1, 3, None), numbered(4, 5)],
-                4,
-                "s [1]: Number { publisher: 0, sequence: 5 } at",
-            ),
-            (
-                &[subscribed(1, 4, None), message(5), message(6)],
-                6,
-                "s [2]: Number { publisher: 0, sequence: 6 } was refused",
-            ),
-            (
-                &[message(1)],
-                1,
-                "s [0]: Number { publisher: 0, sequence: 1 } before",
-            ),
-            (
-                &[
-                    subscribed(1, 1, None),
-                    Ended,
-                    subscribed(1, 3, Some(true)),
-                    message(3),
-                ],
-                3,
-                "s [3]: Number { publisher: 0, sequence: 3 } at 3 after",
-            ),
-            (
-                &[subscribed(2, 1, None), Ended, subscribed(1, 3, Some(true))],
-                3,
-                "s [2]: Position { epoch: 2, offset: 1 } was recovered",
-            ),
-            (
-                &[subscribed(1, 1, None), Ended, subscribed(1, 3, None)],
-                3,
-                "s [2]: not told",
-            ),
-            (
-                &[subscribed(1, 1, None), moved(1, 3, true)],
-                3,
-                "s [1]: moved from",
-            ),
-            (
-                &[subscribed(1, 6, None), numbered(7, 7)],
-                7,
-                "s [1]: Number { publisher: 0, sequence: 7 } was never",
-            ),
-        ] {
-            let breach = first_breach(heard, at(1, end));
-            assert!(breach.starts_with(expected), "{heard:?}: {breach}");
-        }
-    }
-}
+mod tests;

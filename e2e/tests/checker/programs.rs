@@ -1,43 +1,119 @@
-//! A real redis-server and real gateways, on ports of their own, killed when the test ends.
+//! Real Redis servers and gateways, killed when the test ends.
 
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use e2e::wait::eventually;
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
-const SOON: Duration = Duration::from_secs(30);
+use crate::namespace;
 
-pub struct Redis {
-    pub port: u16,
-    process: Option<Child>,
+/// Longest wait for a fact about processes of ours.
+const SOON: Duration = Duration::from_secs(60);
+/// Between two looks: also how exact the moment is known at which something came back.
+const LOOK: Duration = Duration::from_millis(10);
+/// Longest wait for an answer of a Redis, which may be frozen.
+const ANSWER: Duration = Duration::from_secs(1);
+/// Gateways run as this group, so that the packet filter knows their connections from all others.
+pub const GATEWAYS: u32 = 7_777;
+
+/// Looks until there is what is wanted (`Ok`); the error says what is there instead.
+pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Result<T>) -> Result<T> {
+    let deadline = Instant::now() + SOON;
+    let mut looks = interval(LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        looks.tick().await;
+        match look().await {
+            Ok(found) => return Ok(found),
+            Err(error) if Instant::now() > deadline => {
+                return Err(error.context(format!("{what}: not within {} s", SOON.as_secs())));
+            }
+            Err(_) => {}
+        }
+    }
 }
 
-impl Redis {
-    pub async fn start() -> Result<Redis> {
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let mut redis = Redis {
-            port,
+/// One that nothing else takes while its server is down. In a namespace of our own these are below those that the kernel
+/// gives to connections.
+pub fn free_port() -> Result<u16> {
+    static NEXT: AtomicU16 = AtomicU16::new(7_001);
+    if namespace::is_inside() {
+        return Ok(NEXT.fetch_add(1, Ordering::Relaxed));
+    }
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// A program that is killed when this is dropped.
+pub struct Running(Child);
+
+impl Running {
+    pub fn start(command: &mut Command) -> Result<Running> {
+        let started = command.spawn();
+        Ok(Running(started.with_context(|| format!("{command:?}"))?))
+    }
+
+    /// `STOP` freezes it with its sockets open, `CONT` goes on.
+    fn signal(&self, name: &str) -> Result<()> {
+        let id = self.0.id().to_string();
+        let sent = Command::new("kill")
+            .args([&format!("-{name}"), &id])
+            .status()?;
+        ensure!(sent.success(), "kill -{name} {id}");
+        Ok(())
+    }
+}
+
+impl Drop for Running {
+    /// As `kill -9` does.
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A `redis-server`.
+pub struct Server {
+    pub port: u16,
+    /// Those of a Cluster talk to each other here.
+    pub bus: u16,
+    starts: usize,
+    process: Option<Running>,
+}
+
+impl Server {
+    pub fn new() -> Result<Server> {
+        Ok(Server {
+            port: free_port()?,
+            bus: free_port()?,
+            starts: 0,
             process: None,
-        };
-        redis.run().await?;
-        Ok(redis)
+        })
     }
 
     /// With nothing in it.
-    pub async fn run(&mut self) -> Result<()> {
+    pub async fn run(&mut self, folder: &Path, arguments: &[String]) -> Result<()> {
+        self.starts += 1;
         let mut command = Command::new("redis-server");
+        // Where a replica keeps what its master sends it at first; whoever finds it at the start is not empty.
+        command.current_dir(folder);
+        command.args(["--rdb-del-sync-files", "yes", "--dbfilename"]);
+        command.arg(format!("{}-{}.rdb", self.port, self.starts));
         command.args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"]);
         command.args(["--save", "", "--appendonly", "no"]);
-        let process = command.stdout(Stdio::null()).spawn();
-        self.process = Some(process.context("redis-server is installed")?);
-        eventually("redis-server answers", SOON, async || {
+        command.args(["--repl-diskless-sync-delay", "0"]);
+        command.args(arguments).stdout(Stdio::null());
+        self.process = Some(Running::start(&mut command)?);
+        until("redis-server answers", async || {
             let answer = self.ask("PING").await?;
             ensure!(answer.starts_with("+PONG"), "{answer}");
             Ok(())
@@ -46,82 +122,75 @@ impl Redis {
     }
 
     pub fn kill(&mut self) {
-        end(self.process.take());
+        self.process = None;
     }
 
-    /// `STOP` freezes it with its sockets open, `CONT` goes on.
     pub fn signal(&self, name: &str) -> Result<()> {
-        let id = self.process.as_ref().context("it runs")?.id().to_string();
-        let sent = Command::new("kill")
-            .args([&format!("-{name}"), &id])
-            .status()?;
-        ensure!(sent.success(), "kill -{name} {id}");
-        Ok(())
+        self.process.as_ref().context("it runs")?.signal(name)
     }
 
-    /// The answer to an inline command, as Redis writes it.
     pub async fn ask(&self, command: &str) -> Result<String> {
-        let mut socket = TcpStream::connect(("127.0.0.1", self.port)).await?;
+        ask(self.port, command).await
+    }
+}
+
+/// The answer to an inline command, as Redis writes it.
+pub async fn ask(port: u16, command: &str) -> Result<String> {
+    let asking = async {
+        let mut socket = TcpStream::connect(("127.0.0.1", port)).await?;
         let line = format!("{command}\r\nQUIT\r\n");
         socket.write_all(line.as_bytes()).await?;
         let mut answer = String::new();
         socket.read_to_string(&mut answer).await?;
         Ok(answer)
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        self.kill();
+    };
+    match timeout(ANSWER, asking).await {
+        Ok(answer) => answer,
+        Err(_) => bail!("{command}: Redis at port {port} is silent"),
     }
 }
 
 pub struct Gateway {
     pub clients: SocketAddr,
-    process: Option<Child>,
+    _process: Running,
 }
 
 impl Gateway {
-    pub fn start(config: &Path, redis: u16) -> Result<Gateway> {
+    /// `set`: `key=value` settings.
+    pub async fn start(config: &Path, set: Vec<String>) -> Result<Gateway> {
         let mut command = Command::new(program()?);
         command.arg("--config").arg(config);
         command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
-        let url = format!("broker.redis.url=redis://127.0.0.1:{redis}");
-        for pair in ["log.format=json", "broker.kind=redis", &url] {
-            command.args(["--set", pair]);
+        for pair in set {
+            command.args(["--set", &pair]);
         }
-        let mut process = command.stderr(Stdio::piped()).spawn()?;
-        let mut log = BufReader::new(process.stderr.take().context("its log")?).lines();
-        let mut gateway = Gateway {
-            clients: ([127, 0, 0, 1], 0).into(),
-            process: Some(process),
+        if namespace::is_inside() {
+            command.gid(GATEWAYS);
+        }
+        // Reading its log blocks.
+        tokio::task::spawn_blocking(move || Gateway::serving(command)).await?
+    }
+
+    fn serving(mut command: Command) -> Result<Gateway> {
+        let mut process = Running::start(command.stderr(Stdio::piped()))?;
+        let mut log = BufReader::new(process.0.stderr.take().context("its log")?).lines();
+        let mut said = Vec::new();
+        let serving = loop {
+            let line = log.next().transpose()?;
+            let line = line.with_context(|| format!("it ended, and said {said:#?}"))?;
+            let value: Value = serde_json::from_str(&line).unwrap_or_default();
+            if value["message"] == "serving" {
+                break value;
+            }
+            said.push(line);
         };
-        let serving = log
-            .by_ref()
-            .map_while(Result::ok)
-            .filter_map(|line| serde_json::from_str::<Value>(&line).ok())
-            .find(|line| line["message"] == "serving")
-            .context("the gateway ended before it served")?;
         let address = serving["clients"].as_str().context("an address")?;
-        gateway.clients = address.parse()?;
         // Read on, or it blocks when the pipe is full.
         std::thread::spawn(move || log.map_while(Result::ok).for_each(drop));
-        Ok(gateway)
-    }
-}
-
-impl Drop for Gateway {
-    /// As `kill -9` does.
-    fn drop(&mut self) {
-        end(self.process.take());
-    }
-}
-
-fn end(process: Option<Child>) {
-    if let Some(mut process) = process {
-        // It may have ended by itself.
-        let _ = process.kill();
-        let _ = process.wait();
+        Ok(Gateway {
+            clients: address.parse()?,
+            _process: process,
+        })
     }
 }
 

@@ -56,8 +56,13 @@ impl RedisServer {
     pub async fn run(&mut self) {
         let port = self.port.to_string();
         let mut command = Command::new("redis-server");
-        // Where a replica keeps what its master sends it at first.
+        // Where a replica keeps what its master sends it at first. Whoever finds such a file at the start is not empty.
         command.current_dir(std::env::temp_dir());
+        command.args(["--rdb-del-sync-files", "yes", "--dbfilename"]);
+        command.arg(format!(
+            "pushcluster-test-{}-{port}.rdb",
+            std::process::id()
+        ));
         command.args([
             "--port",
             &port,
