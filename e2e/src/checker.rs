@@ -226,9 +226,12 @@ impl Reader<'_> {
         match heard {
             Heard::Ended => None,
             Heard::Subscribed { at, recovered } => match (self.at, recovered) {
-                // The messages follow as heard ones.
-                (Some(was), Some(true)) if was.epoch == at.epoch => None,
-                (Some(was), Some(true)) => Some(format!("{was:?} was recovered in {at:?}")),
+                // The messages follow as heard ones. Also under a new epoch, in which the log goes on.
+                (Some(was), Some(true)) => {
+                    let epoch = at.epoch;
+                    self.at = Some(Position { epoch, ..was });
+                    (at.offset < was.offset).then(|| format!("{was:?} was recovered in {at:?}"))
+                }
                 (None, None) => {
                     self.at = Some(at);
                     None
@@ -261,13 +264,16 @@ impl Reader<'_> {
             .then(|| format!("told of a loss from {was:?} to {at:?}, and the log was there"))
     }
 
-    /// Of a new log that is said to begin where all of the last one was heard.
+    /// Of a log that goes on under a new epoch, or of a new one that is said to begin where all of the last one was heard.
     fn without_loss(
         &self,
         was: Position,
         at: Position,
         log: &BTreeMap<Position, Number>,
     ) -> Option<String> {
+        if was.epoch != at.epoch && was.offset == at.offset {
+            return None;
+        }
         if was.epoch == at.epoch || at.offset != 0 || self.channel.log_survives {
             return Some(format!("moved from {was:?} to {at:?} with no loss"));
         }

@@ -1,7 +1,10 @@
 //! What a channel's log holds and what of it somebody is owed. Pure: the time is an argument.
 //!
 //! Every message of a channel with history has a [`Position`]. Offsets go up by one; a log that was lost begins again
-//! under a new epoch, so that nobody takes its first message for the one after theirs.
+//! under a new epoch, so that nobody takes its first message for the one after theirs. A log that goes on at another
+//! master, which may not have had all of it, does so under a new epoch as well, and knows where each epoch before ended:
+//! who was there until then or earlier missed nothing but what follows; who was further has what is in no log any more
+//! (as the leader epochs of Kafka, KIP-101).
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -42,33 +45,41 @@ pub struct Page {
     /// Of the channel's newest message: the next one has the offset after it.
     pub top: Position,
     pub messages: Vec<Kept>,
+    /// Up to this offset the log is the one that was asked from: the top when the epoch is the same, the end of an epoch
+    /// that it has left behind. None: it is another log, or nobody asked from anywhere.
+    pub shared: Option<u64>,
     /// Nothing is missing between what was asked for and what is here or, with no messages, the top.
     pub whole: bool,
     /// The last of `messages` is the top: there is nothing more to ask for.
     pub complete: bool,
 }
 
-/// Makes a page from what a log has: `kept` is in order, all of it or at least what comes after `range.since`.
+/// Makes a page from what a log has: `kept` is in order, all of it or at least what comes after `range.since`, or after
+/// the end of its epoch. `past`: where earlier epochs of the log ended, oldest first.
 #[must_use]
-pub fn page(top: Position, kept: impl IntoIterator<Item = Kept>, range: Range, now: u64) -> Page {
-    let after = range
-        .since
-        .filter(|since| since.epoch == top.epoch)
-        .map_or(0, |since| since.offset);
+pub fn page(
+    (top, past): (Position, &[Position]),
+    kept: impl IntoIterator<Item = Kept>,
+    range: Range,
+    now: u64,
+) -> Page {
+    let shared = range.since.and_then(|since| shared(since.epoch, top, past));
+    let after = match (range.since, shared) {
+        (Some(since), Some(shared)) => since.offset.min(shared),
+        _ => 0,
+    };
     let fresh = |kept: &Kept| kept.message.timestamp.saturating_add(range.keep.age_ms) > now;
     let mut messages: Vec<Kept> = kept
         .into_iter()
         .filter(|kept| kept.offset > after && fresh(kept))
         .collect();
-    let whole = match range.since {
-        None => true,
-        Some(since) if since.epoch != top.epoch || since.offset > top.offset => false,
-        Some(since) => messages
-            .first()
-            .map_or(since.offset == top.offset, |first| {
-                first.offset == since.offset + 1
-            }),
+    let follows = |since: Position| match messages.first() {
+        Some(first) => first.offset == since.offset + 1,
+        None => since.offset == top.offset,
     };
+    let whole = range
+        .since
+        .is_none_or(|since| shared.is_some_and(|shared| since.offset <= shared) && follows(since));
     let room = usize::try_from(range.limit).unwrap_or(usize::MAX);
     let mut bytes = 0;
     let mut fits = |kept: &Kept| {
@@ -93,9 +104,20 @@ pub fn page(top: Position, kept: impl IntoIterator<Item = Kept>, range: Range, n
     Page {
         top,
         messages,
+        shared,
         whole,
         complete,
     }
+}
+
+/// Up to which offset the log is the one of that epoch; None: of no epoch that it knows.
+fn shared(epoch: u64, top: Position, past: &[Position]) -> Option<u64> {
+    if epoch == top.epoch {
+        return Some(top.offset);
+    }
+    let at = past.iter().position(|ended| ended.epoch == epoch)?;
+    // What a later one has lost again, this one has no more, either.
+    past[at..].iter().map(|ended| ended.offset).min()
 }
 
 /// The logs of a broker that keeps them itself. A log goes when all in it is too old. What they take is bounded by
@@ -175,7 +197,7 @@ impl Logs {
     #[must_use]
     pub fn page(&mut self, channel: &ChannelName, range: Range, now: u64) -> Page {
         let log = self.log(channel, now.saturating_add(range.keep.age_ms));
-        let page = page(log.position(), log.kept.iter().cloned(), range, now);
+        let page = page((log.position(), &[]), log.kept.iter().cloned(), range, now);
         self.drop_oldest(now);
         page
     }

@@ -69,7 +69,7 @@ fn what_somebody_is_owed_and_whether_all_of_it_is_here() {
         ("just kept", since(41, 2), 10, vec![3, 4, 5], true, true),
         ("one too old", since(41, 1), 10, vec![3, 4, 5], false, true),
         ("nothing missed", since(41, 5), 10, vec![], true, true),
-        ("from the future", since(41, 6), 10, vec![], false, false),
+        ("from the future", since(41, 6), 10, vec![], false, true),
         (
             "another epoch",
             since(40, 4),
@@ -157,4 +157,95 @@ fn a_log_goes_when_all_in_it_is_too_old() {
     assert_eq!((logs.logs.len(), logs.order.len()), (2, 2), "a is gone");
     logs.append(&name("c"), message("x", 5_000), KEEP, 5_000);
     assert_eq!((logs.logs.len(), logs.order.len()), (1, 1));
+}
+
+/// What is after its own failover (epoch 3, at 20) of what was kept before two others (1 ended at 10, 2 at 15).
+#[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
+fn who_was_there_until_an_epoch_ended_missed_nothing_else() {
+    let past = [(1, 10), (2, 15)];
+    let lost_again = [(1, 10), (2, 7)];
+    let dropped = [(2, 15)];
+    let none: [(u64, u64); 0] = [];
+    for (what, past, asked, first, shared, whole) in [
+        (
+            "as far as the epoch went",
+            &past[..],
+            (2, 15),
+            16,
+            Some(15),
+            true,
+        ),
+        ("not so far", &past, (2, 12), 13, Some(15), true),
+        (
+            "further: it has what is lost",
+            &past,
+            (2, 16),
+            16,
+            Some(15),
+            false,
+        ),
+        ("two epochs ago", &past, (1, 10), 11, Some(10), true),
+        (
+            "further, two epochs ago",
+            &past,
+            (1, 11),
+            11,
+            Some(10),
+            false,
+        ),
+        ("the same epoch", &past, (3, 18), 19, Some(20), true),
+        ("from the future", &past, (3, 21), 21, Some(20), false),
+        ("an epoch nobody knows", &past, (4, 12), 6, None, false),
+        (
+            "one that is too long ago",
+            &dropped,
+            (1, 10),
+            6,
+            None,
+            false,
+        ),
+        ("a log without failovers", &none, (2, 15), 6, None, false),
+        (
+            "as far as the later one kept",
+            &lost_again,
+            (1, 7),
+            8,
+            Some(7),
+            true,
+        ),
+        (
+            "lost by the later one",
+            &lost_again,
+            (1, 9),
+            8,
+            Some(7),
+            false,
+        ),
+        (
+            "too old, whatever the epoch",
+            &past,
+            (1, 4),
+            6,
+            Some(10),
+            false,
+        ),
+    ] {
+        let position = |&(epoch, offset): &(u64, u64)| Position { epoch, offset };
+        let past: Vec<_> = past.iter().map(position).collect();
+        let top = Position {
+            epoch: 3,
+            offset: 20,
+        };
+        let kept = (6..=20).map(|offset| Kept {
+            offset,
+            message: message("x", 1),
+        });
+        let range = range(since(asked.0, asked.1), 100);
+        let page = page((top, &past), kept, range, 10);
+        let expected: Vec<u64> = (first..=20).collect();
+        assert_eq!(offsets(&page), expected, "{what}");
+        assert_eq!((page.shared, page.whole), (shared, whole), "{what}");
+        assert!(page.complete, "{what}");
+    }
 }

@@ -69,6 +69,7 @@ impl Broker for Scripted {
             Ok(Page {
                 top: Position { epoch: 1, offset },
                 messages: offsets.map(kept).collect(),
+                shared: Some(offset),
                 whole: true,
                 complete: true,
             })

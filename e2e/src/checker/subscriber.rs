@@ -146,9 +146,10 @@ impl Subscriber {
         if self.at.is_none() {
             here.fetch_add(1, Ordering::Relaxed);
         }
-        if recovered != Some(true) {
-            self.at = Some(at);
-        }
+        // What was missed follows, and its offsets with it; the epoch may be a new one.
+        let was = self.at.filter(|_| recovered == Some(true));
+        let offset = was.map_or(at.offset, |was| was.offset);
+        self.at = Some(Position { offset, ..at });
         for missed in message["messages"].as_array().into_iter().flatten() {
             self.message(missed)?;
         }

@@ -90,6 +90,20 @@ fn what_is_as_promised() {
             message(4),
         ],
         vec![subscribed(2, 7, None), moved(1, 3, false), message(4)],
+        // The same one under another epoch.
+        [subscribed(9, 0, None), Ended, subscribed(1, 4, Some(true))]
+            .into_iter()
+            .chain(all())
+            .collect(),
+        [subscribed(9, 0, None), moved(1, 0, true)]
+            .into_iter()
+            .chain(all())
+            .collect(),
+        [subscribed(9, 0, None)]
+            .into_iter()
+            .chain(messages(1..=3))
+            .chain([moved(1, 3, true), message(4)])
+            .collect(),
         [subscribed(9, 7, None), moved(1, 0, true)]
             .into_iter()
             .chain(all())
@@ -116,6 +130,7 @@ fn a_log_that_survives_is_no_excuse() {
     for (heard, expected) in [
         (moved(1, 3, false), "s [1]: told of a loss"),
         (moved(1, 3, true), "s [1]: moved from"),
+        (moved(1, 0, true), "s [1]: moved from"),
         (subscribed(1, 3, Some(false)), "s [1]: told of a loss"),
     ] {
         let heard = [subscribed(2, 7, None), heard, message(4)];
@@ -169,9 +184,9 @@ fn what_is_not() {
             "s [3]: Number { publisher: 0, sequence: 3 } at 3 after",
         ),
         (
-            &[subscribed(2, 1, None), Ended, subscribed(1, 3, Some(true))],
+            &[subscribed(2, 4, None), Ended, subscribed(1, 3, Some(true))],
             3,
-            "s [2]: Position { epoch: 2, offset: 1 } was recovered",
+            "s [2]: Position { epoch: 2, offset: 4 } was recovered",
         ),
         (
             &[subscribed(1, 1, None), Ended, subscribed(1, 3, None)],

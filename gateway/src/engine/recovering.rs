@@ -58,7 +58,11 @@ impl Recovering {
         let Wait { ack, mut held } = self.waiting.swap_remove(&key)?;
         // The node has gone on to a log that is newer than the page.
         if let Some(moved) = held.iter().position(|delivery| goes_beyond(delivery, top)) {
-            return Some((ack, held.split_off(moved)));
+            let after = held.split_off(moved);
+            // What the last log still had and the page does not is the client's, too.
+            held.retain(|delivery| !is_on_page(delivery, top));
+            held.extend(after);
+            return Some((ack, held));
         }
         // Without a position is what the log does not keep: it says nothing about how far this is.
         let reaches_top = held
@@ -243,6 +247,22 @@ mod tests {
         let (_, owed) = recovering.end(KEY, top).unwrap();
         assert_eq!(offsets(&owed), [0, 1]);
         assert_eq!(recovering.have(&at(10, 2)), []);
+        assert!(recovering.is_done());
+    }
+
+    #[test]
+    fn what_came_between_the_page_and_the_new_epoch_is_not_left_out() {
+        let mut recovering = Recovering::default();
+        recovering.begin(KEY, Ack::Welcome);
+        for held in [at(8, 4), at(9, 6), at(9, 7), moved(10, 7), at(10, 8)] {
+            recovering.hold(&held);
+        }
+        let top = Position {
+            epoch: 9,
+            offset: 6,
+        };
+        let (_, owed) = recovering.end(KEY, top).unwrap();
+        assert_eq!(offsets(&owed), [7, 7, 8]);
         assert!(recovering.is_done());
     }
 

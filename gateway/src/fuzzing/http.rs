@@ -114,7 +114,7 @@ impl Node for Taker {
             epoch: 7,
             offset: 12,
         };
-        ready(Ok(history::page(top, [], range, 0)))
+        ready(Ok(history::page((top, &[]), [], range, 0)))
     }
 
     fn connections(&self) -> u64 {

@@ -3,7 +3,8 @@
 //!
 //! Offsets go up by one, so a message that did not arrive shows as a gap before the next one. What comes after a gap
 //! waits until the log has been read, which has the last word: what it has is delivered in its place, and of what it
-//! no longer has the subscribers are told. After the broker was away the log is read without a gap, too, for the
+//! no longer has the subscribers are told. A log that goes on under a new epoch, as after a failover, says how much of
+//! the last one it has: who had no more of it learns the new epoch, and is told of no loss. After the broker was away the log is read without a gap, too, for the
 //! message that was missed may have been the last one.
 
 use std::collections::VecDeque;
@@ -89,7 +90,7 @@ pub enum Checked {
     Filled,
     /// The log no longer has all of it.
     Lost,
-    /// Another log has begun.
+    /// Another log has begun. One that goes on under a new epoch is none.
     NewEpoch,
     /// The answer to a question that was given up.
     Stale,
@@ -195,7 +196,7 @@ impl Track {
         }
         self.reading = Reading::No;
         let in_parts = !page.complete && !page.messages.is_empty();
-        let checked = self.apply(page, since, in_parts, out);
+        let checked = self.apply(page, (since, before), in_parts, out);
         if in_parts {
             self.gap = true;
             self.reading = Reading::Wanted;
@@ -251,7 +252,7 @@ impl Track {
     fn apply(
         &mut self,
         page: Page,
-        since: Position,
+        (since, before): (Position, usize),
         in_parts: bool,
         out: &mut Vec<Out>,
     ) -> Checked {
@@ -260,7 +261,17 @@ impl Track {
             return Checked::Stale;
         };
         let mut checked = Checked::Whole;
-        if at.epoch != top.epoch {
+        if at.epoch != top.epoch
+            && let Some(shared) = page.shared
+        {
+            // The same log, which goes on under a new epoch. What came here beyond the end of the last one is lost.
+            let offset = at.offset.min(shared);
+            let recovered = self.came(before) <= shared;
+            self.moved(Position { offset, ..top }, recovered, out);
+            if !recovered {
+                checked = Checked::Lost;
+            }
+        } else if at.epoch != top.epoch {
             let first = page.messages.first().map(|first| first.offset);
             let offset = first.map_or(top.offset, |first| first.saturating_sub(1));
             let recovered = offset == 0 && self.doubt == Doubt::None;
@@ -295,6 +306,19 @@ impl Track {
             checked = Checked::Lost;
         }
         checked
+    }
+
+    /// The highest offset of the epoch of `at` that came here, delivered or among the first so many of those that wait.
+    fn came(&self, before: usize) -> u64 {
+        let at = self.at.unwrap_or(Position {
+            epoch: 0,
+            offset: 0,
+        });
+        let waiting = self.waiting.iter().take(before);
+        let positions = waiting.filter_map(|delivery| delivery.position);
+        let same = positions.filter(|position| position.epoch == at.epoch);
+        same.map(|position| position.offset)
+            .fold(at.offset, u64::max)
     }
 
     /// Subscribers go on from there.

@@ -33,11 +33,13 @@ enum Step {
     Answers(u64, u64, u64),
     /// As before, but only so many of what was asked for.
     AnswersPart(u64, u64, u64, usize),
+    /// It goes on under this epoch, stands at this offset, and has of epoch 1 what came up to the third number.
+    GoesOn(u64, u64, u64),
     Fails,
     Away,
     Back,
 }
-use Step::{Answers, AnswersPart, Asked, Away, Back, Comes, Fails, Unkept};
+use Step::{Answers, AnswersPart, Asked, Away, Back, Comes, Fails, GoesOn, Unkept};
 
 /// A track that begins at 1:3, after these steps: what subscribers heard, a word each, and whether the log is wanted.
 fn play(steps: &[Step]) -> (String, bool) {
@@ -63,6 +65,12 @@ fn play(steps: &[Step]) -> (String, bool) {
                 let mut page = page(at(epoch, top), first, since);
                 page.messages.truncate(limit);
                 page.complete = false;
+                track.answer(number, page, &mut out);
+            }
+            GoesOn(epoch, top, shared) => {
+                let after = at(epoch, since.offset.min(shared));
+                let mut page = page(at(epoch, top), 1, after);
+                page.shared = Some(shared);
                 track.answer(number, page, &mut out);
             }
             Fails => assert!(track.failed(number)),
@@ -99,6 +107,7 @@ fn page(top: Position, first: u64, since: Position) -> Page {
     Page {
         top,
         messages,
+        shared: (since.epoch == top.epoch).then_some(top.offset),
         whole: false,
         complete: true,
     }
@@ -298,6 +307,59 @@ fn each_message_once_and_in_order_or_told_that_it_is_gone() {
             "a log that lost what had been delivered ahead",
             &[Comes(1, 6), Asked, Answers(1, 4, 1), Comes(1, 5)],
             "+4 !1:4 5",
+        ),
+        (
+            "a failover that lost nothing",
+            &[Comes(1, 4), Away, Back, Asked, GoesOn(2, 4, 4), Comes(2, 5)],
+            "4 2:4 5",
+        ),
+        (
+            "one before which this node had missed a message",
+            &[Away, Back, Asked, GoesOn(2, 5, 4), Comes(2, 6)],
+            "2:3 +4 +5 6",
+        ),
+        (
+            "one that is seen by what is delivered only",
+            &[Comes(1, 4), Comes(2, 5), Asked, GoesOn(2, 5, 4)],
+            "4 2:4 +5",
+        ),
+        (
+            "a failover that lost a message, and as many were published again",
+            &[
+                Comes(1, 4),
+                Comes(1, 5),
+                Away,
+                Back,
+                Asked,
+                GoesOn(2, 5, 4),
+                Comes(2, 6),
+            ],
+            "4 5 !2:4 +5 6",
+        ),
+        (
+            "one that lost what waited here for its turn",
+            &[Comes(1, 5), Away, Back, Asked, GoesOn(2, 6, 3), Comes(2, 7)],
+            "!2:3 +4 +5 +6 7",
+        ),
+        (
+            "one that lost more than the log keeps",
+            &[Comes(1, 4), Away, Back, Asked, GoesOn(2, 0, 0), Comes(2, 1)],
+            "4 !2:0 1",
+        ),
+        (
+            "two, one after the other",
+            &[
+                Away,
+                Back,
+                Asked,
+                GoesOn(2, 3, 3),
+                Comes(2, 4),
+                Away,
+                Back,
+                Asked,
+                GoesOn(3, 5, 4),
+            ],
+            "2:3 4 3:4 +5",
         ),
     ] {
         let (told, wanted) = play(steps);

@@ -13,14 +13,14 @@ channels:
   - {prefix: "kept:not", historyMessages: 0}
 "#;
 
-async fn publish(gateway: &Gateway, numbers: std::ops::Range<u32>) {
+pub async fn publish(gateway: &Gateway, numbers: std::ops::Range<u32>) {
     for number in numbers {
         let body = json!({"channel": "kept:a", "data": number}).to_string();
         assert_eq!(gateway.publish(&body).await.status, 200);
     }
 }
 
-async fn subscribed(client: &mut Client, recover: Option<Value>) -> Value {
+pub async fn subscribed(client: &mut Client, recover: Option<Value>) -> Value {
     let mut request = json!({"type": "subscribe", "channel": "kept:a"});
     if let Some(recover) = recover {
         request["recover"] = recover;
@@ -29,7 +29,7 @@ async fn subscribed(client: &mut Client, recover: Option<Value>) -> Value {
     client.next().await
 }
 
-fn numbers(answer: &Value) -> Vec<u64> {
+pub fn numbers(answer: &Value) -> Vec<u64> {
     let messages = answer["messages"].as_array().expect("messages");
     let number = |m: &Value| m["message"].as_u64().expect("a number");
     messages.iter().map(number).collect()

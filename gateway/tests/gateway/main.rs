@@ -31,6 +31,7 @@ mod policies;
 mod presence;
 mod program;
 mod redis_cluster;
+mod redis_failover;
 mod redis_sentinel;
 mod redis_server;
 mod redis_tls;

@@ -95,6 +95,11 @@ impl Sentinels {
         }
     }
 
+    /// Has a replica take over from a master that is well; what the Sentinel says to that.
+    pub fn fail_over(&self) -> String {
+        ask(self.ports[0], "FAILOVER").trim().to_owned()
+    }
+
     /// The position in `servers` of the one that the Sentinels name, when it is another than this.
     pub async fn other_than(&self, before: usize) -> usize {
         until("another master", || async {

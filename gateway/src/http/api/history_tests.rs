@@ -104,6 +104,7 @@ fn answers() {
         let page = Page {
             top,
             messages,
+            shared: since.and(Some(top.offset)),
             whole,
             complete,
         };
