@@ -103,6 +103,8 @@ fn mistakes_in_a_file() {
         ("broker:\n  kind: redis\n  redis:\n    url: http://x\n", "g.yaml:4:10: broker.redis.url: is not redis://host:port/database"),
         ("broker:\n  kind: redis\n  redis:\n    url: redis://me:secret@h:1/0\n", "g.yaml:4:10: broker.redis.url: has a user or password in it, which would end up in logs; use broker.redis.username and broker.redis.passwordFile"),
         ("broker: {kind: redis, redis: {url: 'redis://h:6379/x'}}", "g.yaml:1:36: broker.redis.url: must end in a database number, as in redis://redis:6379/0"),
+        ("broker: {kind: redis, redis: {leaseSeconds: 0}}", "g.yaml:1:45: broker.redis.leaseSeconds: must be at least 1"),
+        ("broker: {kind: redis, redis: {maxPendingFacts: 999}}", "g.yaml:1:48: broker.redis.maxPendingFacts: must be at least 1000"),
         ("broker: {kind: redis, redis: {probeSeconds: 0}}", "g.yaml:1:45: broker.redis.probeSeconds: must be at least 1"),
         // Lists of entries.
         ("channels: []", "good"),

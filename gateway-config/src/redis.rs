@@ -18,8 +18,8 @@ pub struct Redis {
     /// What the Sentinels call the master. Read when `mode` is `sentinel`.
     pub master_name: String,
     /// The ACL user. It needs `+@connection +info +eval +publish +subscribe +unsubscribe` (in a Cluster `+spublish
-    /// +ssubscribe +sunsubscribe +cluster|nodes`), what scripts of ours do (`+@hash +@stream +@keyspace`), and the keys
-    /// and channels of `keyPrefix` (`~pushcluster:* &pushcluster:*`). Empty: `default`.
+    /// +ssubscribe +sunsubscribe +cluster|nodes`), what scripts of ours do (`+@hash +@set +@sortedset +@stream
+    /// +@keyspace +time`), and the keys and channels of `keyPrefix` (`~pushcluster:* &pushcluster:*`). Empty: `default`.
     pub username: String,
     /// File with the password. Empty: none.
     pub password_file: String,
@@ -39,6 +39,12 @@ pub struct Redis {
     pub timeout_seconds: u32,
     /// How often a message is sent through every Pub/Sub connection to see whether it still delivers.
     pub probe_seconds: u32,
+    /// So long after a node was last heard of, by the clock of Redis, the others take it for dead: its connections and
+    /// subscriptions are removed from Redis. It is heard of three times as often.
+    pub lease_seconds: u32,
+    /// Connections and subscriptions that have changed and wait for Redis. With more of them none is kept, and all that
+    /// the node holds is written again when Redis is back.
+    pub max_pending_facts: u32,
 }
 
 /// How Redis runs.
@@ -119,6 +125,8 @@ impl Default for Redis {
             key_prefix: "pushcluster:".into(),
             timeout_seconds: 5,
             probe_seconds: 1,
+            lease_seconds: 10,
+            max_pending_facts: 100_000,
         }
     }
 }

@@ -296,6 +296,10 @@ fn broker(config: &Config, rules: &mut Rules) {
     }
     rules.at_least_one("broker.redis.timeoutSeconds", redis.timeout_seconds);
     rules.at_least_one("broker.redis.probeSeconds", redis.probe_seconds);
+    rules.at_least_one("broker.redis.leaseSeconds", redis.lease_seconds);
+    if redis.max_pending_facts < 1_000 {
+        rules.say(&["broker.redis.maxPendingFacts"], "must be at least 1000");
+    }
 }
 
 fn redis_tls(config: &Config, tls: bool, rules: &mut Rules) {

@@ -9,9 +9,11 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use daemon::admin::{self, Admin, Gates};
 use daemon::signals::Shutdown;
+use futures::FutureExt;
 use gateway_config::{BrokerKind, Config};
 use prometheus::{IntCounter, Registry};
 use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::mpsc;
 
 use crate::auth::keys::TooManyKeys;
 use crate::auth::signature::Key;
@@ -37,8 +39,10 @@ use crate::message::{Message, Position};
 use crate::metrics::Metrics;
 use crate::name::ChannelName;
 use crate::protocol::native::Refusal;
+use crate::registry::fact::Round;
+use crate::registry::{self, Registry as Sessions};
 use crate::reload::{self, Reloader};
-use crate::router::{self, Router};
+use crate::router::{self, Cluster, Router};
 use crate::running::{self, Running};
 use crate::self_test::SelfTest;
 use crate::sse::Opening;
@@ -127,6 +131,7 @@ impl App {
             keys,
             answers,
             present,
+            users: users(&router),
             refusals: refusals.clone(),
             began: std::time::Instant::now(),
         };
@@ -191,6 +196,9 @@ impl App {
         if requests.is_err() {
             tracing::warn!("HTTP requests were still under way at the deadline");
         }
+        if let Some(sessions) = router.registry() {
+            sessions.end().await;
+        }
         ended.begin("drained");
         match admin.await {
             Ok(Ok(())) => tracing::info!("ended"),
@@ -209,12 +217,21 @@ fn start_node(
     let (config, shards) = (settings.config, (settings.shards, settings.echo));
     let limits = &config.limits;
     let (broker, events) = start_broker(settings.redis, limits.max_history_bytes, registry)?;
+    let sessions = start_registry(
+        &broker,
+        (&config, settings.shards),
+        &settings.node,
+        registry,
+    )?;
     let keyring = start_keys(settings.tokens.sources, settings.tokens.keys, registry)?;
     let rules = running::rules(&config, settings.tokens.policy, &keyring, settings.node);
     let places = Places::new(limits);
     let router = Router::start(
-        Arc::new(broker),
-        events,
+        Cluster {
+            broker: Arc::new(broker),
+            events,
+            registry: sessions,
+        },
         &running::engine(&config, shards, &places),
         &rules,
         metrics.clone(),
@@ -279,12 +296,41 @@ fn start_broker(
     })
 }
 
+/// Nothing of it where there is one node.
+fn start_registry(
+    broker: &Chosen,
+    (config, shards): (&Config, u16),
+    node: &Arc<str>,
+    metrics: &Registry,
+) -> Result<Option<(Sessions, mpsc::Receiver<Round>)>, prometheus::Error> {
+    let Chosen::Redis(redis) = broker else {
+        return Ok(None);
+    };
+    let settings = registry::Settings {
+        node: node.clone(),
+        lease: Duration::from_secs(config.broker.redis.lease_seconds.into()),
+        max_pending: config.broker.redis.max_pending_facts as usize,
+        // And the one of event streams.
+        shards: usize::from(shards) + 1,
+    };
+    let counters = registry::Counters::register(metrics)?;
+    Ok(Some(Sessions::start(redis.store(), settings, counters)))
+}
+
 fn probes(router: &Router<Chosen>, ready: Gates, keyring: Keyring, metrics: Registry) -> Admin {
     Admin {
         live: health::live(router.clone()),
         ready: ready.with("keys", move || keyring.ready()),
         metrics,
     }
+}
+
+fn users(router: &Router<Chosen>) -> http::Users {
+    let router = router.clone();
+    Arc::new(move |user: String| {
+        let router = router.clone();
+        async move { router.connections_of(&user).await }.boxed()
+    })
 }
 
 /// Ends with the runtime.

@@ -11,6 +11,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
+use futures::future::BoxFuture;
 use gateway_config::Config;
 use serde::Serialize;
 
@@ -24,6 +25,7 @@ use crate::message::{Message, Position};
 use crate::name::ChannelName;
 use crate::presence::Present;
 use crate::protocol::native::Refusal;
+use crate::registry::{Connections, ReadError};
 use crate::running::{self, Running};
 use crate::self_test::Secret;
 use crate::sse::Opening;
@@ -76,6 +78,10 @@ pub trait Node: Clone + Send + Sync + 'static {
     fn connections(&self) -> u64;
 }
 
+/// Asks for the connections of a user on all nodes.
+pub type Users =
+    Arc<dyn Fn(String) -> BoxFuture<'static, Result<Connections, ReadError>> + Send + Sync>;
+
 /// A socket that has become a WebSocket.
 #[derive(Debug)]
 pub struct Handshaken {
@@ -97,6 +103,7 @@ pub struct Front<N> {
     pub keys: Arc<api::idempotency::Keys>,
     pub answers: answers::Answers,
     pub present: Arc<Present>,
+    pub users: Users,
     pub refusals: refusals::Refusals,
     pub began: Instant,
 }

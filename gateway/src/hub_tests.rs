@@ -331,6 +331,7 @@ fn rules() -> Arc<ArcSwap<Rules>> {
         policies: Policies::new(&[policy]),
         max_history_bytes: 1_000,
         presence: Scope::default(),
+        registers: false,
         message_pace: None,
     });
     Arc::new(ArcSwap::new(rules))

@@ -20,6 +20,7 @@ pub mod name;
 pub mod policy;
 pub mod presence;
 pub mod protocol;
+pub mod registry;
 pub mod reload;
 pub mod router;
 pub mod running;

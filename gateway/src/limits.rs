@@ -1,5 +1,6 @@
 //! Counts with a cap: who is let in, and how many are.
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -135,8 +136,19 @@ impl Places {
 /// One connection's part of them.
 #[derive(Debug, Default)]
 pub struct Share {
+    /// The client's address, where its socket has another one. None: its socket has it, or nobody wants to know.
+    pub client: Option<IpAddr>,
     pub user: Option<KeyedPermit<Arc<str>>>,
     pub address: Option<KeyedPermit<AddressKey>>,
+}
+
+impl Share {
+    /// None: there is nothing to keep.
+    #[must_use]
+    pub fn boxed(self) -> Option<Box<Share>> {
+        let kept = self.user.is_some() || self.address.is_some() || self.client.is_some();
+        kept.then(|| Box::new(self))
+    }
 }
 
 /// At most `cap` places. Cloning shares the count and the cap.

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Rooms without async, clock, lock or socket, and what they must not know of.
-const PURE: [&str; 12] = [
+const PURE: [&str; 16] = [
     "limits/bucket",
     "memory_guard",
     "name",
@@ -14,6 +14,10 @@ const PURE: [&str; 12] = [
     "session",
     "policy",
     "presence/table",
+    "registry/calls",
+    "registry/fact",
+    "registry/pending",
+    "registry/scripts",
     "protocol",
     "hub/channels",
     "hub/track",

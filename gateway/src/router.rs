@@ -11,14 +11,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use futures::StreamExt;
 use futures::future::Either;
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use crate::auth::keys::KeySource;
-use crate::broker::{Broker, EVENTS_CAPACITY, Events, HistoryError, PublishError};
+use crate::broker::{Broker, EVENTS_CAPACITY, Events, PublishError};
 use crate::engine::census::{self, Page, Query};
 use crate::engine::command::{Arrival, Command, Configured, Event, NewConnection, Pace, ShardId};
 use crate::engine::{Engine, Gate, Inbox, Settings, ShardEnded};
@@ -29,13 +29,18 @@ use crate::metrics::{Metrics, PublishFailure};
 use crate::name::ChannelName;
 use crate::presence::Present;
 use crate::protocol::close::CloseCode;
-use crate::protocol::native::{ErrorCode, Refusal, Reply, RequestId, encode_refusal, encode_reply};
+use crate::protocol::native::{Refusal, Reply, RequestId, encode_reply};
+use crate::registry::Registry;
 use crate::session::Rules;
 use crate::shards::Shards;
 use crate::sse::outbox::Stream;
 use crate::sse::{self, Opening};
 
+mod answers;
 mod presence;
+mod registry;
+use answers::{published, unread};
+pub use registry::Cluster;
 
 /// Publishes and reads of one shard's clients that the broker has not answered. At the cap the shard's events wait, and then
 /// its sockets: clients feel a slow broker as a slow gateway, and nothing grows.
@@ -56,6 +61,7 @@ pub struct Router<B> {
 
 struct Node<B> {
     broker: Arc<B>,
+    registry: Option<Registry>,
     shards: Arc<Shards>,
     keys: Arc<dyn KeySource>,
     metrics: Arc<Metrics>,
@@ -91,12 +97,16 @@ pub enum AdoptError {
 impl<B: Broker> Router<B> {
     /// Starts the shards' threads and the tasks beside them. Needs a tokio runtime.
     pub fn start(
-        broker: Arc<B>,
-        events: Events,
+        cluster: Cluster<B>,
         settings: &Settings,
         rules: &Arc<Rules>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, StartError> {
+        let Cluster {
+            broker,
+            events,
+            registry,
+        } = cluster;
         let inbox = ChannelName::node(&rules.node)
             .map_err(|error| StartError::NodeName(rules.node.to_string(), error))?;
         let (engine, mut inboxes) =
@@ -109,7 +119,12 @@ impl<B: Broker> Router<B> {
         let shards = Arc::new(Shards::new(engine, streams));
         let (wishes, wish_receiver) = mpsc::channel(WISHES_CAPACITY);
         let current = Arc::new(ArcSwap::new(rules.clone()));
+        let registry = registry.map(|(registry, asked)| {
+            tokio::spawn(registry::ask(asked, Arc::downgrade(&shards)));
+            registry
+        });
         let node = Arc::new(Node {
+            registry,
             broker: broker.clone(),
             shards: shards.clone(),
             keys: rules.keys.clone(),
@@ -395,7 +410,7 @@ impl<B: Broker> ShardTask<B> {
                         lookups.push(async move {
                             asked.await;
                             (shard, Command::KeysCame { key, token, id })
-                        });
+                        }.boxed());
                     }
                     Some(Event::Publish { shard, key, channel, message, id, weight }) => {
                         let (call, metrics) = (self.node.publish(channel, message), self.node.metrics.clone());
@@ -410,6 +425,10 @@ impl<B: Broker> ShardTask<B> {
                         let told = self.tell_others(changed);
                         calls.extend(told.map(|told| Either::Right(Either::Right(told))));
                     }
+                    Some(Event::Told(told)) => if let Some(registry) = &self.node.registry {
+                        registry.tell(told);
+                    },
+                    Some(Event::Held { shard, page }) => lookups.extend(self.held(shard, page)),
                     Some(Event::Members { shard, key, channel, id }) => {
                         let frame = self.members(&channel, id.as_ref());
                         self.tell(shard, Command::Reply { key, frame }).await;
@@ -443,38 +462,6 @@ impl<B: Broker> ShardTask<B> {
         if let Err(error) = self.node.shards.send(shard, answer).await {
             tracing::debug!(%error, "answer dropped");
         }
-    }
-}
-
-/// An error is always told; that all went well, only to who gave the request an `id`.
-fn published(
-    result: Result<Option<Position>, PublishError>,
-    id: Option<&RequestId>,
-    metrics: &Metrics,
-) -> Option<Bytes> {
-    let error = match result {
-        Ok(_) if id.is_none() => return None,
-        Ok(position) => return Some(encode_reply(&Reply::Published { position }, id)),
-        Err(error) => error,
-    };
-    let code = match error {
-        PublishError::Unavailable { .. } => ErrorCode::Unavailable,
-        PublishError::Unanswered { .. } => ErrorCode::Unanswered,
-    };
-    metrics.publish_failed(PublishFailure::of(&error));
-    metrics.error(code);
-    let message = error.to_string();
-    Some(encode_refusal(&Refusal { code, message }, id))
-}
-
-/// The client is told without the cause, which may name hosts.
-fn unread(channel: &ChannelName, error: &HistoryError) -> Refusal {
-    tracing::warn!("{error}");
-    Refusal {
-        code: ErrorCode::Unavailable,
-        message: format!(
-            "history of {channel} not read: the broker is not reachable; try again later"
-        ),
     }
 }
 

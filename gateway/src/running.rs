@@ -66,6 +66,7 @@ pub fn rules(config: &Config, policy: Policy, keys: &Keyring, node: Arc<str>) ->
             members: limits.max_presence_members as usize,
             bytes: limits.max_outbox_bytes as usize / 2,
         },
+        registers: config.broker.kind == BrokerKind::Redis,
     })
 }
 

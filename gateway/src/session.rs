@@ -38,6 +38,8 @@ pub struct Rules {
     /// Most bytes of a channel's log in one answer.
     pub max_history_bytes: usize,
     pub presence: Scope,
+    /// Whether connections and their channels are told to the router, which tells the other nodes.
+    pub registers: bool,
 }
 
 /// Now, by two clocks.

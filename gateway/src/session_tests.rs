@@ -42,6 +42,7 @@ pub(super) fn rules(anonymous: bool) -> Rules {
         policies: policies(),
         max_history_bytes: 1_000,
         presence: Scope::default(),
+        registers: false,
         message_pace: None,
     }
 }

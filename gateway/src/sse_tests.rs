@@ -55,6 +55,7 @@ impl Stage {
             policies: Policies::new(&[open]),
             max_history_bytes: 1_000,
             presence: crate::presence::Scope::default(),
+            registers: false,
         });
         let (streams, events) = start(ID, max_outbox, &rules, &metrics);
         Stage {

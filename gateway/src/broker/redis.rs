@@ -23,6 +23,7 @@ mod masters;
 mod names;
 mod probe;
 mod publish;
+mod store;
 mod subscribe;
 mod topology;
 mod wire;
@@ -39,8 +40,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::calls::Calls;
 use self::clients::Clients;
-use self::names::Names;
+pub use self::names::Names;
 use self::probe::Pulses;
+pub use self::store::{Answer, Call, Store};
 pub use self::topology::Endpoint;
 use super::{Broker, Events, Health, HistoryError, PublishError, SubscribeError};
 use crate::history::{Keep, Page, Range};
@@ -192,6 +194,18 @@ impl Redis {
             },
             receiver,
         )
+    }
+}
+
+impl Redis {
+    /// For what is written down beside messages, at the same masters.
+    #[must_use]
+    pub fn store(&self) -> Store {
+        Store {
+            clients: self.reader.clone(),
+            names: self.names.clone(),
+            timeout: self.timeout,
+        }
     }
 }
 

@@ -19,6 +19,7 @@ use crate::presence::Changed;
 use crate::protocol::close::CloseCode;
 use crate::protocol::deflate::{Deflater, WINDOWS, Window};
 use crate::protocol::native::{Refusal, RequestId, encode_delivery};
+use crate::registry::fact::{Came, Page as Held, Round as Registration, Told};
 use crate::session::{Gift, Rules};
 
 /// Which shard of this node. A connection's number modulo the number of shards is its shard.
@@ -82,6 +83,13 @@ pub enum Command {
     Count {
         query: Arc<Query>,
         answer: oneshot::Sender<Page>,
+    },
+    /// Tell all that is here, some connections at a time; the answer is `Event::Held`.
+    Hold { round: Registration, from: u64 },
+    /// Tell which connections have this channel.
+    Who {
+        channel: ChannelName,
+        answer: oneshot::Sender<Vec<Came>>,
     },
     /// Close this shard's connections at this pace, each told to come back. Again: the same drain at another pace.
     Drain { round: u32, pace: Pace },
@@ -197,6 +205,10 @@ pub enum Event {
     /// A connection has come to a channel with presence, or left it. Told once or more; who was never told to have
     /// come may be told to have left.
     Presence(Changed),
+    /// What became of a connection, for those who know all of them. Only where rules want it.
+    Told(Told),
+    /// What `Command::Hold` asked for, in the order of all else that is told.
+    Held { shard: ShardId, page: Held },
     /// Who has a channel; the answer is `Command::Reply`.
     Members {
         shard: ShardId,

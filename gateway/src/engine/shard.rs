@@ -46,6 +46,7 @@ mod give;
 mod presence;
 mod read;
 mod recover;
+mod registry;
 
 pub const WAKE: Token = Token(usize::MAX);
 
@@ -308,6 +309,8 @@ impl Shard {
             Command::Give(order) => self.give(&order, now),
             // One that no longer waits for the answer needs none.
             Command::Count { query, answer } => drop(answer.send(self.subscriptions.page(&query))),
+            Command::Hold { round, from } => self.tell_page(round, from, now),
+            Command::Who { channel, answer } => drop(answer.send(self.who(&channel, now))),
             Command::Drain { round, pace } => self.begin_drain(round, pace),
             Command::Readmit => self.draining = None,
             Command::Configure(new) => self.configure(&new, now),
@@ -355,7 +358,7 @@ impl Shard {
             socket,
             tls,
             generation: self.generation,
-            share: (share.user.is_some() || share.address.is_some()).then(|| share.into()),
+            share: share.boxed(),
             session: if self_test {
                 Session::self_test(number, now)
             } else {
@@ -402,6 +405,7 @@ impl Shard {
             self.reply(key, native::encode_reply(&welcome, None), now);
             self.begin_named(key, now);
         }
+        self.register(key, now);
         self.listen(key, now);
     }
 

@@ -43,6 +43,7 @@ use crate::name::ChannelName;
 use crate::policy::Policies;
 use crate::presence::{Present, Scope};
 use crate::protocol::native::{ErrorCode, Refusal};
+use crate::registry::Connections;
 use crate::running::Running;
 use crate::self_test::SelfTest;
 use crate::session::Rules;
@@ -191,6 +192,7 @@ impl Ground {
                 policies: Policies::new(&[kept]),
                 max_history_bytes: 1_000,
                 presence: Scope::default(),
+                registers: false,
             }),
             metrics: Arc::new(Metrics::register(&registry).expect(registered)),
             refusals: Refusals::register(&registry).expect(registered),
@@ -241,6 +243,7 @@ impl Ground {
             keys: Arc::new(Keys::new(window, 2_000, self.evicted.clone())),
             answers: self.answers.clone(),
             present: Arc::new(present),
+            users: Arc::new(|_| Box::pin(ready(Ok(Connections::default())))),
             refusals: self.refusals.clone(),
             began: Instant::now(),
         }

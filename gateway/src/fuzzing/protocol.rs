@@ -45,6 +45,7 @@ fn rules(anonymous: bool) -> Rules {
         policies: Policies::new(&[policy]),
         max_history_bytes: 1_000,
         presence: Scope::default(),
+        registers: false,
     }
 }
 

@@ -28,6 +28,7 @@ pub mod presence;
 pub mod publish;
 pub mod request;
 pub mod subscribe;
+pub mod users;
 
 /// Everything under `/api`.
 pub fn routes<N: Node>(answers: Answers) -> Router<Arc<Front<N>>> {
@@ -42,7 +43,7 @@ pub fn routes<N: Node>(answers: Answers) -> Router<Arc<Front<N>>> {
         .route("/api/batch", post(batch::batch::<N>))
         .route(
             "/api/users/{user}/connections",
-            delete(disconnect::user::<N>),
+            get(users::connections::<N>).delete(disconnect::user::<N>),
         )
         .route("/api/subscribe", post(subscribe::subscribe::<N>))
         .route("/api/unsubscribe", post(subscribe::unsubscribe::<N>))

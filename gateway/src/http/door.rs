@@ -15,6 +15,36 @@ use crate::memory::Pressure;
 use crate::metrics::Metrics;
 use crate::protocol::close::CloseCode;
 
+/// Where a client comes from.
+pub struct Origin<'a> {
+    /// Of its TCP connection.
+    pub peer: Option<IpAddr>,
+    /// Proxies that are believed.
+    pub trusted: &'a [Network],
+    pub noted: Noted,
+}
+
+/// Whether a connection keeps the address of its client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Noted {
+    Never,
+    /// Where its socket does not have it.
+    Forwarded,
+    /// What answers it has no socket to ask.
+    Always,
+}
+
+impl Noted {
+    fn of(self, client: IpAddr, peer: IpAddr) -> Option<IpAddr> {
+        let noted = match self {
+            Noted::Never => false,
+            Noted::Forwarded => client != peer.to_canonical(),
+            Noted::Always => true,
+        };
+        noted.then_some(client)
+    }
+}
+
 /// The limits that every handshake meets.
 pub struct Door {
     places: Places,
@@ -72,15 +102,16 @@ impl Door {
     /// Counts the connection under its address, as `trusted` proxies tell it, and its user.
     pub fn share(
         &self,
-        (peer, trusted): (Option<IpAddr>, &[Network]),
+        from: &Origin<'_>,
         headers: &HeaderMap,
         identity: Option<&Identity>,
     ) -> Result<Share, Problem> {
         let mut share = Share::default();
-        if let Some(peer) = peer {
+        if let Some(peer) = from.peer {
             let forwarded = headers.get_all("x-forwarded-for").iter();
             let forwarded = forwarded.filter_map(|value| value.to_str().ok());
-            let client = address::client(peer, forwarded, trusted);
+            let client = address::client(peer, forwarded, from.trusted);
+            share.client = from.noted.of(client, peer);
             let taken = self.places.addresses.take(&AddressKey::of(client));
             share.address = taken.map_err(|AllTaken| {
                 let message = "this address has all the connections it may have";

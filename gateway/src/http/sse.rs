@@ -16,6 +16,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::api::request::Parameters;
+use super::door::{Noted, Origin};
 use super::upgrade::{check_origin, identify, unavailable};
 use super::{Front, Node, Peer, Problem, bearer};
 use crate::auth::Identity;
@@ -73,8 +74,12 @@ async fn open<N: Node>(front: &Front<N>, parts: &Parts) -> Result<Stream, Proble
     }
     let place = front.door.place(|| front.node.connections())?;
     let peer = parts.extensions.get().map(|Peer(address)| *address);
-    let from = (peer, &running.trusted_proxies[..]);
-    let share = front.door.share(from, &parts.headers, identity.as_ref())?;
+    let from = Origin {
+        peer,
+        trusted: &running.trusted_proxies,
+        noted: Noted::Always,
+    };
+    let share = front.door.share(&from, &parts.headers, identity.as_ref())?;
     let line = parts.extensions.get::<Arc<Line>>().cloned();
     let opening = Opening {
         identity,

@@ -19,6 +19,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use super::compression::{self, Agreed};
+use super::door::{Noted, Origin};
 use super::{Front, Handshaken, Node, Peer, Problem, bearer, now};
 use crate::auth::{Identity, TokenError};
 use crate::engine::command::Arrival;
@@ -119,8 +120,15 @@ async fn greet<N: Node>(front: &Front<N>, parts: &Parts) -> Result<Guest, Proble
     let place = front.door.place(|| front.node.connections())?;
     let peer = parts.extensions.get().map(|Peer(address)| *address);
     let running = front.running();
-    let from = (peer, &running.trusted_proxies[..]);
-    let share = front.door.share(from, &parts.headers, identity.as_ref())?;
+    let from = Origin {
+        peer,
+        trusted: &running.trusted_proxies,
+        noted: match running.rules.registers {
+            true => Noted::Forwarded,
+            false => Noted::Never,
+        },
+    };
+    let share = front.door.share(&from, &parts.headers, identity.as_ref())?;
     Ok(Guest {
         identity,
         place: Some(place),

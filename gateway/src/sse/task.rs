@@ -31,6 +31,7 @@ mod give;
 mod leave;
 mod presence;
 mod recover;
+mod registry;
 
 /// How often it is looked for tokens that have ended and for clients that did not read their last events.
 const LOOK: Duration = Duration::from_secs(1);
@@ -52,7 +53,7 @@ struct Client {
     wishes: Option<Vec<Effect>>,
     line: Arc<Line>,
     /// Counts it for as long as it lives.
-    _share: Share,
+    share: Share,
 }
 
 struct Draining {
@@ -196,6 +197,8 @@ impl Task {
             Command::Give(order) => self.give(&order),
             // One that no longer waits for the answer needs none.
             Command::Count { query, answer } => drop(answer.send(self.subscriptions.page(&query))),
+            Command::Hold { round, from } => self.tell_page(round, from),
+            Command::Who { channel, answer } => drop(answer.send(self.who(&channel))),
             Command::Drain { round, pace } => self.begin_drain(round, pace),
             Command::Readmit => self.draining = None,
             Command::Configure(new) => self.configure(&new),
@@ -254,7 +257,7 @@ impl Task {
             returns: last_id.is_some(),
             wishes: Some(effects.collect()),
             line,
-            _share: share,
+            share,
         };
         self.clients.insert(key, client);
         if let Some(draining) = &mut self.draining {
@@ -329,6 +332,7 @@ impl Task {
             ping_seconds: self.rules.ping_seconds,
         });
         self.say(key, welcome);
+        self.register(key);
         let wishes = self.clients.get_mut(&key).and_then(|c| c.wishes.take());
         for wish in wishes.into_iter().flatten() {
             self.effect(key, wish);

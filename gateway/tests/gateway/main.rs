@@ -35,6 +35,7 @@ mod redis_failover;
 mod redis_sentinel;
 mod redis_server;
 mod redis_tls;
+mod registry;
 mod reload;
 mod self_test;
 mod sse;

@@ -254,6 +254,8 @@ async fn what_needs_a_restart_waits_as_a_whole() {
             "keyPrefix": "x:",
             "timeoutSeconds": 7,
             "probeSeconds": 7,
+            "leaseSeconds": 7,
+            "maxPendingFacts": 7_000,
         }},
         "engine": {"shards": 3},
         "listen": {"tls": {"certificateFile": at("tls.crt"), "keyFile": at("tls.key")}},

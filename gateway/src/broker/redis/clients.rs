@@ -83,7 +83,13 @@ impl Clients {
         answer.unwrap_or(Err(last))
     }
 
-    async fn at(&self, slot: u16) -> Result<(Endpoint, Client), String> {
+    /// What this master answered says that it is not the right one.
+    pub(super) fn look_again(&self, endpoint: &Endpoint) {
+        self.map.look_again(Some(endpoint));
+    }
+
+    /// The connection for what has this slot.
+    pub(super) async fn at(&self, slot: u16) -> Result<(Endpoint, Client), String> {
         let mut table = self.table.clone();
         loop {
             let topology = self.map.now();
@@ -100,7 +106,7 @@ impl Clients {
 }
 
 /// Whether Redis did not carry it out, because another node has the slot or is the master now.
-fn is_elsewhere(error: &Error) -> bool {
+pub(super) fn is_elsewhere(error: &Error) -> bool {
     let word = error.details().split(' ').next();
     matches!(
         word,

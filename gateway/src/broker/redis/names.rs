@@ -9,8 +9,9 @@ use redis_protocol::redis_keyslot;
 use super::Mode;
 use crate::name::ChannelName;
 
+/// How channels, users and nodes are called in Redis.
 #[derive(Debug, Clone)]
-pub(super) struct Names {
+pub struct Names {
     prefix: String,
     sharded: bool,
 }
@@ -28,7 +29,7 @@ pub(super) struct Place {
 }
 
 impl Names {
-    pub(super) fn new(prefix: &str, mode: Mode) -> Names {
+    pub(crate) fn new(prefix: &str, mode: Mode) -> Names {
         Names {
             prefix: prefix.to_owned(),
             sharded: mode == Mode::Cluster,
@@ -67,6 +68,29 @@ impl Names {
             stream: format!("{base}:stream"),
             channel,
         }
+    }
+
+    /// A key of what is known of a user.
+    pub(crate) fn of_user(&self, user: &str, part: &str) -> String {
+        let (open, close) = self.braces();
+        format!("{}{open}user:{user}{close}:{part}", self.prefix)
+    }
+
+    /// A key of what is known of a channel; its slot is that of the Pub/Sub channel.
+    pub(crate) fn of_channel(&self, name: &ChannelName, part: &str) -> String {
+        let (open, close) = self.braces();
+        format!("{}{open}channel:{name}{close}:{part}", self.prefix)
+    }
+
+    /// A key of what is known of a node's lease.
+    pub(crate) fn of_lease(&self, lease: &str, part: &str) -> String {
+        let (open, close) = self.braces();
+        format!("{}{open}node:{lease}{close}:{part}", self.prefix)
+    }
+
+    /// The key of all leases.
+    pub(crate) fn nodes(&self) -> String {
+        format!("{}nodes", self.prefix)
     }
 
     /// The slot of what [`Names`] named.
@@ -121,14 +145,39 @@ mod tests {
     }
 
     #[test]
+    fn state_without_slots() {
+        let names = Names::new("p:", Mode::Standalone);
+        assert_eq!(
+            names.of_user("ann", "connections"),
+            "p:user:ann:connections"
+        );
+        let channel = ChannelName::parse("room:a").unwrap();
+        let key = names.of_channel(&channel, "subscribers");
+        assert_eq!(key, "p:channel:room:a:subscribers");
+        assert_eq!(names.of_lease("gw.1", "lease"), "p:node:gw.1:lease");
+        assert_eq!(names.nodes(), "p:nodes");
+    }
+
+    #[test]
     fn what_belongs_together_shares_a_slot() {
         let names = Names::new("p:", Mode::Cluster);
         for name in ["a", "room:a", "}", "}{", "{}", "{a}b", "a}b", "{", "ä"] {
             let place = names.place(&ChannelName::parse(name).unwrap());
-            for key in [&place.meta, &place.stream] {
+            let channel = ChannelName::parse(name).unwrap();
+            let subscribers = names.of_channel(&channel, "subscribers");
+            for key in [&place.meta, &place.stream, &subscribers] {
                 assert_eq!(redis_keyslot(key.as_bytes()), place.slot, "{name}: {key}");
             }
         }
+        let slot = |key: String| redis_keyslot(key.as_bytes());
+        assert_eq!(
+            slot(names.of_user("}", "connections")),
+            slot(names.of_user("}", "subscriptions"))
+        );
+        assert_eq!(
+            slot(names.of_lease("gw.1", "lease")),
+            slot(names.of_lease("gw.1", "facts"))
+        );
         let slots: std::collections::BTreeSet<u16> =
             (0..64).map(|secret| names.probe(secret).slot).collect();
         assert!(slots.len() > 50, "spread over the slots: {slots:?}");

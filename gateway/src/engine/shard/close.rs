@@ -170,10 +170,12 @@ impl Shard {
         if let Err(error) = self.poll.registry().deregister(&mut connection.socket) {
             tracing::debug!(%error, "deregistering a socket failed");
         }
-        for channel in connection.session.take_channels() {
-            self.left(connection.session.number(), &channel, now);
-            self.give_up(&channel, key);
+        let channels = connection.session.take_channels();
+        for channel in &channels {
+            self.left(connection.session.number(), channel, now);
+            self.give_up(channel, key);
         }
+        self.gone(&connection.session, channels);
         self.by_number.remove(&connection.session.number());
         slack::release(&mut self.by_number);
         let lived_ms = now

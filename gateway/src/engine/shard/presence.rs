@@ -6,6 +6,7 @@ use crate::presence::{Change, Changed};
 impl Shard {
     /// After the acknowledgement: whoever hears of others is there already.
     pub(super) fn came(&mut self, key: ConnectionKey, channel: &ChannelName, now: Now) {
+        self.registered(key, channel);
         if !self.shared.rules.has_presence(channel) {
             return;
         }

@@ -346,6 +346,7 @@ impl Shard {
             Ack::Welcome => return self.welcome(key, now),
             Ack::Authenticated { identity, id } => {
                 self.authenticated(key, identity, id.as_ref(), now);
+                self.register(key, now);
                 self.became(key, &identity.user, now);
                 return self.begin_named(key, now);
             }
@@ -409,6 +410,7 @@ impl Shard {
     ) -> Option<Ack> {
         if let Some(number) = self.connection(key).map(|c| c.session.number()) {
             self.left(number, channel, now);
+            self.deregistered(key, channel);
         }
         self.give_up(channel, key)
     }

@@ -74,6 +74,7 @@ impl Node {
             ping_seconds: 30,
             max_history_bytes: 1_000,
             presence: crate::presence::Scope::default(),
+            registers: false,
             message_pace: None,
             policies: Policies::new(policies),
         });

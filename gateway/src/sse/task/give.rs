@@ -26,6 +26,7 @@ impl Task {
         if let Some(client) = self.clients.get(&key) {
             let number = client.session.number();
             self.changed(number, &channel, Change::Leave, self.now().unix_ms);
+            self.deregistered(key, &channel);
         }
         if self.subscriptions.unsubscribe(&channel, key).last {
             self.backlog.push_back(Event::Disinterest {

@@ -109,15 +109,17 @@ impl Task {
             return;
         };
         let (number, timestamp) = (client.session.number(), self.now().unix_ms);
-        for channel in client.session.take_channels() {
-            self.changed(number, &channel, Change::Leave, timestamp);
-            if self.subscriptions.unsubscribe(&channel, key).last {
+        let channels = client.session.take_channels();
+        for channel in &channels {
+            self.changed(number, channel, Change::Leave, timestamp);
+            if self.subscriptions.unsubscribe(channel, key).last {
                 self.backlog.push_back(Event::Disinterest {
                     shard: self.id,
-                    channel,
+                    channel: channel.clone(),
                 });
             }
         }
+        self.gone(&client.session, channels);
         let mut last = Vec::new();
         if matches!(
             code,

@@ -5,6 +5,7 @@ use crate::presence::{Change, Changed};
 
 impl Task {
     pub(super) fn came(&mut self, key: ConnectionKey, channel: &ChannelName, timestamp: u64) {
+        self.registered(key, channel);
         // One that could not be told is gone.
         let Some(client) = self.clients.get(&key) else {
             return;

@@ -1,0 +1,110 @@
+//! Telling which streams are here and what they have, as threads do of their sockets.
+
+use super::*;
+use crate::registry::fact::{Came, Page, Round, Told, is_written};
+
+/// Streams on one page.
+const PAGE: usize = 128;
+
+impl Task {
+    /// It is welcome. It has no channels yet.
+    pub(super) fn register(&mut self, key: ConnectionKey) {
+        if let Some(came) = self.came_of(key).filter(|_| self.rules.registers) {
+            self.backlog.push_back(Event::Told(Told::Came(came)));
+        }
+    }
+
+    /// It has been told that it has the channel.
+    pub(super) fn registered(&mut self, key: ConnectionKey, channel: &ChannelName) {
+        if !self.rules.registers || !is_written(channel) {
+            return;
+        }
+        let Some(client) = self.clients.get(&key) else {
+            return;
+        };
+        self.backlog.push_back(Event::Told(Told::Subscribed {
+            number: client.session.number(),
+            user: client.session.user().cloned(),
+            channel: channel.clone(),
+        }));
+    }
+
+    pub(super) fn deregistered(&mut self, key: ConnectionKey, channel: &ChannelName) {
+        if !self.rules.registers || !is_written(channel) {
+            return;
+        }
+        let Some(client) = self.clients.get(&key) else {
+            return;
+        };
+        self.backlog.push_back(Event::Told(Told::Unsubscribed {
+            number: client.session.number(),
+            user: client.session.user().cloned(),
+            channel: channel.clone(),
+        }));
+    }
+
+    pub(super) fn gone(&mut self, session: &Session, channels: Vec<ChannelName>) {
+        if self.rules.registers {
+            self.backlog.push_back(Event::Told(Told::Gone {
+                number: session.number(),
+                user: session.user().cloned(),
+                channels,
+            }));
+        }
+    }
+
+    /// A page of all that is here, by number.
+    pub(super) fn tell_page(&mut self, round: Round, from: u64) {
+        let clients = self.clients.iter();
+        let numbers = clients.map(|(key, client)| (client.session.number(), *key));
+        let mut here: Vec<_> = numbers.filter(|(number, _)| *number >= from).collect();
+        here.sort_unstable();
+        let next = here.get(PAGE).map(|(number, _)| *number);
+        here.truncate(PAGE);
+        let told = here.into_iter().flat_map(|(_, key)| self.told(key));
+        let page = Page {
+            round,
+            told: told.collect(),
+            next,
+        };
+        self.backlog.push_back(Event::Held {
+            shard: self.id,
+            page,
+        });
+    }
+
+    /// The streams that have this channel.
+    pub(super) fn who(&self, channel: &ChannelName) -> Vec<Came> {
+        let keys = self.subscriptions.members(channel);
+        keys.filter_map(|key| self.came_of(key)).collect()
+    }
+
+    fn told(&self, key: ConnectionKey) -> Vec<Told> {
+        let Some(client) = self.clients.get(&key) else {
+            return Vec::new();
+        };
+        let session = &client.session;
+        let channels = session.channels().iter();
+        // The others are told when they are acknowledged.
+        let live = channels.filter(|c| is_written(c) && self.subscriptions.is_live(c));
+        let subscribed = live.map(|channel| Told::Subscribed {
+            number: session.number(),
+            user: session.user().cloned(),
+            channel: channel.clone(),
+        });
+        let came = self.came_of(key).map(Told::Came);
+        came.into_iter().chain(subscribed).collect()
+    }
+
+    fn came_of(&self, key: ConnectionKey) -> Option<Came> {
+        let client = self.clients.get(&key)?;
+        let now = self.now();
+        let lived_ms = now.monotonic_ms.saturating_sub(client.session.opened_ms());
+        Some(Came {
+            number: client.session.number(),
+            user: client.session.user()?.clone(),
+            ip: client.share.client,
+            connected_ms: now.unix_ms.saturating_sub(lived_ms),
+        })
+    }
+}
