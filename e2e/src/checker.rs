@@ -8,18 +8,12 @@ mod publisher;
 pub mod run;
 mod subscriber;
 
-/// Where a message stands in its channel's log.
+/// Where a message stands in its channel's log. A log that another master goes on with has another epoch from then on,
+/// and goes on counting (decision 10).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
     pub epoch: u64,
     pub offset: u64,
-}
-
-impl Position {
-    #[must_use]
-    pub fn has_come_to(self, end: Position) -> bool {
-        self.epoch == end.epoch && self.offset >= end.offset
-    }
 }
 
 /// Which message: each publisher counts its own, from 0.
@@ -88,6 +82,21 @@ pub struct History {
     pub heard: Vec<Heard>,
 }
 
+/// The last message, and its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct End {
+    pub number: Number,
+    pub position: Position,
+}
+
+impl End {
+    /// Whether one who is there has come to it; also who was told that it has missed it.
+    #[must_use]
+    pub fn is_before(self, at: Position) -> bool {
+        self.position.epoch == at.epoch && self.position.offset <= at.offset
+    }
+}
+
 /// One channel: all that was sent and heard in it. Nothing was sent before all subscribers had been acknowledged once,
 /// and its log is never trimmed.
 #[derive(Debug)]
@@ -95,8 +104,8 @@ pub struct Channel {
     pub name: String,
     pub published: Vec<Published>,
     pub histories: Vec<History>,
-    /// Of the last message: every subscriber must have come there. What was not answered may come even later.
-    pub end: Position,
+    /// The last message: every subscriber must have come there. What was not answered may come even later.
+    pub end: End,
     /// Whether the log outlives all that happens: then nobody is told that it has not.
     pub log_survives: bool,
 }
@@ -133,7 +142,9 @@ pub fn judge(channel: &Channel) -> Vec<Breach> {
         heard_by_any.extend(reader.heard);
     }
     let told = |history: &History| history.heard.iter().any(Heard::is_loss);
-    if !channel.histories.iter().any(told) {
+    let epochs: BTreeSet<u64> = log.keys().map(|position| position.epoch).collect();
+    // What a failover loses, the epoch tells.
+    if channel.log_survives || epochs.len() == 1 && !channel.histories.iter().any(told) {
         let lost = channel.published.iter().filter(|published| {
             matches!(published.outcome, Outcome::Accepted(_))
                 && !heard_by_any.contains(&published.number)
@@ -174,6 +185,8 @@ struct Reader<'a> {
     channel: &'a Channel,
     at: Option<Position>,
     heard: BTreeSet<Number>,
+    /// By offset, since it was last told of a loss.
+    lineage: BTreeMap<u64, Number>,
     /// The last sequence of each publisher.
     latest: BTreeMap<usize, u64>,
     sent: BTreeMap<Number, Outcome>,
@@ -186,6 +199,7 @@ impl Reader<'_> {
             channel,
             at: None,
             heard: BTreeSet::new(),
+            lineage: BTreeMap::new(),
             latest: BTreeMap::new(),
             sent: sent.collect(),
         }
@@ -204,7 +218,8 @@ impl Reader<'_> {
             breaches.extend(found.map(|what| breach(index, what)));
         }
         let end = self.channel.end;
-        if !self.at.is_some_and(|at| at.has_come_to(end)) {
+        let has_come = |at| end.is_before(at);
+        if !self.heard.contains(&end.number) && !self.at.is_some_and(has_come) {
             let what = format!("ends at {:?}, not at {end:?}", self.at);
             breaches.push(breach(history.heard.len(), what));
         }
@@ -226,34 +241,37 @@ impl Reader<'_> {
         match heard {
             Heard::Ended => None,
             Heard::Subscribed { at, recovered } => match (self.at, recovered) {
-                // The messages follow as heard ones. Also under a new epoch, in which the log goes on.
+                (Some(was), Some(true)) if at.offset < was.offset => {
+                    self.at = Some(at);
+                    Some(format!("{was:?} was recovered in {at:?}"))
+                }
+                // The messages follow as heard ones.
                 (Some(was), Some(true)) => {
-                    let epoch = at.epoch;
-                    self.at = Some(Position { epoch, ..was });
-                    (at.offset < was.offset).then(|| format!("{was:?} was recovered in {at:?}"))
+                    let offset = was.offset;
+                    self.at = Some(Position { offset, ..at });
+                    self.without_loss(was, Position { offset, ..at }, log)
                 }
                 (None, None) => {
                     self.at = Some(at);
                     None
                 }
-                (Some(was), Some(false)) => {
-                    self.at = Some(at);
-                    self.needless(was, at)
-                }
+                (Some(was), Some(false)) => self.loss(was, at),
                 (None, Some(_)) => Some("told of a recovery that it did not ask for".into()),
                 (Some(_), None) => Some("not told whether it has recovered".into()),
             },
-            Heard::Moved { at, recovered } => match self.at.replace(at) {
-                None => Some("moved before the acknowledgement".into()),
-                Some(was) if !recovered => self.needless(was, at),
-                Some(was) => self.without_loss(was, at, log),
+            Heard::Moved { at, recovered } => match (self.at.replace(at), recovered) {
+                (None, _) => Some("moved before the acknowledgement".into()),
+                (Some(was), false) => self.loss(was, at),
+                (Some(was), true) => self.without_loss(was, at, log),
             },
             Heard::Message { offset, number } => self.message(offset, number, log),
         }
     }
 
-    /// Of a loss that is told without one.
-    fn needless(&self, was: Position, at: Position) -> Option<String> {
+    /// Goes on there. Told of a loss without one?
+    fn loss(&mut self, was: Position, at: Position) -> Option<String> {
+        self.at = Some(at);
+        self.lineage.clear();
         if was.epoch == at.epoch && was.offset <= at.offset {
             return Some(format!(
                 "told of a loss between {was:?} and {at:?}, which the log has"
@@ -264,30 +282,37 @@ impl Reader<'_> {
             .then(|| format!("told of a loss from {was:?} to {at:?}, and the log was there"))
     }
 
-    /// Of a log that goes on under a new epoch, or of a new one that is said to begin where all of the last one was heard.
+    /// Of a log that went on in another epoch, or a new one of which nothing is missing.
     fn without_loss(
-        &self,
+        &mut self,
         was: Position,
         at: Position,
         log: &BTreeMap<Position, Number>,
     ) -> Option<String> {
-        if was.epoch != at.epoch && was.offset == at.offset {
-            return None;
+        let breach = format!("from {was:?} to {at:?} with no loss");
+        let is_new = at.epoch != was.epoch && at.offset == 0 && !self.channel.log_survives;
+        if is_new {
+            self.lineage.clear();
+            let rest = Position {
+                offset: was.offset + 1,
+                ..was
+            }..=Position {
+                offset: u64::MAX,
+                ..was
+            };
+            let (position, number) = log.range(rest).next()?;
+            return Some(format!("{breach}, but {number:?} was at {position:?}"));
         }
-        if was.epoch == at.epoch || at.offset != 0 || self.channel.log_survives {
-            return Some(format!("moved from {was:?} to {at:?} with no loss"));
+        if at.offset != was.offset {
+            return Some(breach);
         }
-        let rest = Position {
-            offset: was.offset + 1,
-            ..was
-        }..=Position {
-            offset: u64::MAX,
-            ..was
-        };
-        let (position, number) = log.range(rest).next()?;
-        Some(format!(
-            "moved from {was:?} to {at:?} with no loss, but {number:?} was at {position:?}"
-        ))
+        // What it has must be what the log has now.
+        self.lineage.iter().find_map(|(offset, number)| {
+            let offset = *offset;
+            let now = log.get(&Position { offset, ..at })?;
+            (now != number)
+                .then(|| format!("{breach}, but at {offset} is {now:?} instead of {number:?}"))
+        })
     }
 
     fn message(
@@ -310,6 +335,12 @@ impl Reader<'_> {
         }
         if later.is_some_and(|later| later >= number.sequence) {
             return Some(format!("{number:?} after {later:?} of that publisher"));
+        }
+        self.lineage.insert(offset, number);
+        if let Some(Outcome::Accepted(Some(accepted))) = self.sent.get(&number)
+            && accepted.offset != offset
+        {
+            return Some(format!("{number:?} at {offset}, accepted at {accepted:?}"));
         }
         let other = *log.entry(position).or_insert(number);
         (other != number).then(|| format!("{number:?} at {position:?}, where {other:?} is"))

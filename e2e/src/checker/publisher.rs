@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::run::{Fleet, PACE, PATIENCE, connect, position};
-use super::{Number, Outcome, Position, Published};
+use super::{End, Number, Outcome, Published};
 use crate::push_client::PushClient;
 
 #[derive(Debug, Clone, Copy)]
@@ -57,12 +57,13 @@ impl Publisher {
         self.published
     }
 
-    pub(super) async fn until_accepted(&mut self) -> Position {
+    pub(super) async fn until_accepted(&mut self) -> End {
         let mut pace = interval(PACE);
         loop {
             pace.tick().await;
-            if let Outcome::Accepted(Some(end)) = self.publish().await {
-                return end;
+            let number = self.number;
+            if let Outcome::Accepted(Some(position)) = self.publish().await {
+                return End { number, position };
             }
         }
     }

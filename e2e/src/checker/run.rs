@@ -1,6 +1,7 @@
 //! Publishers and subscribers of one channel, against gateways that come and go. What they do next is decided by a
 //! seed; when it happens is the machine's affair.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +14,7 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{interval, timeout};
 
 use super::publisher::{By, Publisher};
 use super::subscriber::{Stay, Subscriber};
@@ -31,6 +32,8 @@ pub struct Fleet {
     addresses: Arc<Mutex<Vec<SocketAddr>>>,
     api_key: Arc<str>,
     publishers: Arc<AtomicUsize>,
+    /// When each of the staying subscribers heard something live last.
+    live: Arc<Mutex<BTreeMap<usize, Instant>>>,
 }
 
 impl Fleet {
@@ -69,6 +72,27 @@ impl Fleet {
         &self.api_key
     }
 
+    pub(super) fn hears(&self, place: usize) {
+        let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        live.insert(place, Instant::now());
+    }
+
+    /// Waits until all staying subscribers, so many, have heard something live after this moment; how long that took.
+    pub async fn all_hear(&self, staying: usize, since: Instant) -> Result<Duration> {
+        let hear = async {
+            let mut looks = interval(PACE);
+            loop {
+                looks.tick().await;
+                let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+                if live.values().filter(|last| **last > since).count() >= staying {
+                    return since.elapsed();
+                }
+            }
+        };
+        let heard = timeout(PATIENCE, hear).await;
+        heard.context("not every gateway delivers again")
+    }
+
     /// Of a publisher that was not there before.
     pub(super) fn new_publisher(&self) -> usize {
         self.publishers.fetch_add(1, Ordering::Relaxed)
@@ -94,33 +118,13 @@ pub struct Cast {
     pub seed: u64,
 }
 
-/// What a run came to.
-#[derive(Debug)]
-pub struct Run {
-    pub channel: Channel,
-    /// When each of the staying subscribers heard something live.
-    pub live: Vec<Vec<Instant>>,
-}
-
-impl Run {
-    /// From `healed` until the last of the staying subscribers heard something live. None: one of them never did.
-    #[must_use]
-    pub fn back_after(&self, healed: Instant) -> Option<Duration> {
-        let back = self.live.iter().map(|times| {
-            let first = times.iter().find(|time| **time > healed)?;
-            Some(first.duration_since(healed))
-        });
-        back.collect::<Option<Vec<_>>>()?.into_iter().max()
-    }
-}
-
 /// Publishes and listens until `faults` ends, and then until everybody has heard the last message.
 pub async fn run(
     name: &str,
     fleet: &Fleet,
     cast: Cast,
     faults: impl Future<Output = Result<()>>,
-) -> Result<Run> {
+) -> Result<Channel> {
     let (stop, stopped) = watch::channel(false);
     let (finish, finished) = watch::channel(None);
     let random = |salt: usize| StdRng::seed_from_u64(cast.seed.wrapping_add(salt as u64));
@@ -136,7 +140,7 @@ pub async fn run(
         subscribers.spawn(async move { (index, subscriber.run(finished, here).await) });
     }
     let all_here = async {
-        let mut looks = tokio::time::interval(PACE);
+        let mut looks = interval(PACE);
         while here.load(Ordering::Relaxed) < cast.roaming + cast.staying {
             looks.tick().await;
         }
@@ -169,26 +173,20 @@ pub async fn run(
     finish.send_replace(Some(end));
     let mut heard = subscribers.join_all().await;
     heard.sort_by_key(|(index, _)| *index);
-    let mut ended = Run {
-        channel: Channel {
-            name: name.to_owned(),
-            published,
-            histories: Vec::new(),
-            end,
-            log_survives: false,
-        },
-        live: Vec::new(),
-    };
-    for (index, subscriber) in heard {
+    let histories = heard.into_iter().map(|(index, heard)| {
         let place = index.checked_sub(cast.roaming);
         let name = place.map_or(format!("roaming {index}"), |place| {
             format!("staying {place}")
         });
-        let heard = subscriber.heard;
-        ended.channel.histories.push(History { name, heard });
-        ended.live.extend(place.map(|_| subscriber.live));
-    }
-    Ok(ended)
+        History { name, heard }
+    });
+    Ok(Channel {
+        name: name.to_owned(),
+        published,
+        histories: histories.collect(),
+        end,
+        log_survives: false,
+    })
 }
 
 pub(super) fn position(message: &Value) -> Result<Position> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use rand::Rng;
@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::run::{Fleet, PACE, PATIENCE, connect, number, position};
-use super::{Heard, Position};
+use super::{End, Heard, Position};
 
 /// Longest life of a roaming subscriber's connection before it goes by itself, in milliseconds.
 const LONGEST_STAY_MS: u64 = 1_500;
@@ -30,9 +30,7 @@ pub(super) struct Subscriber {
     stay: Stay,
     random: StdRng,
     at: Option<Position>,
-    pub(super) heard: Vec<Heard>,
-    /// When something was heard live.
-    pub(super) live: Vec<Instant>,
+    heard: Vec<Heard>,
 }
 
 impl Subscriber {
@@ -44,7 +42,6 @@ impl Subscriber {
             random,
             at: None,
             heard: Vec::new(),
-            live: Vec::new(),
         }
     }
 
@@ -52,9 +49,9 @@ impl Subscriber {
     /// acknowledged.
     pub(super) async fn run(
         mut self,
-        finished: watch::Receiver<Option<Position>>,
+        finished: watch::Receiver<Option<End>>,
         here: Arc<AtomicUsize>,
-    ) -> Self {
+    ) -> Vec<Heard> {
         let mut end = finished.clone();
         let patience = async {
             // The sender is there as long as anybody listens.
@@ -66,12 +63,12 @@ impl Subscriber {
             () = self.come_and_go(finished, &here) => {}
             _ = patience => {}
         }
-        self
+        self.heard
     }
 
     async fn come_and_go(
         &mut self,
-        mut finished: watch::Receiver<Option<Position>>,
+        mut finished: watch::Receiver<Option<End>>,
         here: &AtomicUsize,
     ) {
         let mut pace = interval(PACE);
@@ -94,7 +91,7 @@ impl Subscriber {
     /// One connection, until it ends (an error) or the end has been heard.
     async fn listen(
         &mut self,
-        finished: &mut watch::Receiver<Option<Position>>,
+        finished: &mut watch::Receiver<Option<End>>,
         here: &AtomicUsize,
     ) -> Result<()> {
         let address = match self.stay {
@@ -111,8 +108,7 @@ impl Subscriber {
         let mut ended = false;
         loop {
             let end = *finished.borrow_and_update();
-            let come = |at: Position| end.is_some_and(|end| at.has_come_to(end));
-            if subscribed && self.at.is_some_and(come) {
+            if subscribed && end.is_some_and(|end| self.has_come_to(end)) {
                 return Ok(());
             }
             let message = tokio::select! {
@@ -130,13 +126,22 @@ impl Subscriber {
                 }
                 Some("chat") => {
                     self.message(&message)?;
-                    self.live.push(Instant::now());
+                    if let Stay::At(place) = self.stay {
+                        self.fleet.hears(place);
+                    }
                 }
                 Some("position") => self.moved(&message)?,
                 Some("pong") => {}
                 _ => bail!("the gateway says {message}"),
             }
         }
+    }
+
+    fn has_come_to(&self, end: End) -> bool {
+        let is_end =
+            |heard: &Heard| matches!(heard, Heard::Message { number, .. } if *number == end.number);
+        // The last messages may come behind it.
+        self.at.is_some_and(|at| end.is_before(at)) || self.heard.iter().rev().take(100).any(is_end)
     }
 
     fn subscribed(&mut self, message: &Value, here: &AtomicUsize) -> Result<()> {

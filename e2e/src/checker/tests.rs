@@ -52,7 +52,10 @@ fn channel(heard: &[Heard], end: Position) -> Channel {
             name: "s".into(),
             heard: heard.to_vec(),
         }],
-        end,
+        end: End {
+            number: number(end.offset),
+            position: end,
+        },
         log_survives: false,
     }
 }
@@ -81,6 +84,11 @@ fn what_is_as_promised() {
             .chain(messages(1..=2))
             .chain(again)
             .chain(messages(3..=4))
+            .collect(),
+        // Another master.
+        begin()
+            .chain(messages(1..=2))
+            .chain([moved(2, 2, true), message(3), message(4)])
             .collect(),
         // Another log.
         vec![
@@ -129,8 +137,8 @@ fn who_publishes_is_not_lied_to() {
 fn a_log_that_survives_is_no_excuse() {
     for (heard, expected) in [
         (moved(1, 3, false), "s [1]: told of a loss"),
-        (moved(1, 3, true), "s [1]: moved from"),
-        (moved(1, 0, true), "s [1]: moved from"),
+        (moved(1, 3, true), "s [1]: from Position"),
+        (moved(1, 0, true), "s [1]: from Position"),
         (subscribed(1, 3, Some(false)), "s [1]: told of a loss"),
     ] {
         let heard = [subscribed(2, 7, None), heard, message(4)];
@@ -196,7 +204,7 @@ fn what_is_not() {
         (
             &[subscribed(1, 1, None), moved(1, 3, true)],
             3,
-            "s [1]: moved from",
+            "s [1]: from",
         ),
         (
             &[subscribed(1, 6, None), numbered(7, 7)],
@@ -220,10 +228,42 @@ fn a_loss_is_told_when_there_is_one_and_only_then() {
         (
             subscribed(1, 3, None),
             moved(2, 0, true),
-            "s [1]: moved from Position { epoch: 1, offset: 3 } to Position { epoch: 2, offset: 0 } with no loss, but",
+            "s [1]: from Position { epoch: 1, offset: 3 } to Position { epoch: 2, offset: 0 } with no loss, but",
         ),
     ] {
         let breach = first_breach(&[first, second], at(1, 3));
         assert!(breach.starts_with(expected), "{breach}");
+    }
+}
+
+#[test]
+fn what_a_failover_lost_is_not_passed_over() {
+    let other = Published {
+        number: Number {
+            publisher: 1,
+            sequence: 0,
+        },
+        outcome: Outcome::Accepted(Some(at(9, 2))),
+    };
+    let lost = Message {
+        offset: 2,
+        number: other.number,
+    };
+    let rest = [message(3), message(4)];
+    let stayed = [subscribed(1, 0, None), message(1), lost];
+    let again: Vec<_> = [subscribed(1, 0, None), message(1), moved(2, 1, true)].into();
+    let again: Vec<_> = again.into_iter().chain(messages(2..=4)).collect();
+    for (told, expected) in [
+        (moved(2, 2, true), "s [3]: from Position"),
+        (moved(2, 2, false), "none"),
+    ] {
+        let heard: Vec<_> = stayed.into_iter().chain([told]).chain(rest).collect();
+        let mut channel = channel(&heard, at(1, 4));
+        channel.published.push(other);
+        channel.histories.push(History {
+            name: "t".into(),
+            heard: again.clone(),
+        });
+        assert!(first(&channel).starts_with(expected), "{}", first(&channel));
     }
 }

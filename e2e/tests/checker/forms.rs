@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
-use crate::programs::{Running, Server, ask, free_port, until};
+use crate::programs::{Running, Server, free_port, until};
 
 /// What the Sentinels call the master.
 const MASTER: &str = "pushes";
@@ -178,7 +178,7 @@ impl Redis {
     pub async fn master(&self, channel: &str) -> Result<usize> {
         match self.form {
             Form::Standalone => {
-                self.servers[0].ask("PING").await?;
+                self.servers[0].look("PING").await?;
                 Ok(0)
             }
             Form::Sentinel => {
@@ -186,19 +186,19 @@ impl Redis {
                 let port = said.lines().nth(1).context("an address")?.to_owned();
                 let mut ports = self.servers.iter().map(|server| server.port.to_string());
                 let index = ports.position(|p| p == port).context(port)?;
-                let role = self.servers[index].ask("ROLE").await?;
+                let role = self.servers[index].look("ROLE").await?;
                 ensure!(role.contains("master"), "{role}");
                 Ok(index)
             }
             Form::Cluster => {
-                let slot = slot(self.servers[0].port, self.servers[5].port, channel).await?;
+                let slot = self.slot(channel).await?;
                 let asked = self
                     .servers
                     .iter()
                     .enumerate()
                     .map(async |(index, server)| {
-                        let nodes = server.ask("CLUSTER NODES").await.ok()?;
-                        let info = server.ask("CLUSTER INFO").await.ok()?;
+                        let nodes = server.look("CLUSTER NODES").await.ok()?;
+                        let info = server.look("CLUSTER INFO").await.ok()?;
                         (has_slot(&nodes, slot) && info.contains("cluster_state:ok"))
                             .then_some(index)
                     });
@@ -269,7 +269,7 @@ impl Redis {
 
     /// Whether it is a master.
     async fn in_step(&self, server: &Server) -> Result<bool> {
-        let replication = server.ask("INFO replication").await?;
+        let replication = server.look("INFO replication").await?;
         let is_master = replication.contains("role:master");
         if is_master && self.form != Form::Standalone {
             ensure!(replication.contains("state=online"), "{replication}");
@@ -281,19 +281,33 @@ impl Redis {
             );
         }
         if self.form == Form::Cluster {
-            let info = server.ask("CLUSTER INFO").await?;
+            let info = server.look("CLUSTER INFO").await?;
             ensure!(info.contains("cluster_state:ok"), "{info}");
             ensure!(info.contains("cluster_known_nodes:6"), "{info}");
-            let nodes = server.ask("CLUSTER NODES").await?;
+            let nodes = server.look("CLUSTER NODES").await?;
             ensure!(!nodes.contains("fail"), "{nodes}");
         }
         Ok(is_master)
     }
 
+    /// Of a channel, as any server that answers has it.
+    async fn slot(&self, channel: &str) -> Result<u16> {
+        let command = format!("CLUSTER KEYSLOT {{channel:{channel}}}");
+        let asked = self
+            .servers
+            .iter()
+            .map(|server| Box::pin(server.look(&command)));
+        let (answer, _) = futures::future::select_ok(asked).await?;
+        let number = answer
+            .strip_prefix(':')
+            .and_then(|rest| rest.lines().next());
+        Ok(number.with_context(|| answer.clone())?.parse()?)
+    }
+
     /// Moves the channel's slot to another master, as `redis-cli --cluster reshard` does.
     pub async fn move_slot(&self, channel: &str) -> Result<()> {
         let from = self.master(channel).await?;
-        let slot = slot(self.servers[from].port, self.servers[from].port, channel).await?;
+        let slot = self.slot(channel).await?;
         let mut to = None;
         for (index, server) in self.servers.iter().enumerate() {
             let role = server.ask("ROLE").await?;
@@ -331,19 +345,6 @@ impl Redis {
         source.ask(&set("NODE", &ids.1)).await?;
         Ok(())
     }
-}
-
-/// The slot of a channel, asked of one of two servers that are not both away.
-async fn slot(one: u16, other: u16, channel: &str) -> Result<u16> {
-    let command = format!("CLUSTER KEYSLOT {{channel:{channel}}}");
-    let answer = match ask(one, &command).await {
-        Ok(answer) => answer,
-        Err(_) => ask(other, &command).await?,
-    };
-    let number = answer
-        .strip_prefix(':')
-        .and_then(|rest| rest.lines().next());
-    Ok(number.with_context(|| answer.clone())?.parse()?)
 }
 
 /// Whether the server that says so is the master of the slot.

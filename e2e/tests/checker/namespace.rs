@@ -5,11 +5,16 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-/// Tells the second run from the first.
+/// Tells the second run from the first, and where toxiproxy is: inside, nothing can be built.
 const INSIDE: &str = "CHECKER_INSIDE";
 
 pub fn is_inside() -> bool {
-    std::env::var_os(INSIDE).is_some()
+    toxiproxy().is_some()
+}
+
+/// The program.
+pub fn toxiproxy() -> Option<String> {
+    std::env::var(INSIDE).ok()
 }
 
 /// Runs this test inside; false: it cannot, and goes on where it is.
@@ -34,7 +39,7 @@ pub fn entered(test: &str) -> Result<bool> {
         .arg("sh")
         .arg(program)
         .args(["--exact", test, "--nocapture"])
-        .env(INSIDE, "1")
+        .env(INSIDE, crate::toxiproxy::built()?)
         .stdin(Stdio::null())
         .status()
         .context("util-linux is installed")?;

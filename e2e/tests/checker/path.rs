@@ -62,7 +62,26 @@ impl Path {
     }
 
     pub fn heal(&self) -> Result<()> {
+        seen("filter", "INPUT")?;
         iptables(&["-F", "INPUT"])
+    }
+
+    /// Connections that gateways begin now go this way instead: `(server, way)`.
+    pub fn divert(&self, ways: &[(u16, u16)]) -> Result<()> {
+        for (server, way) in ways {
+            let (server, way, group) = (server.to_string(), way.to_string(), GATEWAYS.to_string());
+            let rule = ["-t", "nat", "-A", "OUTPUT", "-p", "tcp", "--dport", &server];
+            let owner = ["-m", "owner", "--gid-owner", &group];
+            let target = ["-j", "REDIRECT", "--to-ports", &way];
+            iptables(&[&rule[..], &owner[..], &target[..]].concat())?;
+        }
+        Ok(())
+    }
+
+    /// New connections go directly.
+    pub fn straighten(&self) -> Result<()> {
+        seen("nat", "OUTPUT")?;
+        iptables(&["-t", "nat", "-F", "OUTPUT"])
     }
 
     /// The ends at Redis are gone, as after a crash of its machine; gateways are told when a packet gets through.
@@ -77,6 +96,20 @@ impl Path {
         }
         Ok(())
     }
+}
+
+/// A rule that nothing came by was no fault.
+fn seen(table: &str, chain: &str) -> Result<()> {
+    let list = ["-w", "-t", table, "-L", chain, "-v", "-n", "-x"];
+    let listed = Command::new("iptables").args(list).output()?;
+    let text = String::from_utf8_lossy(&listed.stdout);
+    // Two lines of heading; each rule begins with how many packets it took.
+    let mut counts = text.lines().skip(2).filter_map(|line| {
+        let count = line.split_whitespace().next()?;
+        count.parse::<u64>().ok()
+    });
+    ensure!(counts.any(|count| count > 0), "no packet came by: {text}");
+    Ok(())
 }
 
 fn iptables(arguments: &[&str]) -> Result<()> {

@@ -9,6 +9,10 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use http::Request;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -114,7 +118,7 @@ impl Server {
         command.args(arguments).stdout(Stdio::null());
         self.process = Some(Running::start(&mut command)?);
         until("redis-server answers", async || {
-            let answer = self.ask("PING").await?;
+            let answer = self.look("PING").await?;
             ensure!(answer.starts_with("+PONG"), "{answer}");
             Ok(())
         })
@@ -129,13 +133,19 @@ impl Server {
         self.process.as_ref().context("it runs")?.signal(name)
     }
 
+    /// Of one that runs.
     pub async fn ask(&self, command: &str) -> Result<String> {
-        ask(self.port, command).await
+        within(SOON, self.port, command).await
+    }
+
+    /// Of one that may be frozen.
+    pub async fn look(&self, command: &str) -> Result<String> {
+        within(ANSWER, self.port, command).await
     }
 }
 
 /// The answer to an inline command, as Redis writes it.
-pub async fn ask(port: u16, command: &str) -> Result<String> {
+async fn within(limit: Duration, port: u16, command: &str) -> Result<String> {
     let asking = async {
         let mut socket = TcpStream::connect(("127.0.0.1", port)).await?;
         let line = format!("{command}\r\nQUIT\r\n");
@@ -144,7 +154,7 @@ pub async fn ask(port: u16, command: &str) -> Result<String> {
         socket.read_to_string(&mut answer).await?;
         Ok(answer)
     };
-    match timeout(ANSWER, asking).await {
+    match timeout(limit, asking).await {
         Ok(answer) => answer,
         Err(_) => bail!("{command}: Redis at port {port} is silent"),
     }
@@ -152,12 +162,15 @@ pub async fn ask(port: u16, command: &str) -> Result<String> {
 
 pub struct Gateway {
     pub clients: SocketAddr,
+    /// Its clock.
+    pub ahead_seconds: i64,
     _process: Running,
 }
 
 impl Gateway {
-    /// `set`: `key=value` settings.
-    pub async fn start(config: &Path, set: Vec<String>) -> Result<Gateway> {
+    /// `set`: `key=value` settings. `ahead_seconds`: of its clock, which is another one only where the program asks for
+    /// the time of day.
+    pub async fn start(config: &Path, set: Vec<String>, ahead_seconds: i64) -> Result<Gateway> {
         let mut command = Command::new(program()?);
         command.arg("--config").arg(config);
         command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
@@ -167,11 +180,36 @@ impl Gateway {
         if namespace::is_inside() {
             command.gid(GATEWAYS);
         }
+        if ahead_seconds != 0 {
+            // As Debian's `faketime` does, which is a process more to kill.
+            command.env("LD_PRELOAD", "/usr/$LIB/faketime/libfaketimeMT.so.1");
+            command.env("FAKETIME", format!("{ahead_seconds:+}"));
+            command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        }
         // Reading its log blocks.
-        tokio::task::spawn_blocking(move || Gateway::serving(command)).await?
+        tokio::task::spawn_blocking(move || Gateway::serving(command, ahead_seconds)).await?
     }
 
-    fn serving(mut command: Command) -> Result<Gateway> {
+    /// What it takes for the time of day, in milliseconds since the Unix epoch.
+    pub async fn time_ms(&self, api_key: &str) -> Result<i64> {
+        let stream = TokioIo::new(TcpStream::connect(self.clients).await?);
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await?;
+        // Ends with the sender.
+        tokio::spawn(connection);
+        let body = r#"{"channel": "time", "data": 0}"#;
+        let request = Request::post("/api/publish").header("host", "gateway");
+        let request = request.header("x-api-key", api_key);
+        let request = request.header("content-type", "application/json");
+        let answer = sender
+            .send_request(request.body(Full::new(Bytes::from(body)))?)
+            .await?;
+        let body = answer.into_body().collect().await?.to_bytes();
+        let body: Value = serde_json::from_slice(&body)?;
+        let time = body["timestamp"].as_i64();
+        time.with_context(|| body.to_string())
+    }
+
+    fn serving(mut command: Command, ahead_seconds: i64) -> Result<Gateway> {
         let mut process = Running::start(command.stderr(Stdio::piped()))?;
         let mut log = BufReader::new(process.0.stderr.take().context("its log")?).lines();
         let mut said = Vec::new();
@@ -189,6 +227,7 @@ impl Gateway {
         std::thread::spawn(move || log.map_while(Result::ok).for_each(drop));
         Ok(Gateway {
             clients: address.parse()?,
+            ahead_seconds,
             _process: process,
         })
     }

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
-use e2e::checker::run::Run;
 use e2e::checker::{Breach, Channel, Heard, Outcome};
 
 /// What is wanted from Redis's answering to the first delivery. Reported, and no test: a busy machine takes longer.
@@ -36,11 +35,10 @@ impl Report {
     pub fn add(
         &mut self,
         fault: &str,
-        run: &Run,
+        channel: &Channel,
         back: Option<Duration>,
         breaches: &[Breach],
     ) -> String {
-        let channel = &run.channel;
         let heard = || channel.histories.iter().flat_map(|history| &history.heard);
         let is_accepted = |outcome| matches!(outcome, Outcome::Accepted(_));
         let round = Figures {
