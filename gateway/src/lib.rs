@@ -6,6 +6,7 @@ pub mod broker;
 pub mod config;
 pub mod drain;
 pub mod engine;
+pub mod few;
 pub mod health;
 pub mod history;
 pub mod http;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::auth::keys::KeySource;
 use crate::auth::{Identity, TokenError, Verifier};
+use crate::few::Few;
 use crate::history::Range;
 use crate::limits::bucket::{Bucket, Pace, Verdict};
 use crate::message::{ConnectionId, Message, Position};
@@ -85,7 +86,7 @@ pub struct Session {
     refused_tokens: u8,
     /// What it may still send now: in all, and under each policy that has a pace of its own, by its number. Only
     /// what has a pace and has been used is here.
-    spent: Vec<(u16, Bucket)>,
+    spent: Few<(u16, Bucket)>,
     /// The gateway's own: it may use the channel of that kind, and no limit is its.
     self_test: bool,
 }
@@ -186,7 +187,7 @@ impl Session {
             opened_ms: now.monotonic_ms,
             waits_for_keys: false,
             refused_tokens: 0,
-            spent: Vec::new(),
+            spent: Few::None,
             self_test: false,
         }
     }

@@ -1,49 +1,58 @@
-//! Subscribers of one channel, each once. Most channels are a user's own and have one: a list of that length takes
-//! a fifth of a table.
+//! Subscribers of one channel, each once. Most channels are a user's own and have one, which takes no memory beyond
+//! the channel's row.
 
 use indexmap::IndexSet;
 
 use super::command::ConnectionKey;
+use crate::few::Few;
 
 /// Longest list that is searched for one of its members.
 const FEW: usize = 8;
 
-#[derive(Default)]
-pub struct Members {
-    few: Vec<ConnectionKey>,
-    /// All of them, when they were more than a few once. Dense, so that a fan-out walks memory; removal does not
-    /// search.
-    many: Option<Box<IndexSet<ConnectionKey>>>,
+pub enum Members {
+    Few(Few<ConnectionKey>),
+    /// They were more than a few once. Dense, so that a fan-out walks memory; removal does not search.
+    Many(Box<IndexSet<ConnectionKey>>),
+}
+
+impl Default for Members {
+    fn default() -> Self {
+        Members::Few(Few::None)
+    }
 }
 
 impl Members {
     pub fn insert(&mut self, key: ConnectionKey) {
-        if let Some(many) = &mut self.many {
-            many.insert(key);
-        } else if self.few.contains(&key) {
-            // It is there once already.
-        } else if self.few.len() < FEW {
-            // One place and not four, as `push` would make them.
-            self.few.reserve_exact(1);
-            self.few.push(key);
-        } else {
-            let mut many: IndexSet<_> = std::mem::take(&mut self.few).into_iter().collect();
-            many.insert(key);
-            self.many = Some(Box::new(many));
+        match self {
+            Members::Many(many) => {
+                many.insert(key);
+            }
+            Members::Few(few) if few.as_slice().contains(&key) => {}
+            Members::Few(few) if few.as_slice().len() < FEW => few.push(key),
+            Members::Few(few) => {
+                let mut many: IndexSet<_> = few.as_slice().iter().copied().collect();
+                many.insert(key);
+                *self = Members::Many(Box::new(many));
+            }
         }
     }
 
     /// Whether it was there. The last one takes its place.
     pub fn swap_remove(&mut self, key: &ConnectionKey) -> bool {
-        if let Some(many) = &mut self.many {
-            return many.swap_remove(key);
+        match self {
+            Members::Many(many) => many.swap_remove(key),
+            Members::Few(few) => {
+                let index = few.as_slice().iter().position(|member| member == key);
+                index.map(|index| few.swap_remove(index)).is_some()
+            }
         }
-        let index = self.few.iter().position(|member| member == key);
-        index.map(|index| self.few.swap_remove(index)).is_some()
     }
 
     pub fn len(&self) -> usize {
-        self.many.as_ref().map_or(self.few.len(), |many| many.len())
+        match self {
+            Members::Few(few) => few.as_slice().len(),
+            Members::Many(many) => many.len(),
+        }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -51,8 +60,12 @@ impl Members {
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &ConnectionKey> + '_ {
-        let many = self.many.iter().flat_map(|many| many.iter());
-        self.few.iter().chain(many)
+        let (few, many) = match self {
+            Members::Few(few) => (few.as_slice(), None),
+            Members::Many(many) => (&[][..], Some(many)),
+        };
+        few.iter()
+            .chain(many.into_iter().flat_map(|many| many.iter()))
     }
 }
 
@@ -91,13 +104,8 @@ mod tests {
     }
 
     #[test]
-    fn one_member_takes_one_place() {
-        let mut members = Members::default();
-        members.insert(ConnectionKey {
-            slot: 1,
-            generation: 0,
-        });
-        assert_eq!(members.few.capacity(), 1);
-        assert!(size_of::<Members>() <= 32);
+    fn they_are_a_small_part_of_a_channel_s_row() {
+        // Every user has a channel with one member.
+        assert_eq!(size_of::<Members>(), 16);
     }
 }

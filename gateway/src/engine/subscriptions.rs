@@ -224,6 +224,16 @@ impl Subscriptions {
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_channel_s_row_is_small() {
+        // Every user has a channel, and the table up to twice as many rows as channels.
+        assert!(
+            size_of::<(ChannelName, Channel)>() <= 56,
+            "{}",
+            size_of::<(ChannelName, Channel)>()
+        );
+    }
+
     fn key(slot: u32) -> ConnectionKey {
         ConnectionKey {
             slot,

@@ -17,6 +17,7 @@
 use std::collections::HashMap;
 
 use crate::engine::command::{Round, ShardId};
+use crate::few::Few;
 use crate::message::Position;
 use crate::name::ChannelName;
 use crate::slack;
@@ -32,7 +33,7 @@ pub struct Channels {
 struct Entry {
     phase: Phase,
     /// At most one row a shard, with the round that its answer must carry.
-    interested: Vec<(ShardId, Round)>,
+    interested: Few<(ShardId, Round)>,
     /// The node itself wants it, for as long as it runs.
     pinned: bool,
     /// On a channel with history, while the node receives it. Boxed: most channels are a user's own and have none.
@@ -62,7 +63,7 @@ pub enum Action {
 
 impl Entry {
     fn wanted(&self) -> bool {
-        self.pinned || !self.interested.is_empty()
+        self.pinned || !self.interested.as_slice().is_empty()
     }
 
     fn leave(&mut self) {
@@ -83,6 +84,7 @@ impl Channels {
         let entry = self.entry(channel, actions);
         match entry
             .interested
+            .as_mut_slice()
             .iter_mut()
             .find(|(other, _)| *other == shard)
         {
@@ -129,7 +131,7 @@ impl Channels {
         }
         entry.phase = Phase::Live;
         let live = |&(shard, round)| Action::Live(shard, channel.clone(), round);
-        actions.extend(entry.interested.iter().map(live));
+        actions.extend(entry.interested.as_slice().iter().map(live));
     }
 
     /// The broker could not subscribe. Everybody who waits is told, and the next one who comes tries anew.
@@ -139,7 +141,7 @@ impl Channels {
         };
         debug_assert_eq!(entry.phase, Phase::Subscribing, "{channel}");
         let refused = |(shard, round)| Action::Refused(shard, channel.clone(), round);
-        actions.extend(entry.interested.into_iter().map(refused));
+        actions.extend(entry.interested.into_vec().into_iter().map(refused));
         if entry.pinned {
             actions.push(Action::PinLater(channel.clone()));
         }
@@ -167,7 +169,7 @@ impl Channels {
             .get(channel)
             .filter(|entry| entry.phase == Phase::Live);
         live.into_iter()
-            .flat_map(|entry| entry.interested.iter().map(|(shard, _)| *shard))
+            .flat_map(|entry| entry.interested.as_slice().iter().map(|(shard, _)| *shard))
     }
 
     /// How far the subscribers of a channel have got, if it has history as far as is known.
@@ -212,8 +214,7 @@ impl Channels {
             actions.push(Action::Subscribe(channel.clone()));
             Entry {
                 phase: Phase::Subscribing,
-                // Most channels are a user's own, and one shard wants them: four rows would be paid for.
-                interested: Vec::with_capacity(1),
+                interested: Few::None,
                 pinned: false,
                 track: None,
             }

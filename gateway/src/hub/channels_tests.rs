@@ -45,6 +45,16 @@ fn show(action: &Action) -> String {
 }
 
 #[test]
+fn a_channel_s_row_is_small() {
+    // Every user has a channel, and the table up to twice as many rows as channels.
+    assert!(
+        size_of::<(ChannelName, Entry)>() <= 48,
+        "{}",
+        size_of::<(ChannelName, Entry)>()
+    );
+}
+
+#[test]
 fn calls_at_the_broker_never_overlap() {
     use Input::*;
     type Step = (Input, &'static [&'static str]);

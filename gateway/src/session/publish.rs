@@ -119,12 +119,16 @@ impl Session {
 
     /// Full when the policy was not met before.
     pub(super) fn bucket(&mut self, policy: u16) -> &mut Bucket {
-        let known = self.spent.iter().position(|(number, _)| *number == policy);
+        let known = self
+            .spent
+            .as_slice()
+            .iter()
+            .position(|(number, _)| *number == policy);
         let index = known.unwrap_or_else(|| {
             self.spent.push((policy, Bucket::default()));
-            self.spent.len() - 1
+            self.spent.as_slice().len() - 1
         });
-        &mut self.spent[index].1
+        &mut self.spent.as_mut_slice()[index].1
     }
 }
 
