@@ -1,5 +1,6 @@
 //! The WebSocket push gateway. ARCHITECTURE.md at the root of the repository draws how these rooms relate.
 
+pub mod allocator;
 pub mod app;
 pub mod auth;
 pub mod broker;

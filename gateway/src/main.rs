@@ -7,6 +7,18 @@ use clap::{Parser, Subcommand};
 use daemon::signals::Shutdown;
 use gateway::app::App;
 use gateway::config::{self, Origin, Settings, Sources};
+use tikv_jemallocator::Jemalloc;
+
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
+
+/// Read by jemalloc before `main` (`malloc_conf` in jemalloc(3)). A thread keeps pieces of up to 1 KiB for itself instead
+/// of 32 KiB: what is allocated for each message is smaller, and what threads keep is 0.4 MB less.
+#[expect(unsafe_code, reason = "jemalloc finds its settings by this name")]
+// SAFETY: nothing else has this name, and jemalloc takes it for a pointer to a C string, which a reference to one is.
+#[unsafe(export_name = "_rjem_malloc_conf")]
+#[used]
+static SETTINGS: &[u8; 16] = b"tcache_max:1024\0";
 
 /// The PushCluster WebSocket gateway. Without a command it serves.
 #[derive(Parser)]

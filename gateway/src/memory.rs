@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use prometheus::{IntGauge, Registry};
 
+use crate::allocator;
 use crate::broker::Broker;
 use crate::memory_guard::{EVICT_PERCENT, FULL_PERCENT, Guard, Level, Usage, tightest};
 use crate::router::Router;
@@ -118,7 +119,7 @@ pub async fn watch<B: Broker>(
         // The kernel's files are short, but reading some of them adds up counters of every core.
         let look = tokio::task::spawn_blocking(move || {
             if trim {
-                give_back();
+                allocator::give_back();
             }
             (
                 tightest(meter.resident(), configured, meter.container()),
@@ -170,6 +171,8 @@ fn until_next(usage: Option<Usage>) -> Duration {
 #[derive(Default)]
 struct Crowd {
     most: u64,
+    /// Half of them had gone when it was last forgotten.
+    settles: bool,
 }
 
 impl Crowd {
@@ -177,33 +180,22 @@ impl Crowd {
     const SEEN: u64 = 1_000;
 
     /// Whether half of them have gone since it was last forgotten: what they leave behind is in small pieces that
-    /// the allocator would keep.
+    /// the allocator would keep. And once more after that: the hub and the broker hear of those who left later than
+    /// they are counted, and what they give up then would stay for good.
     fn has_left(&mut self, connections: u64) -> bool {
         self.most = self.most.max(connections);
-        self.most >= Self::SEEN && connections <= self.most / 2
+        self.settles || self.half_gone(connections)
     }
 
     fn forget(&mut self, connections: u64) {
+        self.settles = self.half_gone(connections);
         self.most = connections;
     }
-}
 
-/// Asks the allocator for the pages that it keeps for later. They are not used, but nobody else can have them, and
-/// the guard would go on evicting clients for their sake.
-#[cfg(target_env = "gnu")]
-fn give_back() {
-    #[expect(
-        unsafe_code,
-        reason = "a call into libc; malloc_trim takes no pointer and is thread-safe"
-    )]
-    // SAFETY: malloc_trim(3) may be called at any time from any thread.
-    unsafe {
-        libc::malloc_trim(0);
+    fn half_gone(&self, connections: u64) -> bool {
+        self.most >= Self::SEEN && connections <= self.most / 2
     }
 }
-
-#[cfg(not(target_env = "gnu"))]
-fn give_back() {}
 
 /// Where the kernel tells.
 struct Meter {
@@ -347,9 +339,12 @@ mod tests {
             (5_000, false),
             (2_501, false),
             (2_500, true),
-            (2_400, false),
+            // Once more, for what is given up later.
+            (2_400, true),
+            (2_300, false),
             (1_200, true),
             (600, true),
+            (0, true),
             (0, false),
         ] {
             assert_eq!(crowd.has_left(connections), has_left, "{connections}");

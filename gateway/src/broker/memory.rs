@@ -1,6 +1,6 @@
 //! The broker of a gateway that is alone: messages go round inside the process.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -13,6 +13,7 @@ use super::{
 use crate::history::{Keep, Logs, Page, Range};
 use crate::message::{Delivery, Message, Position};
 use crate::name::ChannelName;
+use crate::slack;
 
 /// See the module. Cloning shares the broker.
 #[derive(Clone)]
@@ -24,7 +25,8 @@ pub struct Memory {
 }
 
 struct State {
-    subscribed: HashSet<ChannelName>,
+    /// Of the map only the keys: a set is not known to [`slack`].
+    subscribed: HashMap<ChannelName, ()>,
     logs: Logs,
 }
 
@@ -45,7 +47,7 @@ impl Memory {
             }
         });
         let state = State {
-            subscribed: HashSet::new(),
+            subscribed: HashMap::new(),
             // Later than that of any process before this one.
             logs: Logs::new(unix_ms(), max_history_bytes),
         };
@@ -76,7 +78,7 @@ impl Broker for Memory {
     ) -> impl Future<Output = Result<Option<Position>, PublishError>> + Send + 'static {
         // Held from the append to the queue, so that positions are queued in their order.
         let mut state = self.state();
-        let wanted = state.subscribed.contains(&channel);
+        let wanted = state.subscribed.contains_key(&channel);
         let place = wanted.then(|| self.queue.try_reserve().ok());
         let outcome = match place {
             Some(None) => Err(PublishError::Unavailable {
@@ -129,7 +131,7 @@ impl Broker for Memory {
     ) -> impl Future<Output = Result<(), SubscribeError>> + Send + 'static {
         let broker = self.clone();
         async move {
-            broker.state().subscribed.insert(channel);
+            broker.state().subscribed.insert(channel, ());
             Ok(())
         }
     }
@@ -137,7 +139,9 @@ impl Broker for Memory {
     fn unsubscribe(&self, channel: ChannelName) -> impl Future<Output = ()> + Send + 'static {
         let broker = self.clone();
         async move {
-            broker.state().subscribed.remove(&channel);
+            let subscribed = &mut broker.state().subscribed;
+            subscribed.remove(&channel);
+            slack::release(subscribed);
         }
     }
 

@@ -376,6 +376,8 @@ impl Shard {
             read_closed: false,
         });
         self.by_number.insert(number, key);
+        // A round can make all of them dirty: a list that grows in it leaves its smaller copies behind, 20 bytes a connection.
+        self.dirty.reserve(self.connections.len());
         if let Some(draining) = self.draining.as_mut().filter(|_| !self_test) {
             draining.left.push(key);
         }

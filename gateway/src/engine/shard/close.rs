@@ -1,6 +1,7 @@
 //! Writing, and the ways in which a connection ends.
 
 use super::*;
+use crate::allocator;
 
 /// How long the end of a shard waits for room for its last events.
 const LAST_EVENTS: Duration = Duration::from_secs(1);
@@ -142,6 +143,7 @@ impl Shard {
         self.unread.shrink_to_fit();
         self.dirty.shrink_to_fit();
         self.staged.shrink_to_fit();
+        allocator::let_go();
     }
 
     /// Nobody hears of those who left at the end, unless the queue of events takes all of it.
