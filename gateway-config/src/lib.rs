@@ -29,7 +29,7 @@ pub use keys::{Key, Kind, keys};
 pub use network::Network;
 pub use parse::parse;
 pub use problem::{Override, Place, Problem};
-pub use redis::{Redis, RedisAddress, RedisMode};
+pub use redis::{LISTEN, Redis, RedisAddress, RedisMode};
 pub use reference::reference;
 pub use reload::{Change, Reload, diff, reload, take};
 

@@ -35,6 +35,12 @@ pub struct Redis {
     pub key_file: String,
     /// Begins every key and Pub/Sub channel, so that several clusters can share one Redis.
     pub key_prefix: String,
+    /// Channels in which backends publish straight into Redis, and which the gateways pass on: `system:notifications`,
+    /// `ws:broadcast`, `ws:room:*`, `ws:private` (docs/redis-backends.md). An ACL user needs the right to subscribe to them
+    /// (`&ws:*`).
+    pub listen: Vec<String>,
+    /// Begins the names of these channels, as in `app:ws:broadcast`. `keyPrefix` does not.
+    pub listen_prefix: String,
     /// Longest wait for one answer, before the connection counts as lost.
     pub timeout_seconds: u32,
     /// How often a message is sent through every Pub/Sub connection to see whether it still delivers.
@@ -46,6 +52,14 @@ pub struct Redis {
     /// the node holds is written again when Redis is back.
     pub max_pending_facts: u32,
 }
+
+/// What [`Redis::listen`] may name.
+pub const LISTEN: [&str; 4] = [
+    "system:notifications",
+    "ws:broadcast",
+    "ws:room:*",
+    "ws:private",
+];
 
 /// How Redis runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -123,6 +137,8 @@ impl Default for Redis {
             certificate_file: String::new(),
             key_file: String::new(),
             key_prefix: "pushcluster:".into(),
+            listen: Vec::new(),
+            listen_prefix: String::new(),
             timeout_seconds: 5,
             probe_seconds: 1,
             lease_seconds: 10,

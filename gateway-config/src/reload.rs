@@ -21,7 +21,7 @@ use Reload::{Live, Restart};
 
 /// Every key; a list of entries is one. `Restart` is for what would need a new socket (ours, or one to Redis), new
 /// threads, or another name.
-const KEYS: [(&str, Reload); 65] = [
+const KEYS: [(&str, Reload); 67] = [
     ("api.idempotencyBytes", Live),
     ("api.idempotencySeconds", Live),
     ("api.keyFile", Live),
@@ -44,6 +44,8 @@ const KEYS: [(&str, Reload); 65] = [
     ("broker.redis.keyFile", Restart),
     ("broker.redis.keyPrefix", Restart),
     ("broker.redis.leaseSeconds", Restart),
+    ("broker.redis.listen", Restart),
+    ("broker.redis.listenPrefix", Restart),
     ("broker.redis.masterName", Restart),
     ("broker.redis.maxPendingFacts", Restart),
     ("broker.redis.mode", Restart),

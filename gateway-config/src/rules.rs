@@ -1,6 +1,6 @@
 //! What the values must satisfy, beyond their types: one function a section.
 
-use crate::{BrokerKind, Config, Network, RedisMode};
+use crate::{BrokerKind, Config, LISTEN, Network, Redis, RedisMode};
 
 /// A rule that a configuration breaks.
 #[derive(Debug, PartialEq, Eq)]
@@ -288,17 +288,34 @@ fn broker(config: &Config, rules: &mut Rules) {
         rules.say(&["broker.redis.keyPrefix"], message);
     }
     redis_tls(config, tls, rules);
-    if redis.key_prefix.len() > 64 || redis.key_prefix.chars().any(|c| c.is_control() || c == ' ') {
-        rules.say(
-            &["broker.redis.keyPrefix"],
-            "must be at most 64 bytes without spaces",
-        );
+    for (key, prefix) in [
+        ("broker.redis.keyPrefix", &redis.key_prefix),
+        ("broker.redis.listenPrefix", &redis.listen_prefix),
+    ] {
+        if prefix.len() > 64 || prefix.chars().any(|c| c.is_control() || c == ' ') {
+            rules.say(&[key], "must be at most 64 bytes without spaces");
+        }
     }
+    redis_listen(redis, rules);
     rules.at_least_one("broker.redis.timeoutSeconds", redis.timeout_seconds);
     rules.at_least_one("broker.redis.probeSeconds", redis.probe_seconds);
     rules.at_least_one("broker.redis.leaseSeconds", redis.lease_seconds);
     if redis.max_pending_facts < 1_000 {
         rules.say(&["broker.redis.maxPendingFacts"], "must be at least 1000");
+    }
+}
+
+fn redis_listen(redis: &Redis, rules: &mut Rules) {
+    for name in &redis.listen {
+        if !LISTEN.contains(&name.as_str()) {
+            let message = format!("{name:?} is none of {}", LISTEN.join(", "));
+            rules.say(&["broker.redis.listen"], message);
+        }
+    }
+    // What gateways write there would come back as if a backend had written it.
+    if redis.listen_prefix == format!("{}channel:", redis.key_prefix) {
+        let message = "begins the gateways' own channels";
+        rules.say(&["broker.redis.listenPrefix"], message);
     }
 }
 

@@ -109,6 +109,7 @@ pub struct SubscribeError {
 
 /// The broker that the configuration chose.
 #[derive(Clone)]
+#[expect(clippy::large_enum_variant, reason = "a gateway has one")]
 pub enum Chosen {
     Memory(memory::Memory),
     Redis(redis::Redis),

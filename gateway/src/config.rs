@@ -203,7 +203,10 @@ impl Settings {
         let redis = if memory {
             None
         } else {
-            Some(redis_section::prepare(&config.broker.redis)?)
+            Some(redis_section::prepare(
+                &config.broker.redis,
+                config.limits.max_message_bytes,
+            )?)
         };
         let node = match config.node.name.as_str() {
             "" => format!("node-{:08x}", rand::random::<u32>()),

@@ -329,8 +329,13 @@ impl Parts {
         self.places.set(limits);
         let window = Duration::from_secs(api.idempotency_seconds.into());
         self.answers.set(window, api.idempotency_bytes as usize);
-        if let Chosen::Memory(broker) = self.router.broker() {
-            broker.set_max_history_bytes(limits.max_history_bytes as usize);
+        match self.router.broker() {
+            Chosen::Memory(broker) => {
+                broker.set_max_history_bytes(limits.max_history_bytes as usize);
+            }
+            Chosen::Redis(broker) => {
+                broker.set_max_message_bytes(limits.max_message_bytes as usize);
+            }
         }
         if let Some(listener) = self.listener.upgrade() {
             crate::app::notice_who_is_gone(&listener, config.heartbeat.ping_seconds);

@@ -17,7 +17,9 @@ mod channels;
 mod clients;
 mod connect;
 mod discover;
+mod foreign;
 mod link;
+mod listen;
 mod log;
 mod masters;
 mod names;
@@ -40,6 +42,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::calls::Calls;
 use self::clients::Clients;
+pub use self::foreign::Source;
+pub use self::listen::Listen;
+use self::listen::Listener;
 pub use self::names::Names;
 use self::probe::Pulses;
 pub use self::store::{Answer, Call, Store};
@@ -95,6 +100,8 @@ pub struct Settings {
     pub timeout: Duration,
     /// Between two probes. After three without one that returned, the connection is replaced.
     pub probe_period: Duration,
+    /// What backends publish by themselves.
+    pub listen: Listen,
 }
 
 /// What goes wrong between this node and Redis.
@@ -104,6 +111,7 @@ pub struct Counters {
     losses: IntCounter,
     unavailable: IntCounter,
     unanswered: IntCounter,
+    foreign: listen::Counters,
 }
 
 impl Counters {
@@ -126,6 +134,7 @@ impl Counters {
             )?,
             unavailable: failures.with_label_values(&["unavailable"]),
             unanswered: failures.with_label_values(&["unanswered"]),
+            foreign: listen::Counters::register(registry)?,
         };
         registry.register(Box::new(counters.bad_payloads.clone()))?;
         registry.register(Box::new(counters.losses.clone()))?;
@@ -141,6 +150,7 @@ pub struct Redis {
     /// For reading logs, on connections of their own: a long answer delays no publish.
     reader: Clients,
     subscriptions: mpsc::Sender<subscribe::Command>,
+    listener: Option<Listener>,
     pulses: Arc<Pulses>,
     names: Names,
     timeout: Duration,
@@ -165,9 +175,17 @@ impl Redis {
         let map = discover::start(&settings, &pulses);
         let calls = Calls::start(settings.clone(), map.clone());
         let reader = Clients::start(settings.clone(), map.clone());
+        let (events, receiver) = mpsc::channel(super::EVENTS_CAPACITY);
+        let listener = Listener::start(listen::Shared {
+            settings: settings.clone(),
+            map: map.clone(),
+            pulses: pulses.clone(),
+            calls: calls.clone(),
+            events: events.clone(),
+            counters: counters.clone(),
+        });
         let publisher = publish::Publisher::new(calls, names.clone(), counters.clone());
         let (subscriptions, commands) = mpsc::channel(COMMANDS_CAPACITY);
-        let (events, receiver) = mpsc::channel(super::EVENTS_CAPACITY);
         let (masters, heard) =
             masters::Masters::new(settings, names.clone(), map.clone(), pulses.clone());
         let subscriber = subscribe::Subscriber {
@@ -188,6 +206,7 @@ impl Redis {
                 publisher,
                 reader,
                 subscriptions,
+                listener,
                 pulses,
                 names,
                 timeout,
@@ -205,6 +224,13 @@ impl Redis {
             clients: self.reader.clone(),
             names: self.names.clone(),
             timeout: self.timeout,
+        }
+    }
+
+    /// Of one record that a backend published, from now on.
+    pub fn set_max_message_bytes(&self, max: usize) {
+        if let Some(listener) = &self.listener {
+            listener.set_max_message_bytes(max);
         }
     }
 }
@@ -248,6 +274,7 @@ impl Broker for Redis {
         channel: ChannelName,
     ) -> impl Future<Output = Result<(), SubscribeError>> + Send + 'static {
         let (commands, timeout) = (self.subscriptions.clone(), self.timeout);
+        let listener = self.listener.clone();
         async move {
             let (live, answer) = oneshot::channel();
             let deadline = Instant::now() + timeout;
@@ -262,13 +289,19 @@ impl Broker for Redis {
                     .unwrap_or_else(|_| Err("the broker has ended".to_owned())),
                 Err(_) => Err("the broker has ended".to_owned()),
             };
+            if let (Ok(()), Some(listener)) = (&answer, listener) {
+                listener.follow(&channel).await;
+            }
             answer.map_err(|cause| SubscribeError { channel, cause })
         }
     }
 
     fn unsubscribe(&self, channel: ChannelName) -> impl Future<Output = ()> + Send + 'static {
-        let commands = self.subscriptions.clone();
+        let (commands, listener) = (self.subscriptions.clone(), self.listener.clone());
         async move {
+            if let Some(listener) = listener {
+                listener.leave(&channel).await;
+            }
             let (done, answer) = oneshot::channel();
             if commands
                 .send(subscribe::Command::Unsubscribe { channel, done })
@@ -296,6 +329,19 @@ pub(crate) mod fuzzing {
     /// See [`super::log::published`].
     pub(crate) fn published(payload: &[u8]) -> (Option<Position>, &[u8]) {
         super::log::published(payload)
+    }
+
+    /// What a backend's record becomes, in any of its channels, with at most `max` bytes.
+    pub(crate) fn foreign(payload: &[u8], max: usize) -> Vec<crate::message::Delivery> {
+        let room = crate::name::ChannelName::room("lobby").expect("a name");
+        let places = super::Source::ALL
+            .into_iter()
+            .map(|source| super::foreign::Place {
+                source,
+                room: (source == super::Source::Rooms).then_some(&room),
+            });
+        let read = places.filter_map(|place| super::foreign::read(place, payload, max, 7).ok());
+        read.flatten().collect()
     }
 
     #[derive(Debug, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use gateway_config::{Redis, RedisMode};
@@ -11,9 +12,10 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
 use super::{ConfigError, secret};
-use crate::broker::redis::{Endpoint, Login, Mode, Settings};
+use crate::broker::redis::{Endpoint, Listen, Login, Mode, Settings, Source};
 
-pub(super) fn prepare(redis: &Redis) -> Result<Settings, ConfigError> {
+/// `max_message_bytes`: of what backends publish by themselves.
+pub(super) fn prepare(redis: &Redis, max_message_bytes: u32) -> Result<Settings, ConfigError> {
     // The rules of gateway-config have seen it.
     let address = redis.address().map_err(|what| ConfigError::Setting {
         key: "broker.redis.url",
@@ -44,7 +46,19 @@ pub(super) fn prepare(redis: &Redis) -> Result<Settings, ConfigError> {
         prefix: redis.key_prefix.clone(),
         timeout: Duration::from_secs(redis.timeout_seconds.into()),
         probe_period: Duration::from_secs(redis.probe_seconds.into()),
+        listen: Listen {
+            sources: sources(&redis.listen),
+            prefix: redis.listen_prefix.clone(),
+            max_message_bytes: Arc::new(AtomicUsize::new(max_message_bytes as usize)),
+        },
     })
+}
+
+/// Each once; the rules of gateway-config have refused other names.
+fn sources(names: &[String]) -> Vec<Source> {
+    let all = Source::ALL.into_iter();
+    all.filter(|source| names.iter().any(|name| name == source.name()))
+        .collect()
 }
 
 fn login(username: &str, key: &'static str, file: &str) -> Result<Login, ConfigError> {
@@ -116,5 +130,20 @@ fn bad(key: &'static str, file: &str, what: &dyn std::fmt::Display) -> ConfigErr
     ConfigError::Setting {
         key,
         what: format!("{file}: {what}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_that_may_be_listened_to_is_known() {
+        let listen = gateway_config::LISTEN.map(str::to_owned);
+        assert_eq!(sources(&listen), Source::ALL);
+        assert_eq!(
+            sources(&[listen[1].clone(), listen[1].clone()]),
+            [Source::Broadcast]
+        );
     }
 }

@@ -2,7 +2,7 @@
 
 use super::protocol::arrives_as_it_was_sent;
 use super::{Bytes, pieces};
-use crate::broker::redis::fuzzing::{Heard, hear, published};
+use crate::broker::redis::fuzzing::{Heard, foreign, hear, published};
 use crate::message::Message;
 use crate::name::ChannelName;
 
@@ -25,6 +25,11 @@ pub fn redis(input: &[u8]) {
 }
 
 fn payload(payload: &[u8]) {
+    for delivery in foreign(payload, 1_000) {
+        // Only what was left out makes it another length than it came in.
+        assert!(payload.len() <= 1_000 && delivery.position.is_none());
+        arrives_as_it_was_sent(delivery.channel, &delivery.message);
+    }
     let (position, json) = published(payload);
     assert!(payload.ends_with(json));
     let head = &payload[..payload.len() - json.len()];

@@ -30,6 +30,7 @@ mod messages;
 mod policies;
 mod presence;
 mod program;
+mod redis_backends;
 mod redis_cluster;
 mod redis_failover;
 mod redis_sentinel;

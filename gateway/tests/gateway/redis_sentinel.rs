@@ -82,6 +82,16 @@ impl Sentinels {
         self.processes.push(process);
     }
 
+    /// `host:port,…`, as `broker.redis.url` names them.
+    pub fn hosts(&self) -> String {
+        let hosts: Vec<_> = self
+            .ports
+            .iter()
+            .map(|p| format!("127.0.0.1:{p}"))
+            .collect();
+        hosts.join(",")
+    }
+
     pub fn settings(&self) -> Settings {
         let seeds = self.ports.iter().map(|port| Endpoint {
             host: "127.0.0.1".into(),

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use gateway::broker::redis::{Endpoint, Login, Mode, Settings};
+use gateway::broker::redis::{Endpoint, Listen, Login, Mode, Settings};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -99,6 +99,11 @@ impl RedisServer {
             process.kill().expect("the process is ours");
             process.wait().expect("the process is ours");
         }
+    }
+
+    /// Whether it was killed and not run again.
+    pub fn is_dead(&self) -> bool {
+        self.process.is_none()
     }
 
     /// Sends a signal by name: `STOP` freezes Redis with its sockets open, `CONT` goes on.
@@ -249,6 +254,7 @@ pub fn settings(port: u16, login: Login) -> Settings {
         prefix: "test:".into(),
         timeout: Duration::from_secs(2),
         probe_period: Duration::from_millis(200),
+        listen: Listen::default(),
     }
 }
 

@@ -252,6 +252,8 @@ async fn what_needs_a_restart_waits_as_a_whole() {
             "certificateFile": at("tls.crt"),
             "keyFile": at("tls.key"),
             "keyPrefix": "x:",
+            "listen": ["ws:private"],
+            "listenPrefix": "x:",
             "timeoutSeconds": 7,
             "probeSeconds": 7,
             "leaseSeconds": 7,
