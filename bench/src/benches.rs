@@ -19,6 +19,7 @@ pub mod handshakes;
 pub mod latency;
 pub mod memory;
 mod paced;
+pub mod redis;
 pub mod storm;
 
 type Run = fn(&Rig) -> anyhow::Result<Vec<Row>>;
@@ -54,6 +55,11 @@ pub const BENCHES: &[(&str, &str, Run)] = &[
         "channels",
         "deliveries per CPU second: 10,000 channels of one against one of 10,000",
         channels::run,
+    ),
+    (
+        "redis",
+        "between nodes, publishes, a node that subscribes again and 5,000 that recover, against Redis alone",
+        redis::run,
     ),
 ];
 

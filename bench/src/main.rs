@@ -10,6 +10,7 @@ mod floor;
 mod opening;
 mod poster;
 mod programs;
+mod redis;
 mod report;
 mod returning;
 mod server;

@@ -57,14 +57,21 @@ impl Opening {
         Err(io::Error::other(format!("the server answered {head:?}")))
     }
 
-    fn send(&mut self, text: &str) -> io::Result<()> {
+    pub fn send(&mut self, text: &str) -> io::Result<()> {
+        self.send_many(text, 1)
+    }
+
+    /// The same text so many times, in one write.
+    pub fn send_many(&mut self, text: &str, count: usize) -> io::Result<()> {
         let mut frame = Vec::new();
-        wire::push_masked(wire::TEXT, text.as_bytes(), &mut frame);
+        for _ in 0..count {
+            wire::push_masked(wire::TEXT, text.as_bytes(), &mut frame);
+        }
         self.socket.write_all(&frame)
     }
 
     /// The next text message.
-    fn text(&mut self) -> io::Result<String> {
+    pub fn text(&mut self) -> io::Result<String> {
         loop {
             if let Some((opcode, payload)) = wire::take_plain(&mut self.bytes) {
                 if opcode == wire::TEXT {

@@ -290,7 +290,9 @@ impl Reader<'_> {
         log: &BTreeMap<Position, Number>,
     ) -> Option<String> {
         let breach = format!("from {was:?} to {at:?} with no loss");
-        let is_new = at.epoch != was.epoch && at.offset == 0 && !self.channel.log_survives;
+        // Who is at 0 is there in every log.
+        let is_new =
+            at.epoch != was.epoch && at.offset == 0 && was.offset > 0 && !self.channel.log_survives;
         if is_new {
             self.lineage.clear();
             let rest = Position {

@@ -100,6 +100,17 @@ fn every_bench_works() {
         ),
         ("storm", &["storm/others-p99 quiet", "storm/there all"]),
         ("channels", &["channels/20-of-one one of 20"]),
+        (
+            "redis",
+            &[
+                "redis/crossing-p50 PUBLISH",
+                "redis/publish redis-benchmark, PUBLISH",
+                "redis/publish-kept redis-benchmark, its script",
+                "redis/recovered without recover",
+                "redis/recovered-cpu without recover",
+                "redis/resubscribed bar",
+            ],
+        ),
     ] {
         let expected = expected.iter().map(|row| (*row).to_owned()).collect();
         assert_eq!(rows(out.path(), name), expected, "{name}");
@@ -122,7 +133,8 @@ fn without_a_name_the_benches_are_listed() {
             "handshakes",
             "latency",
             "storm",
-            "channels"
+            "channels",
+            "redis"
         ]
     );
 }

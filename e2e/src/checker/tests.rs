@@ -85,7 +85,11 @@ fn what_is_as_promised() {
             .chain(again)
             .chain(messages(3..=4))
             .collect(),
-        // Another master.
+        // Another master, from the first message on.
+        [subscribed(9, 0, None), Ended, subscribed(1, 2, Some(true))]
+            .into_iter()
+            .chain(all())
+            .collect(),
         begin()
             .chain(messages(1..=2))
             .chain([moved(2, 2, true), message(3), message(4)])

@@ -95,7 +95,7 @@ fn check(test: &str, form: Form) -> Result<()> {
     let played = runtime.block_on(play(&plan, &mut report));
     eprintln!("{form:?}, {what}:\n{}", report.table());
     let breaches = report.breaches();
-    ensure!(breaches.is_empty(), "{breaches}then {played:?}");
+    ensure!(breaches == 0, "{breaches} breaches, then {played:?}");
     played
 }
 

@@ -20,8 +20,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::namespace;
 
-/// Longest wait for a fact about processes of ours.
-const SOON: Duration = Duration::from_secs(60);
+/// Longest wait for a fact about processes of ours. A Sentinel that a busy machine forgets for 2 s does nothing for 30 s
+/// (TILT), so a failover takes its time there.
+const SOON: Duration = Duration::from_secs(150);
 /// Between two looks: also how exact the moment is known at which something came back.
 const LOOK: Duration = Duration::from_millis(10);
 /// Longest wait for an answer of a Redis, which may be frozen.

@@ -27,11 +27,10 @@ struct Figures {
 #[derive(Default)]
 pub struct Report {
     faults: BTreeMap<String, Figures>,
-    breaches: String,
 }
 
 impl Report {
-    /// A line about this round.
+    /// A line about this round, and more of them for each breach: what was heard around it.
     pub fn add(
         &mut self,
         fault: &str,
@@ -56,7 +55,7 @@ impl Report {
             breaches: breaches.len(),
             slowest: back,
         };
-        let line = round.to_string();
+        let mut line = round.to_string();
         let figures = self.faults.entry(fault.to_owned()).or_default();
         figures.rounds += 1;
         figures.sent += round.sent;
@@ -66,16 +65,14 @@ impl Report {
         figures.breaches += round.breaches;
         figures.slowest = figures.slowest.max(back);
         if !breaches.is_empty() {
-            let shown = shown(channel, breaches);
-            // Writing to a text does not fail.
-            let _ = writeln!(self.breaches, "{fault}, {}: {shown}", channel.name);
+            line += &shown(channel, breaches);
         }
         line
     }
 
-    /// Each breach with the history around it; empty when there is none.
-    pub fn breaches(&self) -> &str {
-        &self.breaches
+    /// How many there were.
+    pub fn breaches(&self) -> usize {
+        self.faults.values().map(|figures| figures.breaches).sum()
     }
 
     /// A line for each kind of fault.
@@ -108,7 +105,7 @@ impl std::fmt::Display for Figures {
 }
 
 fn shown(channel: &Channel, breaches: &[Breach]) -> String {
-    let mut text = format!("{} breaches", breaches.len());
+    let mut text = String::new();
     for breach in breaches.iter().take(MOST_SHOWN) {
         let _ = write!(text, "\n{breach}");
         let mut histories = channel.histories.iter();
@@ -116,6 +113,7 @@ fn shown(channel: &Channel, breaches: &[Breach]) -> String {
         let heard = history.map_or(&[][..], |history| &history.heard);
         let first = breach.at.saturating_sub(AROUND);
         for (index, heard) in heard.iter().enumerate().skip(first).take(2 * AROUND) {
+            // Writing to a text does not fail.
             let _ = write!(text, "\n    {index}: {heard:?}");
         }
     }

@@ -1,0 +1,155 @@
+//! Publishes a second through one gateway, each answered, against `redis-benchmark` with the same command, from as many
+//! connections with as many under way on each.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+
+use super::{BYTES, Rig, Row, SLICES, Stage, alternate, connect, rows_of};
+use crate::opening::Opening;
+use crate::server::Server;
+
+const CONNECTIONS: usize = 8;
+/// On each connection.
+const UNDER_WAY: usize = 64;
+const UNIT: &str = "publishes a second";
+/// What `redis-benchmark` sends in a round.
+const BENCHMARK: usize = 50_000;
+
+pub fn rows(rig: &Rig, stage: &Stage) -> anyhow::Result<Vec<Row>> {
+    let server = stage.gateway()?;
+    let mut rows = Vec::new();
+    for (name, against, channel) in [
+        (
+            "redis/publish-kept",
+            "redis-benchmark, its script",
+            "kept:p",
+        ),
+        ("redis/publish", "redis-benchmark, PUBLISH", "p"),
+    ] {
+        let command = seen(stage, &server, channel)?;
+        let pairs = alternate(
+            rig.effort.rounds,
+            || ours(&server, channel, rig.effort.slice * SLICES),
+            || theirs(rig, stage, &command),
+        )?;
+        rows.extend(rows_of(&[(name, against, UNIT, pairs)])?);
+    }
+    Ok(rows)
+}
+
+pub fn text(channel: &str) -> String {
+    let data = "x".repeat(BYTES / 2);
+    format!(r#"{{"type":"chat","id":1,"channel":"{channel}","message":"{data}"}}"#)
+}
+
+/// What the gateway tells Redis to publish a message, word by word.
+fn seen(stage: &Stage, server: &Server, channel: &str) -> anyhow::Result<Vec<String>> {
+    let mut monitor = stage.redis.connect()?;
+    monitor.ask(&["MONITOR"])?;
+    let mut client = connect(server, "seen")?;
+    client.send(&text(channel))?;
+    let end = format!("channel:{channel}");
+    loop {
+        // `+<time> [<database> <address>] "word" …`; what a script does comes from `lua`.
+        let line = monitor.line()?;
+        let words = line.split_once("] ").map(|(_, words)| unquoted(words));
+        let words = words.unwrap_or_default();
+        let is_publish = words.first().is_some_and(|word| {
+            let word = word.to_lowercase();
+            word == "eval" || word == "publish"
+        });
+        if is_publish && !line.contains(" lua] ") && words.iter().any(|word| word.ends_with(&end)) {
+            return Ok(words);
+        }
+    }
+}
+
+/// The words of a line of `MONITOR`: quoted, with escapes as C has them.
+fn unquoted(line: &str) -> Vec<String> {
+    let (mut words, mut word, mut inside) = (Vec::new(), String::new(), false);
+    let mut rest = line.chars();
+    while let Some(letter) = rest.next() {
+        match letter {
+            '"' if inside => {
+                words.push(std::mem::take(&mut word));
+                inside = false;
+            }
+            '"' => inside = true,
+            '\\' => word.push(match rest.next() {
+                Some('n') => '\n',
+                Some('r') => '\r',
+                Some('t') => '\t',
+                Some(other) => other,
+                None => break,
+            }),
+            _ if inside => word.push(letter),
+            _ => {}
+        }
+    }
+    words
+}
+
+fn ours(server: &Server, channel: &str, slice: Duration) -> anyhow::Result<f64> {
+    let text = text(channel);
+    let clients = (0..CONNECTIONS).map(|number| connect(server, &format!("p{number}")));
+    let clients = clients.collect::<anyhow::Result<Vec<_>>>()?;
+    let began = Instant::now();
+    let published = std::thread::scope(|scope| {
+        let running: Vec<_> = clients
+            .into_iter()
+            .map(|client| scope.spawn(|| publish(client, &text, slice)))
+            .collect();
+        let ended = running.into_iter().map(|thread| {
+            let published = thread.join();
+            published.unwrap_or_else(|_| Err(anyhow::anyhow!("a publisher panicked")))
+        });
+        ended.sum::<anyhow::Result<u32>>()
+    })?;
+    Ok(f64::from(published) / began.elapsed().as_secs_f64())
+}
+
+fn publish(mut client: Opening, text: &str, slice: Duration) -> anyhow::Result<u32> {
+    let (began, mut count) = (Instant::now(), 0);
+    while count == 0 || began.elapsed() < slice {
+        client.send_many(text, UNDER_WAY)?;
+        for _ in 0..UNDER_WAY {
+            let answer = client.text()?;
+            ensure!(answer.contains(r#""published""#), "{answer}");
+            count += 1;
+        }
+    }
+    Ok(count)
+}
+
+fn theirs(rig: &Rig, stage: &Stage, command: &[String]) -> anyhow::Result<f64> {
+    let count = if rig.effort.tiny { 1_000 } else { BENCHMARK };
+    let ran = Command::new("redis-benchmark")
+        .args(["-p", &stage.redis.port.to_string(), "--csv"])
+        .args(["-n", &count.to_string(), "-c", &CONNECTIONS.to_string()])
+        .args(["-P", &UNDER_WAY.to_string()])
+        .args(command)
+        .output()?;
+    let said = String::from_utf8_lossy(&ran.stdout);
+    // The name is the command, whatever is in it; seven figures follow, the first is the rate.
+    let last = said.trim_end().rsplit(',').nth(6);
+    let rate = last.and_then(|figure| figure.trim_matches('"').parse().ok());
+    rate.with_context(|| format!("redis-benchmark says {said} {ran:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_monitor_are_as_they_were_sent() {
+        for (line, expected) in [
+            (r#""PING""#, &["PING"][..]),
+            (r#""eval" "a\nb" "2""#, &["eval", "a\nb", "2"]),
+            (r#""{\"a\":\"b\\\"\"}" """#, &[r#"{"a":"b\""}"#, ""]),
+        ] {
+            assert_eq!(unquoted(line), expected, "{line}");
+        }
+    }
+}
