@@ -104,7 +104,6 @@ impl App {
         let answers = Answers::register(&registry)?;
         let self_test = SelfTest::register(&registry, running.load().rules.node.clone())?;
         let pressure = guard_memory(&router, &registry, running.clone())?;
-        let present = router.present();
         let refusals = Refusals::register(&registry)?;
         let drain = Drain::new(router.clone(), draining.clone());
         let secret = self_test.secret();
@@ -130,7 +129,7 @@ impl App {
             draining,
             keys,
             answers,
-            present,
+            present: present(&router),
             users: users(&router),
             refusals: refusals.clone(),
             began: std::time::Instant::now(),
@@ -323,6 +322,11 @@ fn probes(router: &Router<Chosen>, ready: Gates, keyring: Keyring, metrics: Regi
         ready: ready.with("keys", move || keyring.ready()),
         metrics,
     }
+}
+
+fn present(router: &Router<Chosen>) -> http::Present {
+    let router = router.clone();
+    Arc::new(move |channel: ChannelName| router.members(channel).boxed())
 }
 
 fn users(router: &Router<Chosen>) -> http::Users {

@@ -23,7 +23,7 @@ use crate::history;
 use crate::limits::Permit;
 use crate::message::{Message, Position};
 use crate::name::ChannelName;
-use crate::presence::Present;
+use crate::presence::List;
 use crate::protocol::native::Refusal;
 use crate::registry::{Connections, ReadError};
 use crate::running::{self, Running};
@@ -82,6 +82,10 @@ pub trait Node: Clone + Send + Sync + 'static {
 pub type Users =
     Arc<dyn Fn(String) -> BoxFuture<'static, Result<Connections, ReadError>> + Send + Sync>;
 
+/// Asks who is in a channel on all nodes.
+pub type Present =
+    Arc<dyn Fn(ChannelName) -> BoxFuture<'static, Result<List, ReadError>> + Send + Sync>;
+
 /// A socket that has become a WebSocket.
 #[derive(Debug)]
 pub struct Handshaken {
@@ -102,7 +106,7 @@ pub struct Front<N> {
     /// What was answered to requests with an `Idempotency-Key`.
     pub keys: Arc<api::idempotency::Keys>,
     pub answers: answers::Answers,
-    pub present: Arc<Present>,
+    pub present: Present,
     pub users: Users,
     pub refusals: refusals::Refusals,
     pub began: Instant,

@@ -131,7 +131,7 @@ impl Metrics {
             )?,
             present: gauge(
                 "pushcluster_presence_members",
-                "Members of this node's channels with presence, all together.",
+                "Members of channels with presence, all together, where the node is alone.",
             )?,
             gaps: Gaps::register(registry)?,
         })

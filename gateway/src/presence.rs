@@ -22,7 +22,7 @@ pub struct Present {
 }
 
 /// What became of one of this node's connections in a channel with presence.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Changed {
     pub channel: ChannelName,
     /// The connection's.

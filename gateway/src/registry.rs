@@ -22,6 +22,8 @@ use tokio::task::AbortHandle;
 use crate::broker::redis::{Answer, Call, Names, Store};
 use crate::engine::command::ShardId;
 use crate::message::ConnectionId;
+use crate::name::ChannelName;
+use crate::presence::{List, Scope};
 use calls::LeaseId;
 pub use counters::Counters;
 use fact::{Fact, Page, Round, State, Told};
@@ -149,6 +151,8 @@ struct Inner {
     round: Round,
     /// Shards that have told all they hold in this round.
     complete: HashSet<ShardId>,
+    /// In this round nobody is told of those who are in channels: they have heard it before.
+    quiet: bool,
     /// The lease under which is written now.
     lease: Option<LeaseId>,
 }
@@ -170,6 +174,7 @@ impl Registry {
                 put: 0,
                 round: 0,
                 complete: HashSet::new(),
+                quiet: false,
                 lease: None,
             }),
             settings,
@@ -187,7 +192,7 @@ impl Registry {
         (registry, asked)
     }
 
-    /// What became of a connection.
+    /// What became of a connection. Nobody waits.
     pub fn tell(&self, told: Told) {
         self.shared.put([told]);
     }
@@ -195,7 +200,14 @@ impl Registry {
     /// A part of what a shard holds. True: the next part is wanted, as soon as there is [`Registry::room`].
     #[must_use]
     pub fn page(&self, shard: ShardId, page: Page) -> bool {
-        let Page { round, told, next } = page;
+        let Page {
+            round,
+            mut told,
+            next,
+        } = page;
+        if self.shared.inner().quiet {
+            hush(&mut told);
+        }
         self.shared.put(told);
         let mut inner = self.shared.inner();
         let wanted = round == inner.round && !inner.pending.has_overflowed();
@@ -234,6 +246,25 @@ impl Registry {
         }
     }
 
+    /// Who is in a channel on all nodes, with what this node was told until now.
+    pub async fn members(&self, channel: &ChannelName, scope: Scope) -> Result<List, ReadError> {
+        let failed = |cause| ReadError {
+            what: format!("presence of {channel}"),
+            cause,
+        };
+        let Shared { store, .. } = &*self.shared;
+        self.settle().await.map_err(failed)?;
+        let call = calls::members(store.names(), channel, scope.members);
+        let answers = store.run(&[call]).await.map_err(failed)?;
+        let Some(Answer::Texts(texts)) = answers.into_iter().next() else {
+            return Err(failed("Redis has something else in its place".to_owned()));
+        };
+        let total = texts.first().and_then(|count| count.parse().ok());
+        let named = texts.get(1..).unwrap_or_default();
+        let named = named.iter().filter_map(|text| calls::read_member(text));
+        Ok(List::of(named, total.unwrap_or(0), scope))
+    }
+
     /// Waits until all that was told is written.
     pub async fn settle(&self) -> Result<(), String> {
         let put = self.shared.inner().put;
@@ -268,6 +299,15 @@ impl Registry {
         };
         // Without it the lease ends by itself.
         let _ = store.run(&[last]).await;
+    }
+}
+
+/// What was heard before is not said again.
+fn hush(told: &mut [Told]) {
+    for told in told {
+        if let Told::Presence { aloud, .. } = told {
+            *aloud = false;
+        }
     }
 }
 
@@ -339,8 +379,10 @@ impl Shared {
     }
 
     /// Under a new lease: what is told from now on counts.
-    fn begin(&self, lease: &LeaseId) -> Round {
+    fn begin(&self, lease: &LeaseId, why: Why) -> Round {
         let mut inner = self.inner();
+        // Nobody has said that they left: the table was lost, not they.
+        inner.quiet = why == Why::Emptied;
         inner.pending.begin_anew();
         inner.round = inner.round.wrapping_add(1);
         inner.complete.clear();

@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 use futures::future::Either;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
@@ -20,7 +19,9 @@ use tokio::time::timeout;
 use crate::auth::keys::KeySource;
 use crate::broker::{Broker, EVENTS_CAPACITY, Events, PublishError};
 use crate::engine::census::{self, Page, Query};
-use crate::engine::command::{Arrival, Command, Configured, Event, NewConnection, Pace, ShardId};
+use crate::engine::command::{
+    Arrival, Command, Configured, ConnectionKey, Event, NewConnection, Pace, ShardId,
+};
 use crate::engine::{Engine, Gate, Inbox, Settings, ShardEnded};
 use crate::hub::{Hub, WISHES_CAPACITY, Wish};
 use crate::limits::Permit;
@@ -39,7 +40,7 @@ use crate::sse::{self, Opening};
 mod answers;
 mod presence;
 mod registry;
-use answers::{published, unread};
+use answers::{not_listed, published, unread};
 pub use registry::Cluster;
 
 /// Publishes and reads of one shard's clients that the broker has not answered. At the cap the shard's events wait, and then
@@ -224,12 +225,6 @@ impl<B: Broker> Router<B> {
             pages.push(answered.await.map_err(|_| ShardEnded(shard))?);
         }
         Ok(census::merge(pages, query.limit))
-    }
-
-    /// Who has which channel on this node.
-    #[must_use]
-    pub fn present(&self) -> Arc<Present> {
-        self.node.present.clone()
     }
 
     pub fn broker(&self) -> &B {
@@ -423,15 +418,15 @@ impl<B: Broker> ShardTask<B> {
                     }
                     Some(Event::Presence(changed)) => {
                         let told = self.tell_others(changed);
-                        calls.extend(told.map(|told| Either::Right(Either::Right(told))));
+                        calls.extend(told.map(|told| Either::Right(Either::Right(Either::Left(told)))));
                     }
                     Some(Event::Told(told)) => if let Some(registry) = &self.node.registry {
                         registry.tell(told);
                     },
                     Some(Event::Held { shard, page }) => lookups.extend(self.held(shard, page)),
                     Some(Event::Members { shard, key, channel, id }) => {
-                        let frame = self.members(&channel, id.as_ref());
-                        self.tell(shard, Command::Reply { key, frame }).await;
+                        let members = self.members((shard, key), channel, id);
+                        calls.push(Either::Right(Either::Right(Either::Right(members))));
                     }
                     Some(Event::History { shard, key, channel, range, purpose }) => {
                         let call = self.node.broker.history(channel.clone(), range);

@@ -59,10 +59,7 @@ pub fn rules(config: &Config, policy: Policy, keys: &Keyring, node: Arc<str>) ->
         policies: Policies::new(&config.channels),
         max_history_bytes: limits.max_outbox_bytes as usize / 2,
         presence: Scope {
-            covers: match config.broker.kind {
-                BrokerKind::Memory => Covers::Cluster,
-                BrokerKind::Redis => Covers::Node,
-            },
+            covers: Covers::Cluster,
             members: limits.max_presence_members as usize,
             bytes: limits.max_outbox_bytes as usize / 2,
         },

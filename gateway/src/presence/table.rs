@@ -88,6 +88,24 @@ pub struct List {
     pub covers: Covers,
 }
 
+impl List {
+    /// As much of the members, who are in order, as fits.
+    #[must_use]
+    pub fn of(members: impl Iterator<Item = Member>, total: u64, scope: Scope) -> List {
+        let mut bytes = 0;
+        let named = members.take(scope.members).take_while(|member| {
+            // JSON escapes quotes and backslashes; no other character of a name can double.
+            bytes += MEMBER_BYTES + 2 * member.text().len();
+            bytes <= scope.bytes
+        });
+        List {
+            members: named.collect(),
+            total,
+            covers: scope.covers,
+        }
+    }
+}
+
 /// Bounded by the connections of the node and the channels of each. What is empty vanishes.
 #[derive(Debug, Default)]
 pub struct Table {
@@ -139,23 +157,13 @@ impl Table {
     /// Who is in the channel.
     #[must_use]
     pub fn list(&self, channel: &ChannelName, scope: Scope) -> List {
-        let mut list = List {
-            members: Vec::new(),
-            total: 0,
-            covers: scope.covers,
-        };
-        let Some(Channel { members, .. }) = self.channels.get(channel) else {
-            return list;
-        };
-        list.total = members.len() as u64;
-        let mut bytes = 0;
-        let named = members.keys().take(scope.members).take_while(|member| {
-            // JSON escapes quotes and backslashes; no other character of a name can double.
-            bytes += MEMBER_BYTES + 2 * member.text().len();
-            bytes <= scope.bytes
-        });
-        list.members = named.cloned().collect();
-        list
+        let members = self.channels.get(channel).map(|entry| &entry.members);
+        let total = members.map_or(0, BTreeMap::len) as u64;
+        List::of(
+            members.into_iter().flat_map(BTreeMap::keys).cloned(),
+            total,
+            scope,
+        )
     }
 }
 

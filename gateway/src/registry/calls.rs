@@ -1,11 +1,15 @@
 //! Facts in, calls of scripts out. Pure.
 
 use core::net::IpAddr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::fact::{Fact, State};
+use super::fact::{Fact, State, Telling};
 use super::{Call, Names, scripts};
+use crate::message::{ConnectionId, Sender};
+use crate::name::ChannelName;
+use crate::presence::Member;
 
 /// A lease by name: whose it is and which of its leases, as `gateway-0.8f3a…`. Values carry it, so that what was written
 /// under one is told apart from what was written under the next.
@@ -77,8 +81,7 @@ pub struct Steps {
 /// At most some hundred facts: a script takes no more than 8,000 arguments.
 #[must_use]
 pub fn steps(names: &Names, lease: &LeaseId, facts: &[(Fact, State)]) -> Steps {
-    let (gone, there): (Vec<_>, Vec<_>) =
-        facts.iter().partition(|(_, state)| *state == State::Gone);
+    let (gone, there): (Vec<_>, Vec<_>) = facts.iter().partition(|(_, state)| state.is_gone());
     let texts = |facts: Vec<&(Fact, State)>| facts.iter().map(|(fact, _)| fact.text()).collect();
     let note = (!there.is_empty()).then(|| Call {
         script: scripts::NOTE,
@@ -100,9 +103,15 @@ pub fn steps(names: &Names, lease: &LeaseId, facts: &[(Fact, State)]) -> Steps {
 }
 
 fn write(names: &Names, lease: &LeaseId, fact: &Fact, state: &State) -> Call {
-    let (key, field) = place(names, fact);
+    let (key, field) = match place(names, fact) {
+        Place::Field(key, field) => (key, field),
+        Place::Presence(channel, connection) => {
+            return presence(names, lease, (channel, connection), state);
+        }
+    };
     let value = match state {
-        State::Gone => {
+        // The last three are of presence, which has no such place.
+        State::Gone | State::Left(_) | State::Present { .. } | State::Became { .. } => {
             return Call {
                 script: scripts::ERASE,
                 keys: vec![key],
@@ -134,9 +143,19 @@ fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("texts and numbers always serialise")
 }
 
-/// Key and field.
-fn place(names: &Names, fact: &Fact) -> (String, String) {
-    match fact {
+/// Where a fact is.
+enum Place<'a> {
+    /// Key and field.
+    Field(String, String),
+    Presence(&'a ChannelName, &'a ConnectionId),
+}
+
+fn place<'a>(names: &Names, fact: &'a Fact) -> Place<'a> {
+    let (key, field) = match fact {
+        Fact::Present {
+            channel,
+            connection,
+        } => return Place::Presence(channel, connection),
         Fact::Connection { user, connection } => {
             (names.of_user(user, "connections"), connection.to_string())
         }
@@ -155,17 +174,129 @@ fn place(names: &Names, fact: &Fact) -> (String, String) {
             names.of_channel(channel, "subscribers"),
             connection.to_string(),
         ),
+    };
+    Place::Field(key, field)
+}
+
+/// As a script on a channel's presence wants it, of which the parts that it does not look at are empty.
+struct Said<'a> {
+    what: &'a str,
+    member: String,
+    sender: String,
+    telling: Telling,
+}
+
+fn presence(
+    names: &Names,
+    lease: &LeaseId,
+    (channel, connection): (&ChannelName, &ConnectionId),
+    state: &State,
+) -> Call {
+    let said = |what, user: Option<&Arc<str>>, telling| Said {
+        what,
+        member: member(user.map(AsRef::as_ref), connection),
+        sender: json(&Sender {
+            connection: connection.clone(),
+            user: user.cloned(),
+        }),
+        telling,
+    };
+    let quiet = Telling {
+        aloud: false,
+        timestamp: 0,
+    };
+    let said = match state {
+        State::Present { user, telling } => said("join", user.as_ref(), *telling),
+        State::Became { user, telling } => said("become", Some(user), *telling),
+        State::Left(telling) => said("leave", None, *telling),
+        // Of no presence; as one that has left.
+        State::Gone | State::Connected { .. } | State::Subscribed { .. } => {
+            said("leave", None, quiet)
+        }
+    };
+    on_presence(names, lease, (channel, connection), said)
+}
+
+fn on_presence(
+    names: &Names,
+    lease: &LeaseId,
+    (channel, connection): (&ChannelName, &ConnectionId),
+    said: Said<'_>,
+) -> Call {
+    let Said {
+        what,
+        member,
+        sender,
+        telling,
+    } = said;
+    let keys = ["presence", "members", "order"];
+    let heard = telling.aloud.then(|| names.heard(channel));
+    Call {
+        script: scripts::PRESENCE,
+        keys: keys.map(|part| names.of_channel(channel, part)).into(),
+        arguments: vec![
+            what.to_owned(),
+            connection.to_string(),
+            lease.as_str().to_owned(),
+            member,
+            sender,
+            telling.timestamp.to_string(),
+            heard.unwrap_or_default(),
+            names.publish().to_owned(),
+        ],
     }
 }
 
-/// A fact of a lease that has ended is erased.
+/// Users sort before those who are nobody in particular.
+fn member(user: Option<&str>, connection: &ConnectionId) -> String {
+    match user {
+        Some(user) => format!("1{user}"),
+        None => format!("2{connection}"),
+    }
+}
+
+/// The other way round. None: nobody of us wrote it.
 #[must_use]
-pub fn reap(names: &Names, lease: &LeaseId, fact: &Fact) -> Call {
-    let (key, field) = place(names, fact);
+pub fn read_member(text: &str) -> Option<Member> {
+    match text.split_at_checked(1)? {
+        ("1", user) => Some(Member::User(user.into())),
+        ("2", connection) => ConnectionId::parse(connection).map(Member::Connection),
+        _ => None,
+    }
+}
+
+/// The first of who is in a channel.
+#[must_use]
+pub fn members(names: &Names, channel: &ChannelName, count: usize) -> Call {
     Call {
-        script: scripts::ERASE_OF,
-        keys: vec![key],
-        arguments: vec![field, lease.as_str().to_owned()],
+        script: scripts::MEMBERS,
+        keys: vec![names.of_channel(channel, "order")],
+        arguments: vec![count.to_string()],
+    }
+}
+
+/// A fact of a lease that has ended is erased; who was there is told to have left now, in milliseconds since the Unix
+/// epoch.
+#[must_use]
+pub fn reap(names: &Names, lease: &LeaseId, fact: &Fact, now: u64) -> Call {
+    match place(names, fact) {
+        Place::Field(key, field) => Call {
+            script: scripts::ERASE_OF,
+            keys: vec![key],
+            arguments: vec![field, lease.as_str().to_owned()],
+        },
+        Place::Presence(channel, connection) => {
+            let said = Said {
+                what: "reap",
+                member: String::new(),
+                sender: String::new(),
+                telling: Telling {
+                    aloud: true,
+                    timestamp: now,
+                },
+            };
+            on_presence(names, lease, (channel, connection), said)
+        }
     }
 }
 
@@ -230,8 +361,6 @@ fn facts_key(names: &Names, lease: &LeaseId) -> String {
 mod tests {
     use super::*;
     use crate::broker::redis::Mode;
-    use crate::message::ConnectionId;
-    use crate::name::ChannelName;
 
     /// Keys and arguments; the first word is the script's name.
     fn shown(call: &Call) -> String {
@@ -319,7 +448,7 @@ mod tests {
         let names = Names::new("p:", Mode::Cluster);
         let reaped = facts()
             .into_iter()
-            .map(|(fact, _)| shown(&reap(&names, &LeaseId::parse("gw.7"), &fact)));
+            .map(|(fact, _)| shown(&reap(&names, &LeaseId::parse("gw.7"), &fact, 9)));
         let expected = [
             "erase_of | p:{user:ann}:connections | ~gw.a | gw.7",
             "erase_of | p:{channel:news}:subscribers | ~gw.a | gw.7",

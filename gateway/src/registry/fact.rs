@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::message::ConnectionId;
 use crate::name::ChannelName;
+use crate::presence::{Change, Changed};
 
 /// Counts the times that a node registers everything, so that a page of an earlier time is told apart.
 pub type Round = u32;
@@ -26,6 +27,8 @@ pub enum Told {
         user: Option<Arc<str>>,
         channel: ChannelName,
     },
+    /// What became of it in a channel with presence. `aloud`: the others there are told who came or left.
+    Presence { changed: Changed, aloud: bool },
     /// It has ended, with these channels.
     Gone {
         number: u64,
@@ -68,6 +71,11 @@ pub enum Fact {
         connection: ConnectionId,
         channel: ChannelName,
     },
+    /// `channel:{channel}:presence`.
+    Present {
+        channel: ChannelName,
+        connection: ConnectionId,
+    },
     /// `channel:{channel}:subscribers`.
     Subscriber {
         channel: ChannelName,
@@ -87,13 +95,47 @@ pub enum State {
     },
     /// It is no more, if it ever was.
     Gone,
+    /// It is in the channel, as a user or as nobody in particular.
+    Present {
+        user: Option<Arc<str>>,
+        telling: Telling,
+    },
+    /// If it is in the channel, it is this user.
+    Became {
+        user: Arc<str>,
+        telling: Telling,
+    },
+    /// It is in the channel no more.
+    Left(Telling),
+}
+
+/// How the others in a channel are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Telling {
+    /// Otherwise not at all.
+    pub aloud: bool,
+    /// Milliseconds since the Unix epoch, by the node's clock.
+    pub timestamp: u64,
 }
 
 impl State {
     /// One that was not written, and what was told after it.
     #[must_use]
     pub fn then(self, later: State) -> State {
-        later
+        match (self, later) {
+            (State::Present { .. }, State::Became { user, telling }) => State::Present {
+                user: Some(user),
+                telling,
+            },
+            (State::Left(telling), State::Became { .. }) => State::Left(telling),
+            (_, later) => later,
+        }
+    }
+
+    /// Whether nothing is left of the fact.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        matches!(self, State::Gone | State::Left(_))
     }
 }
 
@@ -143,6 +185,7 @@ impl Told {
                 let connection = ConnectionId::new(node, number);
                 of_channel(connection, user.as_ref(), channel, State::Gone).collect()
             }
+            Told::Presence { changed, aloud } => vec![presence(changed, aloud, node)],
             Told::Gone {
                 number,
                 user,
@@ -160,6 +203,27 @@ impl Told {
             }
         }
     }
+}
+
+fn presence(changed: Changed, aloud: bool, node: &str) -> (Fact, State) {
+    let Changed {
+        channel,
+        number,
+        change,
+        timestamp,
+    } = changed;
+    let telling = Telling { aloud, timestamp };
+    let connection = ConnectionId::new(node, number);
+    let state = match change {
+        Change::Join { user } => State::Present { user, telling },
+        Change::Become { user } => State::Became { user, telling },
+        Change::Leave => State::Left(telling),
+    };
+    let fact = Fact::Present {
+        channel,
+        connection,
+    };
+    (fact, state)
 }
 
 fn of_channel(
@@ -197,6 +261,10 @@ impl Fact {
             } => {
                 format!("subscription\n{connection}\n{user}\n{channel}")
             }
+            Fact::Present {
+                channel,
+                connection,
+            } => format!("present\n{connection}\n{channel}"),
             Fact::Subscriber {
                 channel,
                 connection,
@@ -221,6 +289,13 @@ impl Fact {
                 connection,
                 channel: ChannelName::parse(channel).ok()?,
             }),
+            ["present", _, channel] => {
+                let channel = ChannelName::parse(channel).ok()?;
+                Some(Fact::Present {
+                    channel,
+                    connection,
+                })
+            }
             ["subscriber", _, channel] => {
                 let channel = ChannelName::parse(channel).ok()?;
                 Some(Fact::Subscriber {

@@ -52,8 +52,11 @@ async fn reap(shared: &Shared, lease: &LeaseId) -> Result<(), String> {
         if texts.is_empty() {
             break;
         }
+        let now = crate::broker::unix_ms();
         let facts = texts.iter().filter_map(|text| Fact::parse(text));
-        let erase: Vec<Call> = facts.map(|fact| calls::reap(names, lease, &fact)).collect();
+        let erase: Vec<Call> = facts
+            .map(|fact| calls::reap(names, lease, &fact, now))
+            .collect();
         if !erase.is_empty() {
             shared.store.run(&erase).await?;
         }

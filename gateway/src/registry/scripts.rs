@@ -7,6 +7,9 @@
 //! user:{user}:connections      hash: connection → {"node","ip","connectedAt","lease"}
 //! user:{user}:subscriptions    hash: connection, a space, channel → lease
 //! channel:{channel}:subscribers  hash: connection → {"user","lease"}
+//! channel:{channel}:presence   hash: connection → lease, member, and how the others are told of it, a line each
+//! channel:{channel}:members    hash: member → how many connections it has there; never 0
+//! channel:{channel}:order      sorted set of these members, by name: users first
 //! ```
 //! Times are milliseconds since the Unix epoch, as `TIME` has them: a node's own clock decides nothing here.
 
@@ -127,5 +130,49 @@ else
   found = redis.call('HSCAN', KEYS[1], 0, 'COUNT', ARGV[1])[2]
 end
 table.insert(found, 1, string.format('%.0f', count))
+return found
+";
+
+/// What became of a connection in a channel with presence; when its user has come with it, or left, the others are told
+/// in the same step, so that they hear it in the order in which the table has it. Keys: presence, members, order;
+/// arguments: `join`, `become`, `leave`, or `reap` for what was written under that lease; connection; lease; member and
+/// sender of what is told; timestamp; channel, or nothing when nobody is told; `PUBLISH` or `SPUBLISH`.
+pub const PRESENCE: &str = r#"
+local function say(event, sender)
+  if ARGV[7] == '' then return end
+  redis.call(ARGV[8], ARGV[7], '{"kind":"presence","data":"' .. event .. '","from":' .. sender ..
+    ',"timestamp":' .. ARGV[6] .. ',"except":"' .. ARGV[2] .. '"}')
+end
+local function give(member, sender)
+  if redis.call('HINCRBY', KEYS[2], member, -1) > 0 then return end
+  redis.call('HDEL', KEYS[2], member)
+  redis.call('ZREM', KEYS[3], member)
+  say('leave', sender)
+end
+local before = redis.call('HGET', KEYS[1], ARGV[2])
+local lease, member, sender
+if before then lease, member, sender = string.match(before, '^([^\n]*)\n([^\n]*)\n(.*)$') end
+if ARGV[1] == 'leave' or ARGV[1] == 'reap' then
+  if not member or (ARGV[1] == 'reap' and lease ~= ARGV[3]) then return 0 end
+  redis.call('HDEL', KEYS[1], ARGV[2])
+  give(member, sender)
+  return 1
+end
+if not member and ARGV[1] == 'become' then return 0 end
+redis.call('HSET', KEYS[1], ARGV[2], ARGV[3] .. '\n' .. ARGV[4] .. '\n' .. ARGV[5])
+if member == ARGV[4] then return 0 end
+if member then give(member, sender) end
+if redis.call('HINCRBY', KEYS[2], ARGV[4], 1) == 1 then
+  redis.call('ZADD', KEYS[3], 0, ARGV[4])
+  say('join', ARGV[5])
+end
+return 1
+"#;
+
+/// The first members of a channel, after how many there are. Keys: order; argument: how many.
+pub const MEMBERS: &str = r"
+local found = {}
+if tonumber(ARGV[1]) > 0 then found = redis.call('ZRANGE', KEYS[1], 0, ARGV[1] - 1) end
+table.insert(found, 1, string.format('%.0f', redis.call('ZCARD', KEYS[1])))
 return found
 ";

@@ -102,7 +102,7 @@ impl Writer {
         // It can be found before it is there.
         self.ask(&[self.hint(&id, self.lease_ms())]).await?;
         self.ask(&[self.on_lease(scripts::TAKE, &id)]).await?;
-        let round = self.shared.begin(&id);
+        let round = self.shared.begin(&id, self.why);
         self.shared.counters.registered(self.why);
         if self.why != Why::Start {
             let why = Why::LABELS[self.why as usize];

@@ -7,6 +7,7 @@ use crate::message::Position;
 use crate::metrics::{Metrics, PublishFailure};
 use crate::name::ChannelName;
 use crate::protocol::native::{ErrorCode, Refusal, Reply, RequestId, encode_refusal, encode_reply};
+use crate::registry::ReadError;
 
 /// An error is always told; that all went well, only to who gave the request an `id`.
 pub(super) fn published(
@@ -38,4 +39,19 @@ pub(super) fn unread(channel: &ChannelName, error: &HistoryError) -> Refusal {
             "history of {channel} not read: the broker is not reachable; try again later"
         ),
     }
+}
+
+pub(super) fn not_listed(
+    channel: &ChannelName,
+    error: &ReadError,
+    id: Option<&RequestId>,
+) -> Bytes {
+    tracing::warn!("{error}");
+    let refusal = Refusal {
+        code: ErrorCode::Unavailable,
+        message: format!(
+            "presence of {channel} not read: the broker is not reachable; try again later"
+        ),
+    };
+    encode_refusal(&refusal, id)
 }

@@ -309,7 +309,7 @@ async fn what_is_refused_over_http() {
 }
 
 #[tokio::test]
-async fn other_nodes_hear_it_and_an_answer_says_what_it_covers() {
+async fn other_nodes_hear_it_and_an_answer_covers_all_of_them() {
     let redis = RedisServer::start().await;
     let url = format!("broker.redis.url=redis://127.0.0.1:{}", redis.port);
     let node = async |name: &str| {
@@ -326,11 +326,12 @@ async fn other_nodes_hear_it_and_an_answer_says_what_it_covers() {
     bob.join("a").await;
     assert_eq!(ann.next_untimed().await, event("join", "room:a", "bob"));
     let found = list(&mut ann, "room:a").await;
-    assert_eq!(found["members"], json!([{"user": "ann"}]));
+    assert_eq!(found["members"], json!([{"user": "ann"}, {"user": "bob"}]));
     assert_eq!(
         (&found["total"], &found["covers"]),
-        (&json!(1), &json!("node"))
+        (&json!(2), &json!("cluster"))
     );
+    total(&b, "room:a", 2).await;
     bob.close().await;
     assert_eq!(ann.next_untimed().await, event("leave", "room:a", "bob"));
 
@@ -348,6 +349,7 @@ async fn other_nodes_hear_it_and_an_answer_says_what_it_covers() {
         }
         assert_eq!(ann.next_untimed().await, event("join", "room:a", &user));
     }
+    total(&a, "room:a", 7).await;
     b.signal("TERM");
     let mut left = BTreeSet::new();
     for _ in 0..6 {

@@ -4,20 +4,54 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
+use crate::client::Client;
 use crate::event_source::EventSource;
 use crate::program::{API_KEY, Gateway, request};
 use crate::redis_cluster::RedisCluster;
 use crate::redis_server::RedisServer;
 use crate::wait::until;
 
+mod kills;
+
 /// Long enough for a machine that is busy: a node that is late is taken for dead.
 const LEASE: &str = "broker.redis.leaseSeconds=3";
 
+const FILE: &str = r#"
+channels:
+  - {prefix: "room:", presence: true}
+"#;
+
 async fn node(redis: &RedisServer, name: &str) -> Gateway {
     let name = format!("node.name={name}");
-    let gateway = Gateway::on_redis(redis.port, &[&name, LEASE]).await;
+    let url = format!("broker.redis.url=redis://127.0.0.1:{}", redis.port);
+    let set = ["broker.kind=redis", &url, "broker.redis.timeoutSeconds=2"];
+    let set = [&set[..], &[&name, LEASE]].concat();
+    let gateway = Gateway::with_file(FILE, &set).await;
     gateway.ready().await;
     gateway
+}
+
+/// What the others in the room are told.
+async fn hears(client: &mut Client, event: &str, user: &str) {
+    let said = json!({"type": "presence", "channel": "room:a", "event": event, "user": user});
+    assert_eq!(client.next_untimed().await, said);
+}
+
+/// Waits until these users are in the room, as this node tells it.
+async fn present(gateway: &Gateway, expected: &[&str]) {
+    let expected: Vec<Value> = expected.iter().map(|user| json!({"user": user})).collect();
+    until("those who are there", || async {
+        let key = [("x-api-key", API_KEY)];
+        let path = "/api/presence?channel=room:a";
+        let answer = request(gateway.clients, "GET", path, &key, "").await;
+        let found = answer.json();
+        let whole = found["total"] == json!(expected.len());
+        match answer.status == 200 && whole && found["members"] == json!(expected) {
+            true => Ok(()),
+            false => Err(answer.body),
+        }
+    })
+    .await;
 }
 
 async fn ask(gateway: &Gateway, user: &str) -> (u16, Value) {
@@ -329,4 +363,85 @@ async fn in_a_cluster() {
         counted(&[&a], "pushcluster_registry_reaps_total").await,
         1.0
     );
+}
+
+#[tokio::test]
+async fn a_user_comes_with_the_first_connection_on_any_node_and_leaves_with_the_last() {
+    let redis = RedisServer::start().await;
+    let (a, b) = (node(&redis, "a").await, node(&redis, "b").await);
+    let mut watcher = a.user("watcher").await;
+    watcher.join("a").await;
+    present(&b, &["watcher"]).await;
+    let (mut here, mut there) = (a.user("ann").await, b.user("ann").await);
+    here.join("a").await;
+    hears(&mut watcher, "join", "ann").await;
+    there.join("a").await;
+    let mut bob = b.user("bob").await;
+    bob.join("a").await;
+    hears(&mut watcher, "join", "bob").await;
+    present(&a, &["ann", "bob", "watcher"]).await;
+    drop(here);
+    bob.close().await;
+    hears(&mut watcher, "leave", "bob").await;
+    present(&b, &["ann", "watcher"]).await;
+    drop(there);
+    hears(&mut watcher, "leave", "ann").await;
+    present(&a, &["watcher"]).await;
+    let mut stranger = b.client().await;
+    stranger.join("a").await;
+    assert_eq!(watcher.next().await["connection"], json!(stranger.id));
+    let token = crate::program::token("zoe", 60);
+    stranger.send(json!({"type": "auth", "token": token})).await;
+    assert_eq!(watcher.next().await["event"], "leave");
+    hears(&mut watcher, "join", "zoe").await;
+    present(&b, &["watcher", "zoe"]).await;
+}
+
+#[tokio::test]
+async fn users_of_a_killed_node_leave_and_those_of_a_frozen_one_come_back() {
+    let redis = RedisServer::start().await;
+    let (a, b) = (node(&redis, "a").await, node(&redis, "b").await);
+    let mut watcher = a.user("watcher").await;
+    watcher.join("a").await;
+    let (mut here, mut there, mut bob) = (
+        a.user("ann").await,
+        b.user("ann").await,
+        b.user("bob").await,
+    );
+    here.join("a").await;
+    hears(&mut watcher, "join", "ann").await;
+    there.join("a").await;
+    bob.join("a").await;
+    hears(&mut watcher, "join", "bob").await;
+    present(&a, &["ann", "bob", "watcher"]).await;
+    b.signal("STOP");
+    hears(&mut watcher, "leave", "bob").await;
+    b.signal("CONT");
+    hears(&mut watcher, "join", "bob").await;
+    present(&b, &["ann", "bob", "watcher"]).await;
+    b.signal("KILL");
+    hears(&mut watcher, "leave", "bob").await;
+    present(&a, &["ann", "watcher"]).await;
+    watcher.heard_nothing().await;
+}
+
+#[tokio::test]
+async fn a_redis_that_comes_back_empty_tells_nobody_what_they_know() {
+    let mut redis = RedisServer::start().await;
+    let (a, b) = (node(&redis, "a").await, node(&redis, "b").await);
+    let (mut ann, mut bob) = (a.user("ann").await, b.user("bob").await);
+    ann.join("a").await;
+    present(&b, &["ann"]).await;
+    bob.join("a").await;
+    hears(&mut ann, "join", "bob").await;
+    redis.kill();
+    a.not_ready("broker").await;
+    ann.send(json!({"type": "presence", "channel": "room:a"}))
+        .await;
+    assert_eq!(ann.next().await["code"], "unavailable");
+    redis.run().await;
+    a.ready().await;
+    b.ready().await;
+    present(&a, &["ann", "bob"]).await;
+    ann.heard_nothing().await;
 }

@@ -37,8 +37,13 @@ impl Names {
     }
 
     pub(super) fn channel(&self, name: &ChannelName) -> Bytes {
+        self.heard(name).into()
+    }
+
+    /// What is published here, its subscribers hear.
+    pub(crate) fn heard(&self, name: &ChannelName) -> String {
         let (open, close) = self.braces();
-        format!("{}{open}channel:{name}{close}", self.prefix).into()
+        format!("{}{open}channel:{name}{close}", self.prefix)
     }
 
     pub(super) fn place(&self, name: &ChannelName) -> Place {
@@ -102,7 +107,7 @@ impl Names {
         }
     }
 
-    pub(super) fn publish(&self) -> &'static str {
+    pub(crate) fn publish(&self) -> &'static str {
         if self.sharded { "SPUBLISH" } else { "PUBLISH" }
     }
 

@@ -122,7 +122,7 @@ impl Store {
         for answer in pipeline.try_all::<Value>().await {
             answers.push(match answer {
                 Ok(value) => read(value),
-                Err(error) if error.details().contains("WRONGTYPE") => {
+                Err(error) if is_foreign(error.details()) => {
                     Answer::Foreign(error.details().to_owned())
                 }
                 Err(error) => {
@@ -135,6 +135,13 @@ impl Store {
         }
         Ok(answers)
     }
+}
+
+/// Whether the script found what none of ours writes. It would find it again.
+fn is_foreign(details: &str) -> bool {
+    ["WRONGTYPE", "hash value is not an integer"]
+        .iter()
+        .any(|words| details.contains(words))
 }
 
 fn read(value: Value) -> Answer {

@@ -1,6 +1,7 @@
 //! Telling which connections are here and what they have, for those who know the connections of all nodes.
 
 use super::*;
+use crate::presence::{Change, Changed};
 use crate::registry::fact::{Came, Page, Round, Told, is_written};
 
 /// Connections that are looked at for one page.
@@ -67,7 +68,11 @@ impl Shard {
         let here = here.map(|(slot, connection)| (slot, key_of(slot, connection)));
         let here: Vec<_> = here.take(PAGE + 1).collect();
         let page = here.iter().filter(|(slot, _)| *slot < to);
-        let told = page.flat_map(|(_, key)| self.told(*key, now)).collect();
+        let told = page.flat_map(|(_, key)| {
+            let (told, present) = (self.told(*key, now), self.present(*key, now));
+            told.into_iter().chain(present)
+        });
+        let told = told.collect();
         let next = here.iter().find(|(slot, _)| *slot >= to);
         let next = next.map(|(slot, _)| *slot as u64);
         let page = Page { round, told, next };
@@ -100,6 +105,29 @@ impl Shard {
         });
         let came = self.came_of(key, now).map(Told::Came);
         came.into_iter().chain(subscribed).collect()
+    }
+
+    /// The channels in which others may know of it.
+    fn present(&self, key: ConnectionKey, now: Now) -> Vec<Told> {
+        let Some(connection) = self.here_now(key) else {
+            return Vec::new();
+        };
+        let session = &connection.session;
+        let rules = &self.shared.rules;
+        let channels = session.channels().iter();
+        let seen = channels.filter(|c| rules.has_presence(c) && self.subscriptions.is_live(c));
+        seen.map(|channel| Told::Presence {
+            changed: Changed {
+                channel: channel.clone(),
+                number: session.number(),
+                change: Change::Join {
+                    user: session.user().cloned(),
+                },
+                timestamp: now.unix_ms,
+            },
+            aloud: true,
+        })
+        .collect()
     }
 
     fn came_of(&self, key: ConnectionKey, now: Now) -> Option<Came> {

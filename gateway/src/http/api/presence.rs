@@ -13,6 +13,7 @@ use super::request::Parameters;
 use crate::http::{Front, Node, Problem};
 use crate::name::ChannelName;
 use crate::presence::List;
+use crate::registry::ReadError;
 
 #[derive(Serialize)]
 struct Presence<'a> {
@@ -36,12 +37,21 @@ pub async fn presence<N: Node>(
         let message = format!("presence of {channel} refused: its policy has none");
         return Err(Problem::new(status, "no_presence", message));
     }
+    let list = (front.present)(channel.clone()).await;
     let found = Presence {
         node: &running.rules.node,
-        list: front.present.list(&channel, running.rules.presence),
+        list: list.map_err(|e| unread(&channel, &e))?,
         channel: &channel,
     };
     Ok(Answer::ok(&found).into_response())
+}
+
+/// The caller is told without the cause, which may name hosts.
+fn unread(channel: &ChannelName, error: &ReadError) -> Problem {
+    tracing::warn!("{error}");
+    let message =
+        format!("presence of {channel} not read: the broker is not reachable; try again later");
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
 }
 
 fn channel(uri: &Uri) -> Result<ChannelName, Problem> {

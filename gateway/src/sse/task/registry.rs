@@ -1,6 +1,7 @@
 //! Telling which streams are here and what they have, as threads do of their sockets.
 
 use super::*;
+use crate::presence::{Change, Changed};
 use crate::registry::fact::{Came, Page, Round, Told, is_written};
 
 /// Streams on one page.
@@ -61,7 +62,10 @@ impl Task {
         here.sort_unstable();
         let next = here.get(PAGE).map(|(number, _)| *number);
         here.truncate(PAGE);
-        let told = here.into_iter().flat_map(|(_, key)| self.told(key));
+        let told = here.into_iter().flat_map(|(_, key)| {
+            let present = self.present(key);
+            self.told(key).into_iter().chain(present)
+        });
         let page = Page {
             round,
             told: told.collect(),
@@ -94,6 +98,28 @@ impl Task {
         });
         let came = self.came_of(key).map(Told::Came);
         came.into_iter().chain(subscribed).collect()
+    }
+
+    /// The channels in which others may know of it.
+    fn present(&self, key: ConnectionKey) -> Vec<Told> {
+        let Some(client) = self.clients.get(&key) else {
+            return Vec::new();
+        };
+        let session = &client.session;
+        let channels = session.channels().iter();
+        let seen = channels.filter(|c| self.rules.has_presence(c) && self.subscriptions.is_live(c));
+        seen.map(|channel| Told::Presence {
+            changed: Changed {
+                channel: channel.clone(),
+                number: session.number(),
+                change: Change::Join {
+                    user: session.user().cloned(),
+                },
+                timestamp: self.now().unix_ms,
+            },
+            aloud: true,
+        })
+        .collect()
     }
 
     fn came_of(&self, key: ConnectionKey) -> Option<Came> {
