@@ -1,5 +1,6 @@
 //! A real `redis-server` for one test, on a port of its own.
 
+use std::net::UdpSocket;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
@@ -258,14 +259,20 @@ pub fn settings(port: u16, login: Login) -> Settings {
     }
 }
 
-/// A port that was free a moment ago, below those that the kernel gives to connections: one of them may take another
-/// before a server listens on it.
+/// A port that is free, below those that the kernel gives to connections: one of them may take another before a server
+/// listens on it. Nobody else who asks here gets it while this process lives, in whatever process: a UDP socket of the
+/// same number stands for the reservation, and goes with its process however that ends.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
+    static RESERVED: Mutex<Vec<UdpSocket>> = Mutex::new(Vec::new());
     let offset = u16::try_from(std::process::id() % 200).unwrap() * 100;
     loop {
         let port = 11_000 + (offset + NEXT.fetch_add(1, Ordering::Relaxed)) % 20_000;
+        let Ok(reservation) = UdpSocket::bind(("127.0.0.1", port)) else {
+            continue;
+        };
         if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            RESERVED.lock().unwrap().push(reservation);
             return port;
         }
     }
