@@ -13,6 +13,7 @@ use futures::FutureExt;
 use gateway_config::{BrokerKind, Config};
 use prometheus::{IntCounter, Registry};
 use tokio::net::{TcpListener, TcpSocket};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use crate::auth::keys::TooManyKeys;
@@ -36,6 +37,7 @@ use crate::keys::{self, Keyring};
 use crate::limits::Places;
 use crate::memory::{self, Pressure};
 use crate::message::{Message, Position};
+use crate::message_path::MessagePath;
 use crate::metrics::Metrics;
 use crate::name::ChannelName;
 use crate::protocol::native::Refusal;
@@ -61,6 +63,8 @@ pub enum StartError {
         address: SocketAddr,
         cause: io::Error,
     },
+    #[error("start of the message path's thread: {0}")]
+    MessagePath(io::Error),
     #[error("register metrics")]
     Metrics(#[from] prometheus::Error),
     #[error("start of token verification: {0}")]
@@ -82,6 +86,7 @@ pub struct App {
     shutdown: Shutdown,
     running: running::Shared,
     reloader: Reloader,
+    message_path: MessagePath,
 }
 
 impl App {
@@ -94,7 +99,9 @@ impl App {
         let registry = Registry::new();
         let metrics = Arc::new(Metrics::register(&registry)?);
         let (origin, tls) = (settings.origin.take(), settings.tls.take());
-        let parts = start_node(settings, Arc::downgrade(&listener), (&registry, &metrics))?;
+        let message_path = MessagePath::start().map_err(StartError::MessagePath)?;
+        let behind = Arc::downgrade(&listener);
+        let parts = start_node(settings, behind, (&registry, &metrics), &message_path)?;
         let tls = tls.map(|tls| Tls::start(tls, &registry)).transpose()?;
         let draining = Arc::new(AtomicBool::new(false));
         let (running, router) = (parts.running.clone(), parts.router.clone());
@@ -154,6 +161,7 @@ impl App {
             shutdown,
             running,
             reloader,
+            message_path,
         })
     }
 
@@ -170,6 +178,7 @@ impl App {
             shutdown,
             running,
             reloader,
+            message_path,
         } = self;
         let ended = Shutdown::default();
         let admin = tokio::spawn(admin::serve(admin_listener, admin, ended.clone()));
@@ -204,18 +213,25 @@ impl App {
             Ok(Err(e)) => tracing::warn!("admin port: {e}"),
             Err(e) => tracing::error!("admin port ended badly: {e}"),
         }
+        drop(message_path);
     }
 }
 
-/// All behind the ports that a reload can change.
+/// All behind the ports that a reload can change. Here it is decided what runs on the message path's thread: the tasks of
+/// the broker, of the hub and of each shard's events. All other tasks, event streams among them, stay with the caller's
+/// runtime.
 fn start_node(
     settings: Settings,
     listener: Weak<TcpListener>,
     (registry, metrics): (&Registry, &Arc<Metrics>),
+    message_path: &MessagePath,
 ) -> Result<reload::Parts, StartError> {
     let (config, shards) = (settings.config, (settings.shards, settings.echo));
     let limits = &config.limits;
-    let (broker, events) = start_broker(settings.redis, limits.max_history_bytes, registry)?;
+    let (broker, events) = {
+        let _spawns_there = message_path.enter();
+        start_broker(settings.redis, limits.max_history_bytes, registry)?
+    };
     let sessions = start_registry(
         &broker,
         (&config, settings.shards),
@@ -225,16 +241,17 @@ fn start_node(
     let keyring = start_keys(settings.tokens.sources, settings.tokens.keys, registry)?;
     let rules = running::rules(&config, settings.tokens.policy, &keyring, settings.node);
     let places = Places::new(limits);
-    let router = Router::start(
-        Cluster {
-            broker: Arc::new(broker),
-            events,
-            registry: sessions,
-        },
-        &running::engine(&config, shards, &places),
-        &rules,
-        metrics.clone(),
-    )?;
+    let cluster = Cluster {
+        broker: Arc::new(broker),
+        events,
+        registry: sessions,
+    };
+    let engine = running::engine(&config, shards, &places);
+    let streams = Handle::current();
+    let router = {
+        let _spawns_there = message_path.enter();
+        Router::start(cluster, &engine, &rules, metrics.clone(), &streams)?
+    };
     let answers = Arc::new(keys(&config.api, registry)?);
     let running = Running::new(config, rules, settings.api, settings.page);
     Ok(reload::Parts {

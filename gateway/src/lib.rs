@@ -17,6 +17,7 @@ pub mod limits;
 pub mod memory;
 pub mod memory_guard;
 pub mod message;
+pub mod message_path;
 pub mod metrics;
 pub mod name;
 pub mod policy;

@@ -13,6 +13,7 @@ use arc_swap::ArcSwap;
 use futures::future::Either;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
+use tokio::runtime::Handle;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
@@ -96,12 +97,13 @@ pub enum AdoptError {
 }
 
 impl<B: Broker> Router<B> {
-    /// Starts the shards' threads and the tasks beside them. Needs a tokio runtime.
+    /// Starts the shards' threads, the tasks beside them on the runtime that has been entered, and event streams on theirs.
     pub fn start(
         cluster: Cluster<B>,
         settings: &Settings,
         rules: &Arc<Rules>,
         metrics: Arc<Metrics>,
+        runtime_of_streams: &Handle,
     ) -> Result<Self, StartError> {
         let Cluster {
             broker,
@@ -114,8 +116,9 @@ impl<B: Broker> Router<B> {
             Engine::start(settings, rules, &metrics).map_err(StartError::Engine)?;
         // Numbered after the threads.
         let streams = ShardId(settings.shards);
-        let (streams, events_of_streams) =
+        let (streams, events_of_streams, task) =
             sse::start(streams, settings.max_outbox_bytes, rules, &metrics);
+        runtime_of_streams.spawn(task);
         inboxes.push(Inbox::new(events_of_streams, Gate::default()));
         let shards = Arc::new(Shards::new(engine, streams));
         let (wishes, wish_receiver) = mpsc::channel(WISHES_CAPACITY);

@@ -104,30 +104,34 @@ pub struct Streams {
     open: Arc<AtomicU64>,
 }
 
-/// Starts the task, which is the shard `id`. `max_outbox`: bytes that may wait for one client.
+/// The task, which is the shard `id`, is the caller's to spawn. `max_outbox`: bytes that may wait for one client.
 pub fn start(
     id: ShardId,
     max_outbox: usize,
     rules: &Arc<Rules>,
     metrics: &Arc<Metrics>,
-) -> (Streams, mpsc::Receiver<Event>) {
+) -> (
+    Streams,
+    mpsc::Receiver<Event>,
+    impl Future<Output = ()> + Send + use<>,
+) {
     let (commands, command_receiver) = mpsc::channel(QUEUE_CAPACITY);
     let (openings, opening_receiver) = mpsc::channel(QUEUE_CAPACITY);
     let (events, event_receiver) = mpsc::channel(QUEUE_CAPACITY);
     let open = Arc::new(AtomicU64::new(0));
     let task = Task::new(id, max_outbox, rules, metrics, open.clone());
-    tokio::spawn(task.run(Queues {
+    let task = task.run(Queues {
         commands: command_receiver,
         openings: opening_receiver,
         events,
-    }));
+    });
     let streams = Streams {
         id,
         commands,
         openings,
         open,
     };
-    (streams, event_receiver)
+    (streams, event_receiver, task)
 }
 
 impl Streams {

@@ -57,7 +57,8 @@ impl Stage {
             presence: crate::presence::Scope::default(),
             registers: false,
         });
-        let (streams, events) = start(ID, max_outbox, &rules, &metrics);
+        let (streams, events, task) = start(ID, max_outbox, &rules, &metrics);
+        tokio::spawn(task);
         Stage {
             streams,
             events,
