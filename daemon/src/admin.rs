@@ -22,7 +22,7 @@ use tokio::net::TcpListener;
 
 use crate::signals::Shutdown;
 
-type Ask = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
+type Ask = Arc<dyn Fn() -> Result<Option<String>, String> + Send + Sync>;
 
 /// Named conditions, all of which must hold. Cloning shares them.
 #[derive(Clone, Default)]
@@ -32,7 +32,7 @@ pub struct Gates(Vec<(&'static str, Ask)>);
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct Answer {
     pub ready: bool,
-    /// `open`, or why not.
+    /// `open`, `open, but …`, or why not.
     pub gates: BTreeMap<&'static str, String>,
 }
 
@@ -41,9 +41,20 @@ impl Gates {
     /// that waits is a probe that times out.
     #[must_use]
     pub fn with(
-        mut self,
+        self,
         name: &'static str,
         ask: impl Fn() -> Result<(), String> + Send + Sync + 'static,
+    ) -> Gates {
+        self.with_note(name, move || ask().map(|()| None))
+    }
+
+    /// The same for one that may be open and have something to say: what an operator should know, and no new place
+    /// for clients would mend.
+    #[must_use]
+    pub fn with_note(
+        mut self,
+        name: &'static str,
+        ask: impl Fn() -> Result<Option<String>, String> + Send + Sync + 'static,
     ) -> Gates {
         self.0.push((name, Arc::new(ask)));
         self
@@ -56,7 +67,12 @@ impl Gates {
         for (name, ask) in &self.0 {
             let said = ask();
             ready &= said.is_ok();
-            gates.insert(*name, said.err().unwrap_or_else(|| "open".to_owned()));
+            let text = match said {
+                Ok(None) => "open".to_owned(),
+                Ok(Some(note)) => format!("open, but {note}"),
+                Err(why) => why,
+            };
+            gates.insert(*name, text);
         }
         Answer { ready, gates }
     }

@@ -79,6 +79,8 @@ pub enum Event {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Health {
     Delivering,
+    /// As that, but not all is well: what, for people.
+    Impaired(String),
     /// Why not, for people.
     NotDelivering(String),
 }
@@ -109,7 +111,6 @@ pub struct SubscribeError {
 
 /// The broker that the configuration chose.
 #[derive(Clone)]
-#[expect(clippy::large_enum_variant, reason = "a gateway has one")]
 pub enum Chosen {
     Memory(memory::Memory),
     Redis(redis::Redis),

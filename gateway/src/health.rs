@@ -27,8 +27,9 @@ pub fn ready<B: Broker>(
         None => Gates::default(),
     };
     gates
-        .with("broker", move || match router.broker().health() {
-            Health::Delivering => Ok(()),
+        .with_note("broker", move || match router.broker().health() {
+            Health::Delivering => Ok(None),
+            Health::Impaired(what) => Ok(Some(what)),
             Health::NotDelivering(why) => Err(why),
         })
         .with("connections", move || {

@@ -75,7 +75,8 @@ pub trait Shards: Send + Sync + 'static {
 enum Done {
     /// With where the log stood after that, on a channel with history.
     Subscribed(ChannelName, Option<Position>),
-    Failed(ChannelName),
+    /// With the cause, for the log.
+    Failed(ChannelName, String),
     Unsubscribed(ChannelName),
     PinNow(ChannelName),
     /// The log of a channel, which was asked for with this number.
@@ -97,6 +98,9 @@ pub struct Hub<B, S> {
     /// Looked at when a channel is subscribed, and when a log is read.
     rules: Arc<ArcSwap<Rules>>,
     logs: Logs,
+    /// Why the last subscribe that failed did; None since the broker came back. A broker that is away is the same news
+    /// for each channel and each attempt.
+    told: Option<String>,
     /// Empty between two deliveries.
     out: Vec<Out>,
 }
@@ -121,6 +125,7 @@ impl<B: Broker, S: Shards> Hub<B, S> {
             asleep: BTreeSet::new(),
             rules,
             logs: Logs::default(),
+            told: None,
             out: Vec::new(),
         };
         for channel in [
@@ -184,7 +189,8 @@ impl<B: Broker, S: Shards> Hub<B, S> {
                 }
                 self.channels.subscribed(&channel, &mut self.actions);
             }
-            Done::Failed(channel) => {
+            Done::Failed(channel, cause) => {
+                self.tell_once(&channel, cause);
                 self.metrics.subscribe_failed();
                 self.channels.failed(&channel, &mut self.actions);
             }

@@ -12,6 +12,7 @@
 //! client libraries do not give (decisions 5 and 9). What needs no order, as reading logs, goes through fred
 //! ([`clients`]), to the masters of the same topology.
 
+mod advice;
 mod calls;
 mod channels;
 mod clients;
@@ -25,6 +26,7 @@ mod masters;
 mod names;
 mod probe;
 mod publish;
+mod pulses;
 mod store;
 mod subscribe;
 mod topology;
@@ -46,7 +48,7 @@ pub use self::foreign::Source;
 pub use self::listen::Listen;
 use self::listen::Listener;
 pub use self::names::Names;
-use self::probe::Pulses;
+use self::pulses::{Pulses, Watch, Watched};
 pub use self::store::{Answer, Call, Store};
 pub use self::topology::Endpoint;
 use super::{Broker, Events, Health, HistoryError, PublishError, SubscribeError};
@@ -109,6 +111,8 @@ pub struct Settings {
 pub struct Counters {
     bad_payloads: IntCounter,
     losses: IntCounter,
+    reconnects: IntCounter,
+    watched: Watched,
     unavailable: IntCounter,
     unanswered: IntCounter,
     foreign: listen::Counters,
@@ -132,12 +136,19 @@ impl Counters {
                 "pushcluster_broker_losses_total",
                 "Times the subscription to Redis was lost, and messages with it.",
             )?,
+            reconnects: IntCounter::new(
+                "pushcluster_broker_reconnects_total",
+                "Subscription connections to Redis that took the place of one that was in use.",
+            )?,
+            watched: Watched::default(),
             unavailable: failures.with_label_values(&["unavailable"]),
             unanswered: failures.with_label_values(&["unanswered"]),
             foreign: listen::Counters::register(registry)?,
         };
         registry.register(Box::new(counters.bad_payloads.clone()))?;
         registry.register(Box::new(counters.losses.clone()))?;
+        registry.register(Box::new(counters.reconnects.clone()))?;
+        registry.register(Box::new(Watch::new(counters.watched.clone())?))?;
         registry.register(Box::new(failures))?;
         Ok(counters)
     }
@@ -146,12 +157,13 @@ impl Counters {
 /// See the module. Cloning shares the broker; when the last clone is dropped its tasks end.
 #[derive(Clone)]
 pub struct Redis {
-    publisher: publish::Publisher,
+    publisher: Arc<publish::Publisher>,
     /// For reading logs, on connections of their own: a long answer delays no publish.
     reader: Clients,
     subscriptions: mpsc::Sender<subscribe::Command>,
     listener: Option<Listener>,
     pulses: Arc<Pulses>,
+    other_keys: Arc<publish::OtherKeys>,
     names: Names,
     timeout: Duration,
 }
@@ -184,10 +196,21 @@ impl Redis {
             events: events.clone(),
             counters: counters.clone(),
         });
-        let publisher = publish::Publisher::new(calls, names.clone(), counters.clone());
+        let _ = counters.watched.set(pulses.clone());
+        let other_keys = Arc::new(publish::OtherKeys {
+            map: map.clone(),
+            pulses: pulses.clone(),
+        });
+        let publisher =
+            publish::Publisher::new(calls, names.clone(), counters.clone(), other_keys.clone());
+        let publisher = Arc::new(publisher);
         let (subscriptions, commands) = mpsc::channel(COMMANDS_CAPACITY);
-        let (masters, heard) =
-            masters::Masters::new(settings, names.clone(), map.clone(), pulses.clone());
+        let (masters, heard) = masters::Masters::new(
+            settings,
+            names.clone(),
+            map.clone(),
+            (pulses.clone(), counters.clone()),
+        );
         let subscriber = subscribe::Subscriber {
             names: names.clone(),
             map,
@@ -208,6 +231,7 @@ impl Redis {
                 subscriptions,
                 listener,
                 pulses,
+                other_keys,
                 names,
                 timeout,
             },
@@ -262,10 +286,13 @@ impl Broker for Redis {
         range: Range,
     ) -> impl Future<Output = Result<Page, HistoryError>> + Send + 'static {
         let (place, reader) = (self.names.place(&channel), self.reader.clone());
+        let other_keys = self.other_keys.clone();
         async move {
-            log::read(&reader, &place, range)
-                .await
-                .map_err(|cause| HistoryError { channel, cause })
+            let found = log::read(&reader, &place, range).await;
+            found.map_err(|cause| {
+                other_keys.look_at(&place, &cause);
+                HistoryError { channel, cause }
+            })
         }
     }
 

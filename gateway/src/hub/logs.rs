@@ -38,8 +38,7 @@ impl<B: Broker, S: Shards> Hub<B, S> {
         self.calls.push(Box::pin(async move {
             // The client is told without the cause, which may name hosts.
             if let Err(error) = call.await {
-                tracing::warn!(%error, "subscribing at the broker failed");
-                return Done::Failed(channel);
+                return Done::Failed(channel, error.cause);
             }
             let Some(range) = range else {
                 return Done::Subscribed(channel, None);
@@ -47,12 +46,21 @@ impl<B: Broker, S: Shards> Hub<B, S> {
             match broker.history(channel.clone(), range).await {
                 Ok(page) => Done::Subscribed(channel, Some(page.top)),
                 Err(error) => {
-                    tracing::warn!(%error, "subscribing at the broker failed");
                     broker.unsubscribe(channel.clone()).await;
-                    Done::Failed(channel)
+                    Done::Failed(channel, error.cause)
                 }
             }
         }));
+    }
+
+    /// Why a subscribe failed.
+    pub(super) fn tell_once(&mut self, channel: &ChannelName, cause: String) {
+        if self.told.as_ref() == Some(&cause) {
+            tracing::debug!(%channel, "subscribing at the broker failed: {cause}");
+            return;
+        }
+        tracing::warn!(%channel, "subscribing at the broker failed: {cause}");
+        self.told = Some(cause);
     }
 
     /// A delivery has come: it and what follows from it goes to the shards.
@@ -88,6 +96,7 @@ impl<B: Broker, S: Shards> Hub<B, S> {
 
     /// Every channel is subscribed again: logs tell what was missed.
     pub(super) fn broker_back(&mut self) {
+        self.told = None;
         for (channel, track) in self.channels.tracks() {
             track.back();
             if track.wants_log() {

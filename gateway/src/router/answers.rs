@@ -32,7 +32,8 @@ pub(super) fn published(
 
 /// The client is told without the cause, which may name hosts.
 pub(super) fn unread(channel: &ChannelName, error: &HistoryError) -> Refusal {
-    tracing::warn!("{error}");
+    // Whoever asks again and again would fill the log; the broker says there what is wrong with it.
+    tracing::debug!("{error}");
     Refusal {
         code: ErrorCode::Unavailable,
         message: format!(

@@ -57,7 +57,7 @@ impl<B: Broker> Node<B> {
         until("healthy", || async {
             match self.broker.health() {
                 Health::Delivering => Ok(()),
-                Health::NotDelivering(why) => Err(why),
+                Health::Impaired(why) | Health::NotDelivering(why) => Err(why),
             }
         })
         .await;
@@ -67,7 +67,7 @@ impl<B: Broker> Node<B> {
         until("unhealthy", || async {
             match self.broker.health() {
                 Health::NotDelivering(why) => Ok(why),
-                Health::Delivering => Err("still delivering".into()),
+                other => Err(format!("{other:?}")),
             }
         })
         .await

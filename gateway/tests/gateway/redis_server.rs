@@ -55,6 +55,20 @@ impl RedisServer {
     }
 
     pub async fn run(&mut self) {
+        self.begin(&[]);
+        until("redis-server answers", || async {
+            let answer = self.try_ask("PING").await.map_err(|e| e.to_string())?;
+            if answer.starts_with("+PONG") {
+                Ok(())
+            } else {
+                Err(answer)
+            }
+        })
+        .await;
+    }
+
+    /// Starts the process, with more on its command line, and waits for nothing.
+    pub fn begin(&mut self, more: &[&str]) {
         let port = self.port.to_string();
         let mut command = Command::new("redis-server");
         // Where a replica keeps what its master sends it at first. Whoever finds such a file at the start is not empty.
@@ -77,21 +91,12 @@ impl RedisServer {
         if let Some(password) = self.password {
             command.args(["--requirepass", password]);
         }
-        command.args(&self.arguments);
+        command.args(&self.arguments).args(more);
         let process = command
             .stdout(Stdio::null())
             .spawn()
             .expect("redis-server is installed");
         self.process = Some(process);
-        until("redis-server answers", || async {
-            let answer = self.try_ask("PING").await.map_err(|e| e.to_string())?;
-            if answer.starts_with("+PONG") {
-                Ok(())
-            } else {
-                Err(answer)
-            }
-        })
-        .await;
     }
 
     /// Kills the process as a crash does, and waits until it is gone.

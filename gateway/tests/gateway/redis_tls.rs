@@ -12,7 +12,7 @@ use crate::wait::until;
 
 const PASSWORD: &str = "a-long-enough-one";
 /// As `broker.redis.username` in docs/gateway-config.md has them.
-const RIGHTS: &str = "+@connection +info +eval +publish +subscribe +unsubscribe +@hash +@set +@sortedset +@stream +@keyspace +time";
+pub const RIGHTS: &str = "+@connection +info +eval +publish +subscribe +unsubscribe +@hash +@set +@sortedset +@stream +@keyspace +time";
 const KEYS: &str = "~pushcluster:* &pushcluster:*";
 
 struct Secured {

@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use super::advice::advice;
 use super::topology::Endpoint;
 use super::wire::{self, NotResp, field, text};
 use super::{Login, Mode, Settings};
@@ -25,7 +26,7 @@ pub(super) enum ConnectionError {
     Io(#[from] io::Error),
     #[error("no answer within {:.1} s", .0.as_secs_f32())]
     Timeout(Duration),
-    #[error("refused {command}: {reason}")]
+    #[error("refused {command}: {reason}{}", advice(reason))]
     Refused {
         command: &'static str,
         reason: String,
@@ -36,13 +37,13 @@ pub(super) enum ConnectionError {
     Protocol(#[from] NotResp),
     #[error("no probe came back; replacing the connection")]
     Silent,
-    #[error("is version {0}; 7.0 is the oldest that works")]
+    #[error("is version {0}, and 7.0 is the oldest that works; name a newer one")]
     Version(String),
     #[error(
         "is a replica, which takes no writes; another Redis is the master now, or should be named instead"
     )]
     Replica,
-    #[error("is of mode {found}, and broker.redis.mode says {wanted}")]
+    #[error("is of mode {found}, and broker.redis.mode says {wanted}; change one of them")]
     Mode { found: String, wanted: Mode },
     #[error("{0:?} is no name that a certificate can have")]
     Name(String),
@@ -126,7 +127,13 @@ impl Connection {
             arguments.extend(["AUTH", user, password]);
         }
         arguments.extend(["SETNAME", name]);
-        self.ask("HELLO", &arguments).await
+        match self.ask("HELLO", &arguments).await {
+            // Redis 6.0 brought it.
+            Err(ConnectionError::Refused { reason, .. }) if reason.contains("unknown command") => {
+                Err(ConnectionError::Version("5 or older".to_owned()))
+            }
+            answered => answered,
+        }
     }
 
     /// One command and its answer.
@@ -226,7 +233,7 @@ mod tests {
                 "master",
                 Wanted::Master,
                 Mode::Standalone,
-                "is version 6.2.14; 7.0 is the oldest that works",
+                "is version 6.2.14, and 7.0 is the oldest that works; name a newer one",
             ),
             (
                 "7.0.0",
@@ -234,7 +241,7 @@ mod tests {
                 "master",
                 Wanted::Master,
                 Mode::Standalone,
-                "is of mode cluster, and broker.redis.mode says standalone",
+                "is of mode cluster, and broker.redis.mode says standalone; change one of them",
             ),
             (
                 "7.0.0",
@@ -242,7 +249,7 @@ mod tests {
                 "master",
                 Wanted::Sentinel,
                 Mode::Sentinel,
-                "is of mode standalone, and broker.redis.mode says sentinel",
+                "is of mode standalone, and broker.redis.mode says sentinel; change one of them",
             ),
             (
                 "7.0.0",

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 
 use super::connect::{Connection, ConnectionError, Wanted};
-use super::probe::Pulses;
+use super::pulses::Pulses;
 use super::topology::{self, Endpoint, Node, Topology};
 use super::wire::text;
 use super::{Mode, Settings};

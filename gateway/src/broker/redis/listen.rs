@@ -16,7 +16,7 @@ use super::Settings;
 use super::calls::Calls;
 use super::discover::Map;
 use super::foreign::{self, Outcome, Source};
-use super::probe::Pulses;
+use super::pulses::Pulses;
 use crate::broker::Event;
 use crate::name::{ChannelKind, ChannelName};
 use task::Task;

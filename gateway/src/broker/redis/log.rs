@@ -5,6 +5,7 @@ use bytes::Bytes;
 use fred::interfaces::LuaInterface;
 use redis_protocol::resp2::types::BytesFrame;
 
+use super::advice;
 use super::clients::Clients;
 use super::names::{Names, Place};
 use super::wire::{self, text};
@@ -49,6 +50,9 @@ if not epoch then
   redis.call('DEL', KEYS[2])
   redis.call('HSET', KEYS[1], 'epoch', epoch, 'offset', '0', 'master', master)
 elseif log[3] ~= master then
+  if not (tonumber(epoch) and tonumber(log[2] or '')) then
+    return redis.error_reply('FOREIGN key of another program: ' .. KEYS[1])
+  end
   past = past .. epoch .. ':' .. offset .. ' '
   local _, count = string.gsub(past, ' ', ' ')
   if count > 8 then past = string.sub(past, string.find(past, ' ', 1, true) + 1) end
@@ -152,6 +156,11 @@ fn append_for(names: &Names, place: &Place, payload: &[u8], (keep, hash_ms): (Ke
             names.publish().as_bytes(),
         ],
     )
+}
+
+/// Why Redis refused [`append`], with the command it was at.
+pub(super) fn refusal(names: &Names, reason: &str) -> String {
+    advice::in_script(reason, APPEND, names.publish())
 }
 
 /// What [`APPEND`] answered; None for a plain `PUBLISH`.

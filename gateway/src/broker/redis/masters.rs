@@ -8,15 +8,17 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::Settings;
+use super::advice::advice;
 use super::connect::ConnectionError;
 use super::discover::Map;
 use super::link::{self, LinkId, Said};
 use super::names::{Names, Place};
-use super::probe::{Pulse, Pulses};
+use super::probe::Pulse;
 use super::publish::{Outcome, Publisher};
+use super::pulses::Pulses;
 use super::topology::{Endpoint, Topology};
 use super::wire::{self, Push};
+use super::{Counters, Settings};
 
 /// Before the second attempt to connect; doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -31,6 +33,7 @@ pub(super) struct Masters {
     names: Names,
     map: Map,
     pulses: Arc<Pulses>,
+    counters: Counters,
     links: HashMap<Endpoint, Link>,
     said: mpsc::Sender<(LinkId, Said)>,
     last_id: LinkId,
@@ -44,6 +47,8 @@ struct Link {
     /// Commands on their way out: at most one for each channel.
     commands: mpsc::UnboundedSender<Bytes>,
     open: bool,
+    /// Whether one was in use before.
+    was_settled: bool,
     /// This process's own channel there. None: the master has lost the slot of the last one.
     probe: Option<Place>,
     /// Whether Redis has confirmed that channel.
@@ -67,7 +72,7 @@ impl Masters {
         settings: Arc<Settings>,
         names: Names,
         map: Map,
-        pulses: Arc<Pulses>,
+        (pulses, counters): (Arc<Pulses>, Counters),
     ) -> (Masters, mpsc::Receiver<(LinkId, Said)>) {
         let (said, heard) = mpsc::channel(SAID_CAPACITY);
         let masters = Masters {
@@ -75,6 +80,7 @@ impl Masters {
             names,
             map,
             pulses,
+            counters,
             links: HashMap::new(),
             said,
             last_id: 0,
@@ -107,6 +113,7 @@ impl Masters {
                 task: None,
                 commands: mpsc::unbounded_channel().0,
                 open: false,
+                was_settled: false,
                 probe: None,
                 settled: false,
                 pause: FIRST_PAUSE,
@@ -218,7 +225,11 @@ impl Masters {
         match push {
             Push::Message { .. } => link.pulse.returned(Instant::now()),
             Push::Subscribed { .. } => {
-                link.settled = true;
+                if !std::mem::replace(&mut link.settled, true)
+                    && std::mem::replace(&mut link.was_settled, true)
+                {
+                    self.counters.reconnects.inc();
+                }
                 link.pause = FIRST_PAUSE;
             }
             _ => link.probe = None,
@@ -245,11 +256,10 @@ impl Masters {
         heard_all: bool,
     ) -> Vec<LinkId> {
         let mut silent = Vec::new();
-        for link in self.links.values_mut() {
-            let Some(probe) = &link.probe else { continue };
-            if !link.open || link.next_probe > now {
+        for (endpoint, link) in &mut self.links {
+            let Some(probe) = link.probe.as_ref().filter(|_| link.open) else {
                 continue;
-            }
+            };
             if !heard_all {
                 link.pulse.flows(now);
             }
@@ -257,19 +267,12 @@ impl Masters {
                 silent.push(link.id);
                 continue;
             }
+            if link.next_probe > now {
+                continue;
+            }
             link.next_probe = now + link.pulse.pause();
             let (pulse, answer) = (link.pulse.clone(), publisher.probe(probe));
-            tokio::spawn(async move {
-                match answer.await {
-                    Outcome::Accepted(_) => pulse.accepted(now),
-                    Outcome::Refused(why) => {
-                        if pulse.refused(&why) {
-                            tracing::warn!("Redis takes no messages: {why}");
-                        }
-                    }
-                    Outcome::Unavailable | Outcome::Unanswered => {}
-                }
-            });
+            tokio::spawn(look_at(pulse, endpoint.clone(), (answer, now)));
         }
         silent
     }
@@ -293,6 +296,24 @@ impl Masters {
     /// Whether every master has a connection in use.
     pub(super) fn are_settled(&self) -> bool {
         !self.links.is_empty() && self.links.values().all(|link| link.settled)
+    }
+}
+
+/// What became of a probe that was sent then.
+async fn look_at(
+    pulse: Arc<Pulse>,
+    endpoint: Endpoint,
+    (answer, sent): (impl Future<Output = Outcome>, Instant),
+) {
+    match answer.await {
+        Outcome::Accepted(_) => pulse.accepted(sent, Instant::now()),
+        Outcome::Refused(why) => {
+            let why = format!("{why}{}", advice(&why));
+            if pulse.refused(&why) {
+                tracing::warn!("Redis at {endpoint} (broker.redis.url) takes no messages: {why}");
+            }
+        }
+        Outcome::Unavailable | Outcome::Unanswered => {}
     }
 }
 

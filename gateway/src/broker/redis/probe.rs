@@ -4,13 +4,16 @@
 //! TCP peer is gone without a word, Redis hangs, a proxy swallows one direction. Only a message that
 //! came back proves the path.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::broker::Health;
 
-/// Periods without a returned probe after which the path counts as dead.
+/// Periods without a returned probe after which the node does not deliver.
 const PATIENCE: u32 = 3;
+/// Periods from when Redis took a probe that does not come back until the connection is replaced. Up to one more has
+/// passed before that probe was sent, so that a connection is silent for no more than [`PATIENCE`] periods.
+const REPLACED_AFTER: u32 = 2;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
@@ -20,6 +23,29 @@ pub(super) struct Pulse {
     /// Of Redis, for messages.
     address: String,
     state: Mutex<State>,
+    seen: Mutex<Seen>,
+}
+
+/// What outlives a connection.
+struct Seen {
+    /// When the last probe came back; before the first one, when this began.
+    returned: Instant,
+    /// What the log was told last, until a probe comes back.
+    told: Option<String>,
+}
+
+/// What the probes of a master show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Showing {
+    /// No connection is open.
+    Connecting,
+    /// No probe has come back on this connection yet.
+    Starting,
+    Delivering,
+    /// None came back for three periods.
+    Silent,
+    /// Redis takes no messages.
+    Refusing,
 }
 
 enum State {
@@ -28,7 +54,7 @@ enum State {
     Up {
         /// When the last probe came back.
         returned: Option<Instant>,
-        /// When the first probe was sent that Redis took and that has not come back since.
+        /// When Redis took the first probe that has not come back since.
         missing: Option<Instant>,
         /// Why Redis took the last probe not.
         refused: Option<String>,
@@ -38,10 +64,15 @@ enum State {
 impl Pulse {
     pub(super) fn new(period: Duration, address: String) -> Pulse {
         let state = Mutex::new(State::Down(format!("connecting to Redis at {address}")));
+        let seen = Mutex::new(Seen {
+            returned: Instant::now(),
+            told: None,
+        });
         Pulse {
             period,
             address,
             state,
+            seen,
         }
     }
 
@@ -58,11 +89,8 @@ impl Pulse {
 
     /// Returns whether this cause is news, and so worth a line in the log.
     pub(super) fn down(&self, cause: &str) -> bool {
-        let text = format!("Redis at {}: {cause}", self.address);
-        let mut state = self.state();
-        let news = !matches!(&*state, State::Down(before) if *before == text);
-        *state = State::Down(text);
-        news
+        *self.state() = State::Down(format!("Redis at {}: {cause}", self.address));
+        self.is_news(cause)
     }
 
     pub(super) fn subscribed(&self) {
@@ -73,14 +101,14 @@ impl Pulse {
         };
     }
 
-    /// Redis took the probe that was sent then.
-    pub(super) fn accepted(&self, sent: Instant) {
+    /// Redis took the probe that was sent then, and said so now.
+    pub(super) fn accepted(&self, sent: Instant, now: Instant) {
         if let State::Up {
             returned, missing, ..
         } = &mut *self.state()
             && returned.is_none_or(|returned| returned < sent)
         {
-            missing.get_or_insert(sent);
+            missing.get_or_insert(now);
         }
     }
 
@@ -97,13 +125,11 @@ impl Pulse {
 
     /// Redis took it not, and said why. Returns whether that is news.
     pub(super) fn refused(&self, cause: &str) -> bool {
-        match &mut *self.state() {
-            State::Up { refused, .. } if refused.as_deref() != Some(cause) => {
-                *refused = Some(cause.to_owned());
-                true
-            }
-            State::Up { .. } | State::Down(_) => false,
-        }
+        let State::Up { refused, .. } = &mut *self.state() else {
+            return false;
+        };
+        *refused = Some(cause.to_owned());
+        self.is_news(cause)
     }
 
     pub(super) fn returned(&self, now: Instant) {
@@ -112,6 +138,30 @@ impl Pulse {
             missing: None,
             refused: None,
         };
+        *self.seen() = Seen {
+            returned: now,
+            told: None,
+        };
+    }
+
+    /// Since a probe came back the last time.
+    pub(super) fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.seen().returned)
+    }
+
+    pub(super) fn showing(&self, now: Instant) -> Showing {
+        match &*self.state() {
+            State::Down(_) => Showing::Connecting,
+            State::Up {
+                refused: Some(_), ..
+            } => Showing::Refusing,
+            State::Up { returned: None, .. } => Showing::Starting,
+            State::Up {
+                returned: Some(last),
+                ..
+            } if self.is_late(*last, now, PATIENCE) => Showing::Silent,
+            State::Up { .. } => Showing::Delivering,
+        }
     }
 
     /// Whether the subscription should be replaced: Redis takes probes and they do not come back. While
@@ -122,7 +172,7 @@ impl Pulse {
             State::Up {
                 missing: Some(since),
                 ..
-            } => self.is_late(since, now),
+            } => self.is_late(since, now, REPLACED_AFTER),
             State::Up { .. } | State::Down(_) => false,
         }
     }
@@ -136,7 +186,7 @@ impl Pulse {
             State::Up {
                 returned: Some(last),
                 ..
-            } if !self.is_late(*last, now) => {
+            } if !self.is_late(*last, now, PATIENCE) => {
                 return Health::Delivering;
             }
             State::Up {
@@ -160,69 +210,27 @@ impl Pulse {
         Health::NotDelivering(why)
     }
 
-    fn is_late(&self, since: Instant, now: Instant) -> bool {
-        now.saturating_duration_since(since) > self.period * PATIENCE
+    fn is_late(&self, since: Instant, now: Instant, periods: u32) -> bool {
+        now.saturating_duration_since(since) > self.period * periods
+    }
+
+    /// Once for each change: a cause that comes again with every attempt would fill the log.
+    fn is_news(&self, cause: &str) -> bool {
+        let told = &mut self.seen().told;
+        let news = told.as_deref() != Some(cause);
+        if news {
+            *told = Some(cause.to_owned());
+        }
+        news
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        // As below.
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         // One assignment at a time: a panic elsewhere cannot have left it half written.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// All connections together: the node delivers when each of them does.
-pub(super) struct Pulses {
-    state: Mutex<Whole>,
-}
-
-#[derive(Default)]
-struct Whole {
-    /// Why nobody knows which Redis to go to.
-    trouble: Option<String>,
-    links: Vec<Arc<Pulse>>,
-}
-
-impl Pulses {
-    pub(super) fn new(trouble: Option<String>) -> Pulses {
-        let state = Mutex::new(Whole {
-            trouble,
-            links: Vec::new(),
-        });
-        Pulses { state }
-    }
-
-    pub(super) fn is_news(&self, trouble: &str) -> bool {
-        self.state().trouble.as_deref() != Some(trouble)
-    }
-
-    pub(super) fn trouble(&self, trouble: Option<String>) {
-        self.state().trouble = trouble;
-    }
-
-    pub(super) fn add(&self, link: Arc<Pulse>) {
-        self.state().links.push(link);
-    }
-
-    pub(super) fn remove(&self, link: &Arc<Pulse>) {
-        self.state().links.retain(|other| !Arc::ptr_eq(other, link));
-    }
-
-    pub(super) fn health(&self, now: Instant) -> Health {
-        let state = self.state();
-        if let Some(trouble) = &state.trouble {
-            return Health::NotDelivering(trouble.clone());
-        }
-        if state.links.is_empty() {
-            return Health::NotDelivering("connecting to Redis".to_owned());
-        }
-        let mut links = state.links.iter().map(|link| link.health(now));
-        links
-            .find(|health| *health != Health::Delivering)
-            .unwrap_or(Health::Delivering)
-    }
-
-    fn state(&self) -> MutexGuard<'_, Whole> {
-        // As above.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -232,46 +240,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_node_delivers_when_each_of_its_connections_does() {
-        let now = Instant::now();
-        let link = |address: &str| Arc::new(Pulse::new(Duration::from_secs(1), address.into()));
-        let (a, b) = (link("a"), link("b"));
-        let pulses = Pulses::new(Some("looking".into()));
-        let says = || match pulses.health(now) {
-            Health::Delivering => "delivering".to_owned(),
-            Health::NotDelivering(why) => why,
-        };
-        assert_eq!(says(), "looking");
-        assert!(!pulses.is_news("looking"));
-        pulses.trouble(None);
-        assert_eq!(says(), "connecting to Redis");
-        for pulse in [&a, &b] {
-            pulses.add(pulse.clone());
-            pulse.subscribed();
-        }
-        a.returned(now);
-        assert_eq!(
-            says(),
-            "Redis at b: waiting for the first probe to come back"
-        );
-        b.returned(now);
-        assert_eq!(says(), "delivering");
-        a.down("closed");
-        assert_eq!(says(), "Redis at a: closed");
-        pulses.remove(&a);
-        assert_eq!(says(), "delivering");
-        pulses.trouble(Some("5 slots have no master".into()));
-        assert_eq!(says(), "5 slots have no master");
-    }
-
-    #[test]
     fn the_life_of_a_connection() {
         let start = Instant::now();
         let at = |ms: u64| start + Duration::from_millis(ms);
         let pulse = Pulse::new(Duration::from_secs(1), "redis:6379".into());
         let says = |ms| match pulse.health(at(ms)) {
             Health::Delivering => "delivering".to_owned(),
-            Health::NotDelivering(why) => why,
+            Health::Impaired(why) | Health::NotDelivering(why) => why,
         };
         assert_eq!(says(0), "connecting to Redis at redis:6379");
         assert!(pulse.down("Connection refused"));
@@ -291,13 +266,19 @@ mod tests {
             !pulse.is_dead(at(60_000)),
             "no probe was taken, so none is missing"
         );
-        pulse.accepted(at(1_000));
-        assert!(!pulse.is_dead(at(4_000)));
-        assert!(pulse.is_dead(at(4_001)), "taken, and did not come back");
+        assert_eq!(pulse.showing(at(1_000)), Showing::Starting);
+        pulse.accepted(at(900), at(1_000));
+        assert!(!pulse.is_dead(at(3_000)));
+        assert!(pulse.is_dead(at(3_001)), "taken, and did not come back");
+        assert!(
+            !pulse.down("Connection refused"),
+            "nor after a while in which it seemed to go"
+        );
+        pulse.subscribed();
 
         pulse.returned(at(2_000));
         assert_eq!(pulse.pause(), Duration::from_secs(1));
-        pulse.accepted(at(1_900));
+        pulse.accepted(at(1_900), at(2_100));
         assert_eq!(says(5_000), "delivering");
         assert_eq!(
             says(5_001),
@@ -312,12 +293,15 @@ mod tests {
         assert_eq!(says(2_000), "Redis at redis:6379 takes no messages: OOM");
         pulse.returned(at(5_500));
         assert_eq!(says(5_500), "delivering");
-        pulse.accepted(at(6_000));
-        pulse.accepted(at(8_000));
-        assert!(pulse.is_dead(at(9_001)), "the first that is missing counts");
-        pulse.flows(at(9_001));
-        assert!(!pulse.is_dead(at(12_001)), "what flows is not silent");
-        assert!(pulse.is_dead(at(12_002)));
+        pulse.accepted(at(6_000), at(6_000));
+        pulse.accepted(at(8_000), at(8_000));
+        assert!(pulse.is_dead(at(8_001)), "the first that is missing counts");
+        pulse.flows(at(8_001));
+        assert!(!pulse.is_dead(at(10_001)), "what flows is not silent");
+        assert!(pulse.is_dead(at(10_002)));
+        assert_eq!(pulse.age(at(10_002)), Duration::from_millis(4_502));
+        assert_eq!(pulse.showing(at(8_500)), Showing::Delivering);
+        assert_eq!(pulse.showing(at(8_501)), Showing::Silent);
         assert!(pulse.down("closed"), "news after it worked");
     }
 }

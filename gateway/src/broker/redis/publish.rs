@@ -1,13 +1,18 @@
 //! Publishing: what a message is as a command, and what became of it.
 
 use std::future::Future;
+use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 
 use super::Counters;
+use super::advice::is_foreign;
 use super::calls::{Calls, Failure};
+use super::discover::Map;
 use super::log;
 use super::names::{Names, Place};
+use super::pulses::Pulses;
 use super::wire;
 use crate::history::Keep;
 use crate::message::Position;
@@ -25,19 +30,51 @@ pub(super) enum Outcome {
     Unanswered,
 }
 
-#[derive(Clone)]
 pub(super) struct Publisher {
     calls: Calls,
     names: Names,
     counters: Counters,
+    other_keys: Arc<OtherKeys>,
+}
+
+/// Tells of keys of other programs in the place of logs.
+pub(super) struct OtherKeys {
+    pub(super) map: Map,
+    pub(super) pulses: Arc<Pulses>,
+}
+
+impl OtherKeys {
+    /// Redis refused to carry out a script on this place, or to read it.
+    pub(super) fn look_at(&self, place: &Place, reason: &str) {
+        if !is_foreign(reason) {
+            return;
+        }
+        let topology = self.map.now();
+        let at = topology.owner(place.slot);
+        let at = at.map_or("a master".to_owned(), ToString::to_string);
+        let why = format!(
+            "Redis at {at}: {} or {} is of another program, so its channel has no history and takes no messages; delete it, \
+             or give one of the two a prefix of its own (broker.redis.keyPrefix)",
+            place.meta, place.stream
+        );
+        if self.pulses.foreign(&why, Instant::now()) {
+            tracing::warn!("{why}");
+        }
+    }
 }
 
 impl Publisher {
-    pub(super) fn new(calls: Calls, names: Names, counters: Counters) -> Publisher {
+    pub(super) fn new(
+        calls: Calls,
+        names: Names,
+        counters: Counters,
+        other_keys: Arc<OtherKeys>,
+    ) -> Publisher {
         Publisher {
             calls,
             names,
             counters,
+            other_keys,
         }
     }
 
@@ -52,7 +89,15 @@ impl Publisher {
             None => wire::command(self.names.publish(), &[&place.channel, payload]),
             Some(keep) => log::append(&self.names, place, payload, keep),
         };
-        self.send(place.slot, command)
+        let (answer, other_keys) = (self.send(place.slot, command), self.other_keys.clone());
+        let place = place.clone();
+        async move {
+            let outcome = answer.await;
+            if let Outcome::Refused(reason) = &outcome {
+                other_keys.look_at(&place, reason);
+            }
+            outcome
+        }
     }
 
     /// A message to oneself. It is kept like any other, for a minute, so that a Redis that takes no writes is found.
@@ -62,7 +107,7 @@ impl Publisher {
 
     fn send(&self, slot: u16, command: Bytes) -> impl Future<Output = Outcome> + Send + use<> {
         let answer = self.calls.call(slot, command);
-        let counters = self.counters.clone();
+        let (counters, names) = (self.counters.clone(), self.names.clone());
         async move {
             match answer.await {
                 Ok(frame) => Outcome::Accepted(log::position(&frame)),
@@ -72,6 +117,7 @@ impl Publisher {
                     Outcome::Unavailable
                 }
                 Err(Failure::Refused(why)) => {
+                    let why = log::refusal(&names, &why);
                     counters.unavailable.inc();
                     tracing::debug!("publish to Redis refused: {why}");
                     Outcome::Refused(why)

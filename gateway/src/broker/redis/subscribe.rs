@@ -4,6 +4,7 @@
 //! master passes messages on. Channels are subscribed at the one that has their slot, and nowhere else.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -47,7 +48,7 @@ pub(super) struct Subscriber {
     pub(super) map: Map,
     pub(super) masters: Masters,
     pub(super) channels: Channels,
-    pub(super) publisher: Publisher,
+    pub(super) publisher: Arc<Publisher>,
     pub(super) events: mpsc::Sender<Event>,
     pub(super) counters: Counters,
     /// Decoded and not yet taken by the node. Nothing more is taken from Redis while something is here.

@@ -147,7 +147,7 @@ fn said(kept: &Kept) -> Said<'_> {
 
 /// The caller is told without the cause, which may name hosts.
 fn unread(error: &HistoryError) -> Problem {
-    tracing::warn!("{error}");
+    tracing::debug!("{error}");
     let message = format!(
         "history of {} not read: the broker is not reachable; try again later",
         error.channel

@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 
 use super::{Shared, Wish};
 use crate::broker::redis::Mode;
+use crate::broker::redis::advice::advice;
 use crate::broker::redis::calls::Failure;
 use crate::broker::redis::connect::ConnectionError;
 use crate::broker::redis::foreign::{self, Complaints, Outcome, Place, Source};
@@ -339,10 +340,11 @@ impl Task {
             .call(u16::try_from(slot).unwrap_or_default(), command);
         tokio::spawn(async move {
             match answer.await {
-                Ok(_) => pulse.accepted(now),
+                Ok(_) => pulse.accepted(now, Instant::now()),
                 Err(Failure::Refused(why)) => {
+                    let why = format!("{why}{}", advice(&why));
                     if pulse.refused(&why) {
-                        tracing::warn!("Redis takes no messages: {why}");
+                        tracing::warn!("Redis (broker.redis.listen) takes no messages: {why}");
                     }
                 }
                 Err(Failure::Unavailable(_) | Failure::Unanswered) => {}

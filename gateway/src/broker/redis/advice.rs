@@ -1,0 +1,120 @@
+//! Pure: what Redis said, and what somebody can do about it. The words before the semicolon are Redis's own.
+
+/// What is to be done; empty where we know no better than Redis. `reason` as in an error reply: a word in capitals, and
+/// text (redis.io/docs/latest/develop/reference/protocol-spec/#simple-errors).
+pub(super) fn advice(reason: &str) -> &'static str {
+    let said = |text: &str| reason.contains(text);
+    match reason.split(' ').next().unwrap_or_default() {
+        "OOM" => "; it is full: give it more memory (maxmemory)",
+        "LOADING" => "; it works when the data is loaded",
+        "MISCONF" => "; it cannot write to its disk: see its log",
+        "NOREPLICAS" => "; it waits for its replicas (min-replicas-to-write)",
+        "READONLY" => "; name the master instead",
+        "WRONGPASS" => "; see broker.redis.username and broker.redis.passwordFile",
+        "NOAUTH" => "; set broker.redis.passwordFile",
+        "NOPERM" => RIGHTS,
+        _ if said("without the AUTH")
+            || said("must be called with the client already authenticated") =>
+        {
+            "; set broker.redis.passwordFile"
+        }
+        _ if said("The user executing the script") || said("no permission") => RIGHTS,
+        _ => "",
+    }
+}
+
+const RIGHTS: &str = "; give the user the rights that broker.redis.username says it needs";
+
+/// What a script of ours ended with, and the command it was at, which Redis says by the number of its line only.
+/// `publish`: what the script publishes with.
+pub(super) fn in_script(reason: &str, script: &str, publish: &str) -> String {
+    let Some((reason, place)) = reason.split_once(" script: ") else {
+        return reason.to_owned();
+    };
+    let number = place
+        .rsplit_once("@user_script:")
+        .map_or("", |(_, rest)| rest);
+    let number = number.trim_end_matches('.').parse::<usize>();
+    let line = number
+        .ok()
+        .and_then(|number| script.lines().nth(number.checked_sub(1)?));
+    let called = line.and_then(|line| line.split_once("redis.call("));
+    let reason = reason.trim_end_matches('.');
+    match called.map(|(_, call)| {
+        call.strip_prefix('\'')
+            .and_then(|call| call.split('\'').next())
+    }) {
+        Some(Some(command)) => format!("{reason} ({command})"),
+        Some(None) => format!("{reason} ({publish})"),
+        None => reason.to_owned(),
+    }
+}
+
+/// Whether it is about a key that is no log of ours.
+pub(super) fn is_foreign(reason: &str) -> bool {
+    ["FOREIGN", "WRONGTYPE"]
+        .iter()
+        .any(|word| reason.contains(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_script_says_where_it_was() {
+        let script =
+            "\nlocal a = redis.call('HMGET', KEYS[1])\nredis.call(ARGV[7], 'x')\nreturn a\n";
+        let place = |line| format!("ERR The user cannot. script: 4ed1, on @user_script:{line}.");
+        for (reason, expected) in [
+            (place(2), "ERR The user cannot (HMGET)"),
+            (place(3), "ERR The user cannot (SPUBLISH)"),
+            (place(4), "ERR The user cannot"),
+            (place(99), "ERR The user cannot"),
+            (place(0), "ERR The user cannot"),
+            ("OOM command not allowed".into(), "OOM command not allowed"),
+            ("OOM no. script: 4ed1, on nothing".into(), "OOM no"),
+        ] {
+            assert_eq!(in_script(&reason, script, "SPUBLISH"), expected, "{reason}");
+        }
+    }
+
+    #[test]
+    fn what_is_to_be_done() {
+        for (reason, expected) in [
+            (
+                "OOM command not allowed when used memory > 'maxmemory'.",
+                "maxmemory",
+            ),
+            (
+                "LOADING Redis is loading the dataset in memory",
+                "works when",
+            ),
+            (
+                "NOPERM this user has no permissions to run the 'eval' command",
+                "rights",
+            ),
+            (
+                "ERR The user executing the script can't run this command (INFO)",
+                "rights",
+            ),
+            (
+                "WRONGPASS invalid username-password pair or user is disabled.",
+                "broker.redis.passwordFile",
+            ),
+            (
+                "NOAUTH HELLO must be called with the client already authenticated",
+                "broker.redis.passwordFile",
+            ),
+        ] {
+            assert!(
+                advice(reason).contains(expected),
+                "{reason}: {}",
+                advice(reason)
+            );
+        }
+        assert_eq!(advice("ERR unknown"), "");
+        assert!(is_foreign("WRONGTYPE Operation against a key"));
+        assert!(!is_foreign("OOM command not allowed"));
+    }
+}
