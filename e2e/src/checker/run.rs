@@ -32,8 +32,8 @@ pub struct Fleet {
     addresses: Arc<Mutex<Vec<SocketAddr>>>,
     api_key: Arc<str>,
     publishers: Arc<AtomicUsize>,
-    /// When each of the staying subscribers heard something live last.
-    live: Arc<Mutex<BTreeMap<usize, Instant>>>,
+    /// When each of the staying subscribers heard something live, in this run.
+    live: Arc<Mutex<BTreeMap<usize, Vec<Instant>>>>,
 }
 
 impl Fleet {
@@ -74,18 +74,22 @@ impl Fleet {
 
     pub(super) fn hears(&self, place: usize) {
         let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
-        live.insert(place, Instant::now());
+        live.entry(place).or_default().push(Instant::now());
     }
 
-    /// Waits until all staying subscribers, so many, have heard something live after this moment; how long that took.
+    /// Waits until all staying subscribers, so many, have heard something live after this moment; how long it was until
+    /// the last of them did, also if that is a while ago.
     pub async fn all_hear(&self, staying: usize, since: Instant) -> Result<Duration> {
         let hear = async {
             let mut looks = interval(PACE);
             loop {
                 looks.tick().await;
                 let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
-                if live.values().filter(|last| **last > since).count() >= staying {
-                    return since.elapsed();
+                let first = |times: &Vec<Instant>| times.iter().copied().find(|time| *time > since);
+                let firsts: Vec<Instant> = live.values().filter_map(first).collect();
+                if firsts.len() >= staying {
+                    let last = firsts.into_iter().max().unwrap_or(since);
+                    return last.duration_since(since);
                 }
             }
         };
@@ -125,6 +129,11 @@ pub async fn run(
     cast: Cast,
     faults: impl Future<Output = Result<()>>,
 ) -> Result<Channel> {
+    fleet
+        .live
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clear();
     let (stop, stopped) = watch::channel(false);
     let (finish, finished) = watch::channel(None);
     let random = |salt: usize| StdRng::seed_from_u64(cast.seed.wrapping_add(salt as u64));
