@@ -21,8 +21,8 @@ use super::subscriber::{Stay, Subscriber};
 use super::{Channel, History, Number, Position};
 use crate::push_client::PushClient;
 
-/// Longest wait for what a gateway owes; far above what it takes.
-pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+/// Longest wait for what a gateway owes; far above what it takes, also beside a load of 50.
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// Of one publisher, and before a connection that failed is tried again.
 pub(super) const PACE: Duration = Duration::from_millis(10);
 

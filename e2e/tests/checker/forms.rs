@@ -306,7 +306,7 @@ impl Redis {
 
     /// Moves the channel's slot to another master, as `redis-cli --cluster reshard` does.
     pub async fn move_slot(&self, channel: &str) -> Result<()> {
-        let from = self.master(channel).await?;
+        let from = self.answers(channel).await?;
         let slot = self.slot(channel).await?;
         let mut to = None;
         for (index, server) in self.servers.iter().enumerate() {
