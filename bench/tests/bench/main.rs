@@ -104,8 +104,10 @@ fn every_bench_works() {
             "redis",
             &[
                 "redis/crossing-p50 PUBLISH",
-                "redis/publish redis-benchmark, PUBLISH",
-                "redis/publish-kept redis-benchmark, its script",
+                "redis/publish its pipelines",
+                "redis/publish redis-benchmark",
+                "redis/publish-kept its pipelines",
+                "redis/publish-kept redis-benchmark",
                 "redis/recovered without recover",
                 "redis/recovered-cpu without recover",
                 "redis/resubscribed bar",

@@ -1,5 +1,5 @@
-//! Publishes a second through one gateway, each answered, against `redis-benchmark` with the same command, from as many
-//! connections with as many under way on each.
+//! Publishes a second through one gateway, each answered, against `redis-benchmark` with the same command: as it comes (50
+//! connections that wait for each answer), and from as many connections as ours with as many under way on each.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -20,21 +20,19 @@ const BENCHMARK: usize = 50_000;
 pub fn rows(rig: &Rig, stage: &Stage) -> anyhow::Result<Vec<Row>> {
     let server = stage.gateway()?;
     let mut rows = Vec::new();
-    for (name, against, channel) in [
-        (
-            "redis/publish-kept",
-            "redis-benchmark, its script",
-            "kept:p",
-        ),
-        ("redis/publish", "redis-benchmark, PUBLISH", "p"),
-    ] {
+    for (name, channel) in [("redis/publish-kept", "kept:p"), ("redis/publish", "p")] {
         let command = seen(stage, &server, channel)?;
-        let pairs = alternate(
-            rig.effort.rounds,
-            || ours(&server, channel, rig.effort.slice * SLICES),
-            || theirs(rig, stage, &command),
-        )?;
-        rows.extend(rows_of(&[(name, against, UNIT, pairs)])?);
+        for (against, load) in [
+            ("redis-benchmark", [50, 1]),
+            ("its pipelines", [CONNECTIONS, UNDER_WAY]),
+        ] {
+            let pairs = alternate(
+                rig.effort.rounds,
+                || ours(&server, channel, rig.effort.slice * SLICES),
+                || theirs(rig, stage, load, &command),
+            )?;
+            rows.extend(rows_of(&[(name, against, UNIT, pairs)])?);
+        }
     }
     Ok(rows)
 }
@@ -123,12 +121,14 @@ fn publish(mut client: Opening, text: &str, slice: Duration) -> anyhow::Result<u
     Ok(count)
 }
 
-fn theirs(rig: &Rig, stage: &Stage, command: &[String]) -> anyhow::Result<f64> {
+/// From so many connections, with so many under way on each.
+fn theirs(rig: &Rig, stage: &Stage, load: [usize; 2], command: &[String]) -> anyhow::Result<f64> {
+    let [connections, under_way] = load.map(|number| number.to_string());
     let count = if rig.effort.tiny { 1_000 } else { BENCHMARK };
     let ran = Command::new("redis-benchmark")
         .args(["-p", &stage.redis.port.to_string(), "--csv"])
-        .args(["-n", &count.to_string(), "-c", &CONNECTIONS.to_string()])
-        .args(["-P", &UNDER_WAY.to_string()])
+        .args(["-n", &count.to_string(), "-c", &connections])
+        .args(["-P", &under_way])
         .args(command)
         .output()?;
     let said = String::from_utf8_lossy(&ran.stdout);
