@@ -7,12 +7,17 @@
 //! (as the leader epochs of Kafka, KIP-101).
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops;
 
 use crate::message::{Message, Position};
 use crate::name::ChannelName;
 
+mod messages;
+mod shared;
+pub use messages::Messages;
+
 /// How much of a channel is kept; both bounds hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Keep {
     /// The newest so many messages.
     pub messages: u32,
@@ -21,7 +26,7 @@ pub struct Keep {
 }
 
 /// What somebody asks of a log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Range {
     /// What came after this, oldest first. None: the newest, also oldest first.
     pub since: Option<Position>,
@@ -44,7 +49,7 @@ pub struct Kept {
 pub struct Page {
     /// Of the channel's newest message: the next one has the offset after it.
     pub top: Position,
-    pub messages: Vec<Kept>,
+    pub messages: Messages,
     /// Up to this offset the log is the one that was asked from: the top when the epoch is the same, the end of an epoch
     /// that it has left behind. None: it is another log, or nobody asked from anywhere.
     pub shared: Option<u64>,
@@ -52,10 +57,29 @@ pub struct Page {
     pub whole: bool,
     /// The last of `messages` is the top: there is nothing more to ask for.
     pub complete: bool,
+    /// There may be messages after the last of `messages`, which a bound has kept out. Without that, and not complete
+    /// either: the newest are too old.
+    pub more: bool,
+}
+
+impl Range {
+    /// Of a log that is the one asked from up to `shared`, what comes after this offset.
+    fn after(&self, shared: Option<u64>) -> u64 {
+        match (self.since, shared) {
+            (Some(since), Some(shared)) => since.offset.min(shared),
+            _ => 0,
+        }
+    }
+
+    /// In messages.
+    fn room(&self) -> usize {
+        usize::try_from(self.limit).unwrap_or(usize::MAX)
+    }
 }
 
 /// Makes a page from what a log has: `kept` is in order, all of it or at least what comes after `range.since`, or after
-/// the end of its epoch. `past`: where earlier epochs of the log ended, oldest first.
+/// the end of its epoch, if that is more than `range.limit` at least so many. `past`: where earlier epochs of the log
+/// ended, oldest first.
 #[must_use]
 pub fn page(
     (top, past): (Position, &[Position]),
@@ -64,49 +88,64 @@ pub fn page(
     now: u64,
 ) -> Page {
     let shared = range.since.and_then(|since| shared(since.epoch, top, past));
-    let after = match (range.since, shared) {
-        (Some(since), Some(shared)) => since.offset.min(shared),
-        _ => 0,
-    };
+    let after = range.after(shared);
     let fresh = |kept: &Kept| kept.message.timestamp.saturating_add(range.keep.age_ms) > now;
+    let mut count = 0;
     let mut messages: Vec<Kept> = kept
         .into_iter()
-        .filter(|kept| kept.offset > after && fresh(kept))
+        .filter(|kept| kept.offset > after)
+        .inspect(|_| count += 1)
+        .filter(fresh)
         .collect();
+    let whole = is_whole(range.since, (top, shared), &messages);
+    let fits = fitting(&messages, range);
+    let more = fits.end < messages.len() || count >= range.room();
+    messages.truncate(fits.end);
+    messages.drain(..fits.start);
+    let complete = is_complete(&messages, after, top);
+    Page {
+        top,
+        messages: messages.into(),
+        shared,
+        whole,
+        complete,
+        more: more && !complete,
+    }
+}
+
+/// Whether nothing is missing between the position and all that the log has after it.
+fn is_whole(
+    since: Option<Position>,
+    (top, shared): (Position, Option<u64>),
+    messages: &[Kept],
+) -> bool {
     let follows = |since: Position| match messages.first() {
         Some(first) => first.offset == since.offset + 1,
         None => since.offset == top.offset,
     };
-    let whole = range
-        .since
-        .is_none_or(|since| shared.is_some_and(|shared| since.offset <= shared) && follows(since));
-    let room = usize::try_from(range.limit).unwrap_or(usize::MAX);
+    since.is_none_or(|since| shared.is_some_and(|shared| since.offset <= shared) && follows(since))
+}
+
+/// Whether these, which come after that offset, end with the top.
+fn is_complete(messages: &[Kept], after: u64, top: Position) -> bool {
+    messages
+        .last()
+        .map_or(after == top.offset, |last| last.offset == top.offset)
+}
+
+/// Those of the messages that the bounds of a page let in: the first ones, or the newest when nobody asked from anywhere.
+fn fitting(messages: &[Kept], range: Range) -> ops::Range<usize> {
     let mut bytes = 0;
-    let mut fits = |kept: &Kept| {
+    let fits = |kept: &&Kept| {
         bytes += kept.message.data.get().len();
         bytes <= range.bytes
     };
+    let (room, len) = (range.room(), messages.len());
     if range.since.is_some() {
-        let count = messages.iter().take(room).take_while(|k| fits(k)).count();
-        messages.truncate(count);
+        0..messages.iter().take(room).take_while(fits).count()
     } else {
-        let count = messages
-            .iter()
-            .rev()
-            .take(room)
-            .take_while(|k| fits(k))
-            .count();
-        messages.drain(..messages.len() - count);
-    }
-    let complete = messages
-        .last()
-        .map_or(after == top.offset, |last| last.offset == top.offset);
-    Page {
-        top,
-        messages,
-        shared,
-        whole,
-        complete,
+        let newest = messages.iter().rev().take(room);
+        len - newest.take_while(fits).count()..len
     }
 }
 

@@ -72,6 +72,7 @@ impl Broker for Scripted {
                 shared: Some(offset),
                 whole: true,
                 complete: true,
+                more: false,
             })
         }
     }

@@ -165,7 +165,7 @@ impl std::fmt::Display for ConnectionId {
 }
 
 /// Where a message stands in its channel's log. A new epoch means that the log was lost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Position {
     pub epoch: u64,
     pub offset: u64,

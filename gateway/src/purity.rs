@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Rooms without async, clock, lock or socket, and what they must not know of.
-const PURE: [&str; 16] = [
+const PURE: [&str; 17] = [
     "limits/bucket",
     "memory_guard",
     "name",
@@ -19,6 +19,7 @@ const PURE: [&str; 16] = [
     "registry/pending",
     "registry/scripts",
     "protocol",
+    "router/reads",
     "hub/channels",
     "hub/track",
 ];

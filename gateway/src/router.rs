@@ -40,9 +40,12 @@ use crate::sse::{self, Opening};
 
 mod answers;
 mod presence;
+mod reads;
 mod registry;
+mod task;
 use answers::{not_listed, published, unread};
 pub use registry::Cluster;
+use task::ShardTask;
 
 /// Publishes and reads of one shard's clients that the broker has not answered. At the cap the shard's events wait, and then
 /// its sockets: clients feel a slow broker as a slow gateway, and nothing grows.
@@ -368,99 +371,6 @@ fn unix_time() -> Duration {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()
-}
-
-/// Carries out one shard's events.
-struct ShardTask<B> {
-    node: Arc<Node<B>>,
-    wishes: mpsc::Sender<Wish>,
-    /// Publishes and reads that may be under way.
-    calls: usize,
-}
-
-impl<B: Broker> ShardTask<B> {
-    /// Ends when the shard has.
-    async fn run(self, mut events: Inbox) {
-        let mut calls = FuturesUnordered::new();
-        // Bounded by who is asked: what waits too long or in too great a crowd is answered at once.
-        let mut lookups = FuturesUnordered::new();
-        loop {
-            tokio::select! {
-                Some((shard, came)) = lookups.next() => self.tell(shard, came).await,
-                Some(answer) = calls.next() => if let Some((shard, answer)) = answer {
-                    self.tell(shard, answer).await;
-                },
-                event = events.recv(), if calls.len() < self.calls => match event {
-                    None => break,
-                    Some(Event::Interest { shard, channel, round }) => {
-                        self.wish(Wish::Interest { shard, channel, round }).await;
-                    }
-                    Some(Event::Disinterest { shard, channel }) => {
-                        self.wish(Wish::Disinterest { shard, channel }).await;
-                    }
-                    Some(Event::Drained { shard, round }) => self.node.drained.send_modify(|(latest, shards)| {
-                        if *latest == round {
-                            shards.insert(shard);
-                        }
-                    }),
-                    Some(Event::AwaitKeys { shard, key, token, id }) => {
-                        let asked = self.node.keys.ask();
-                        lookups.push(async move {
-                            asked.await;
-                            (shard, Command::KeysCame { key, token, id })
-                        }.boxed());
-                    }
-                    Some(Event::Publish { shard, key, channel, message, id, weight }) => {
-                        let (call, metrics) = (self.node.publish(channel, message), self.node.metrics.clone());
-                        calls.push(Either::Left(async move {
-                            let result = call.await;
-                            drop(weight);
-                            let frame = published(result, id.as_ref(), &metrics);
-                            frame.map(|frame| (shard, Command::Reply { key, frame }))
-                        }));
-                    }
-                    Some(Event::Presence(changed)) => {
-                        let told = self.tell_others(changed);
-                        calls.extend(told.map(|told| Either::Right(Either::Right(Either::Left(told)))));
-                    }
-                    Some(Event::Told(told)) => if let Some(registry) = &self.node.registry {
-                        registry.tell(told);
-                    },
-                    Some(Event::Held { shard, page }) => lookups.extend(self.held(shard, page)),
-                    Some(Event::Members { shard, key, channel, id }) => {
-                        let members = self.members((shard, key), channel, id);
-                        calls.push(Either::Right(Either::Right(Either::Right(members))));
-                    }
-                    Some(Event::History { shard, key, channel, range, purpose }) => {
-                        let call = self.node.broker.history(channel.clone(), range);
-                        calls.push(Either::Right(Either::Left(async move {
-                            let found = call.await.map_err(|error| unread(&channel, &error));
-                            Some((shard, Command::History { key, channel, purpose, found }))
-                        })));
-                    }
-                }
-            }
-        }
-        // Who has left with the shard is told of, too.
-        let rest = async { while calls.next().await.is_some() {} };
-        if timeout(LAST_CALLS, rest).await.is_err() {
-            tracing::warn!(
-                "the broker was asked and has not answered: the end does not wait for it"
-            );
-        }
-    }
-
-    async fn wish(&self, wish: Wish) {
-        if self.wishes.send(wish).await.is_err() {
-            tracing::error!("the hub has ended before the shards");
-        }
-    }
-
-    async fn tell(&self, shard: ShardId, answer: Command) {
-        if let Err(error) = self.node.shards.send(shard, answer).await {
-            tracing::debug!(%error, "answer dropped");
-        }
-    }
 }
 
 #[cfg(test)]

@@ -149,7 +149,7 @@ impl<B: Broker, S: Shards> Hub<B, S> {
         };
         let mut out = std::mem::take(&mut self.out);
         let fill = match found {
-            Ok(page) => match track.answer(number, page, &mut out) {
+            Ok(page) => match track.answer(number, &page, &mut out) {
                 Checked::Whole => Some(GapFill::Whole),
                 Checked::Filled => Some(GapFill::Filled),
                 Checked::Lost => Some(GapFill::Lost),

@@ -181,7 +181,7 @@ impl Track {
     }
 
     /// The log's answer. Pushes to `out` what was missed, and what waited for it.
-    pub fn answer(&mut self, number: u64, page: Page, out: &mut Vec<Out>) -> Checked {
+    pub fn answer(&mut self, number: u64, page: &Page, out: &mut Vec<Out>) -> Checked {
         let Reading::UnderWay {
             number: asked,
             since,
@@ -251,7 +251,7 @@ impl Track {
 
     fn apply(
         &mut self,
-        page: Page,
+        page: &Page,
         (since, before): (Position, usize),
         in_parts: bool,
         out: &mut Vec<Out>,
@@ -281,7 +281,7 @@ impl Track {
             self.moved(top, false, out);
             checked = Checked::Lost;
         }
-        for kept in page.messages {
+        for kept in page.messages.iter() {
             let position = Position {
                 offset: kept.offset,
                 ..top
@@ -298,7 +298,7 @@ impl Track {
                 checked = Checked::Filled;
             }
             self.at = Some(position);
-            out.push(Out::Filled(position, kept.message));
+            out.push(Out::Filled(position, kept.message.clone()));
         }
         if !in_parts && self.at.is_some_and(|at| at.offset < top.offset) {
             // Too old to be in the answer, or too large.

@@ -59,19 +59,19 @@ fn play(steps: &[Step]) -> (String, bool) {
                 since = track.ask(number).expect("the log is wanted");
             }
             Answers(epoch, top, first) => {
-                track.answer(number, page(at(epoch, top), first, since), &mut out);
+                track.answer(number, &page(at(epoch, top), first, since), &mut out);
             }
             AnswersPart(epoch, top, first, limit) => {
                 let mut page = page(at(epoch, top), first, since);
-                page.messages.truncate(limit);
-                page.complete = false;
-                track.answer(number, page, &mut out);
+                page.messages = page.messages.part(0..limit);
+                (page.complete, page.more) = (false, true);
+                track.answer(number, &page, &mut out);
             }
             GoesOn(epoch, top, shared) => {
                 let after = at(epoch, since.offset.min(shared));
                 let mut page = page(at(epoch, top), 1, after);
                 page.shared = Some(shared);
-                track.answer(number, page, &mut out);
+                track.answer(number, &page, &mut out);
             }
             Fails => assert!(track.failed(number)),
             Away => track.away(),
@@ -98,18 +98,17 @@ fn page(top: Position, first: u64, since: Position) -> Page {
         0
     };
     let offsets = first.max(after + 1)..=top.offset;
-    let messages: Vec<_> = offsets
-        .map(|offset| Kept {
-            offset,
-            message: message(offset),
-        })
-        .collect();
+    let messages = offsets.map(|offset| Kept {
+        offset,
+        message: message(offset),
+    });
     Page {
         top,
-        messages,
+        messages: messages.collect(),
         shared: (since.epoch == top.epoch).then_some(top.offset),
         whole: false,
         complete: true,
+        more: false,
     }
 }
 
@@ -391,10 +390,10 @@ fn an_answer_to_a_question_of_an_earlier_subscription_says_nothing() {
     track.begin(at(1, 3));
     let mut out = Vec::new();
     let page = || page(at(1, 9), 1, at(1, 3));
-    assert_eq!(track.answer(7, page(), &mut out), Checked::Stale);
+    assert_eq!(track.answer(7, &page(), &mut out), Checked::Stale);
     track.back();
     track.ask(8);
-    assert_eq!(track.answer(7, page(), &mut out), Checked::Stale);
+    assert_eq!(track.answer(7, &page(), &mut out), Checked::Stale);
     assert!(!track.failed(7) && out.is_empty());
 }
 
@@ -419,7 +418,7 @@ fn what_waits_is_bounded_and_nothing_of_it_is_missing() {
     while track.wants_log() {
         reads += 1;
         let since = track.ask(reads).unwrap();
-        track.answer(reads, page(at(1, last), 1, since), &mut out);
+        track.answer(reads, &page(at(1, last), 1, since), &mut out);
     }
     let heard: Vec<_> = out.iter().map(word).collect();
     let expected: Vec<_> = (4..=last).map(|offset| format!("+{offset}")).collect();

@@ -11,6 +11,7 @@
 
 mod broker;
 mod client;
+mod coming_back;
 mod command_line;
 mod drain;
 mod event_source;

@@ -49,6 +49,7 @@ fn page(top: u64, offsets: std::ops::Range<u64>) -> Page {
         shared: Some(top),
         whole: true,
         complete: true,
+        more: false,
     }
 }
 

@@ -103,10 +103,11 @@ fn answers() {
         };
         let page = Page {
             top,
-            messages,
+            messages: messages.into(),
             shared: since.and(Some(top.offset)),
             whole,
             complete,
+            more: !complete,
         };
         let found = serde_json::to_string(&answer(&query, &page, "gw")).unwrap();
         let head = r#""node":"gw","channel":"room:a","epoch":7,"offset":9"#;
