@@ -42,23 +42,33 @@ pub fn text(channel: &str) -> String {
     format!(r#"{{"type":"chat","id":1,"channel":"{channel}","message":"{data}"}}"#)
 }
 
-/// What the gateway tells Redis to publish a message, word by word.
+/// What the gateway tells Redis to publish a message.
 fn seen(stage: &Stage, server: &Server, channel: &str) -> anyhow::Result<Vec<String>> {
+    let end = format!("channel:{channel}");
+    command_of(stage, server, &text(channel), |words| {
+        words.iter().any(|word| word.ends_with(&end))
+    })
+}
+
+/// The first such command that the gateway gives Redis for a request of a client's, a script or a publish, word by word.
+pub fn command_of(
+    stage: &Stage,
+    server: &Server,
+    request: &str,
+    is_it: impl Fn(&[String]) -> bool,
+) -> anyhow::Result<Vec<String>> {
     let mut monitor = stage.redis.connect()?;
     monitor.ask(&["MONITOR"])?;
     let mut client = connect(server, "seen")?;
-    client.send(&text(channel))?;
-    let end = format!("channel:{channel}");
+    client.send(request)?;
     loop {
         // `+<time> [<database> <address>] "word" …`; what a script does comes from `lua`.
         let line = monitor.line()?;
         let words = line.split_once("] ").map(|(_, words)| unquoted(words));
         let words = words.unwrap_or_default();
-        let is_publish = words.first().is_some_and(|word| {
-            let word = word.to_lowercase();
-            word == "eval" || word == "publish"
-        });
-        if is_publish && !line.contains(" lua] ") && words.iter().any(|word| word.ends_with(&end)) {
+        let kind = words.first().map(|word| word.to_lowercase());
+        let is_ours = matches!(kind.as_deref(), Some("eval" | "publish"));
+        if is_ours && !line.contains(" lua] ") && is_it(&words) {
             return Ok(words);
         }
     }
@@ -121,10 +131,19 @@ fn publish(mut client: Opening, text: &str, slice: Duration) -> anyhow::Result<u
     Ok(count)
 }
 
-/// From so many connections, with so many under way on each.
 fn theirs(rig: &Rig, stage: &Stage, load: [usize; 2], command: &[String]) -> anyhow::Result<f64> {
-    let [connections, under_way] = load.map(|number| number.to_string());
     let count = if rig.effort.tiny { 1_000 } else { BENCHMARK };
+    benchmark(stage, count, load, command)
+}
+
+/// How many of so many a second `redis-benchmark` does, from so many connections, with so many under way on each.
+pub fn benchmark(
+    stage: &Stage,
+    count: usize,
+    load: [usize; 2],
+    command: &[String],
+) -> anyhow::Result<f64> {
+    let [connections, under_way] = load.map(|number| number.to_string());
     let ran = Command::new("redis-benchmark")
         .args(["-p", &stage.redis.port.to_string(), "--csv"])
         .args(["-n", &count.to_string(), "-c", &connections])
