@@ -12,13 +12,15 @@ use fred::error::{Error, ErrorKind};
 use fred::interfaces::ClientLike;
 use fred::types::Builder;
 use fred::types::config::{
-    Config, ConnectionConfig, ReconnectPolicy, ServerConfig, TlsConfig, TlsConnector,
+    Config, ConnectionConfig, ReconnectPolicy, ServerConfig, TcpConfig, TlsConfig, TlsConnector,
     UnresponsiveConfig,
 };
+use socket2_of_fred::TcpKeepalive;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::connect::Liveness;
 use super::discover::Map;
 use super::topology::Endpoint;
 use super::{Mode, Settings};
@@ -174,6 +176,11 @@ fn client(settings: &Settings, endpoint: &Endpoint) -> Client {
         fail_fast: false,
         ..Config::default()
     };
+    let Liveness {
+        ask_after,
+        unacknowledged,
+    } = Liveness::of(settings);
+    let keepalive = TcpKeepalive::new().with_time(ask_after);
     let connection = ConnectionConfig {
         connection_timeout: settings.timeout,
         internal_command_timeout: settings.timeout,
@@ -181,6 +188,13 @@ fn client(settings: &Settings, endpoint: &Endpoint) -> Client {
         // Whoever asks decides whether to ask again.
         max_command_attempts: 1,
         reconnect_on_auth_error: true,
+        // As our own connections.
+        tcp: TcpConfig {
+            nodelay: Some(true),
+            keepalive: Some(keepalive.with_interval(ask_after)),
+            user_timeout: Some(unacknowledged),
+            ..TcpConfig::default()
+        },
         unresponsive: UnresponsiveConfig {
             max_timeout: Some(settings.timeout),
             interval: Duration::from_secs(1),

@@ -7,6 +7,7 @@ use bytes::BytesMut;
 use futures::FutureExt;
 use redis_protocol::resp2::types::BytesFrame;
 use rustls::pki_types::ServerName;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -18,6 +19,29 @@ use super::{Login, Mode, Settings};
 
 /// The oldest Redis that works: sharded Pub/Sub, and commands in scripts that are refused before they begin.
 const OLDEST: (u32, u32) = (7, 0);
+
+/// Periods of probes in which nothing is acknowledged until a connection is none any more: with what it takes to open
+/// another, not more than the three after which a silent one is replaced.
+const UNACKNOWLEDGED: u32 = 2;
+
+/// How TCP looks after a connection (tcp(7)).
+pub(super) struct Liveness {
+    /// Without anything from Redis's machine until it is asked whether it is there, and between two such questions. The
+    /// kernel counts whole seconds.
+    pub(super) ask_after: Duration,
+    /// Longest time in which that machine acknowledges nothing.
+    pub(super) unacknowledged: Duration,
+}
+
+impl Liveness {
+    pub(super) fn of(settings: &Settings) -> Liveness {
+        let period = settings.probe_period.max(Duration::from_secs(1));
+        Liveness {
+            ask_after: period,
+            unacknowledged: period * UNACKNOWLEDGED,
+        }
+    }
+}
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConnectionError {
@@ -99,8 +123,7 @@ impl Connection {
     }
 
     async fn dial(settings: &Settings, endpoint: &Endpoint) -> Result<Connection, ConnectionError> {
-        let socket = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await?;
-        socket.set_nodelay(true)?;
+        let socket = tcp(endpoint, &Liveness::of(settings)).await?;
         let socket: Box<dyn Stream> = match &settings.tls {
             None => Box::new(socket),
             Some(tls) => {
@@ -176,6 +199,21 @@ impl Connection {
     }
 }
 
+/// A connection that ends when Redis's machine acknowledges nothing any more, or knows nothing of it (`SO_KEEPALIVE` and
+/// `TCP_USER_TIMEOUT`). A Redis that hangs is not meant: its machine acknowledges.
+///
+/// After a while without a path TCP alone would try again less and less often, so that nothing would be sent for seconds
+/// when there is one again; and where only Redis speaks, a connection that it has forgotten would stay, as good as any.
+async fn tcp(endpoint: &Endpoint, liveness: &Liveness) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await?;
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(&stream);
+    let keepalive = TcpKeepalive::new().with_time(liveness.ask_after);
+    socket.set_tcp_keepalive(&keepalive.with_interval(liveness.ask_after))?;
+    socket.set_tcp_user_timeout(Some(liveness.unacknowledged))?;
+    Ok(stream)
+}
+
 fn check(hello: &BytesFrame, wanted: Wanted, mode: Mode) -> Result<(), ConnectionError> {
     let get = |key| field(hello, key).and_then(text).unwrap_or_default();
     let version = get("version");
@@ -205,6 +243,27 @@ fn check(hello: &BytesFrame, wanted: Wanted, mode: Mode) -> Result<(), Connectio
 mod tests {
     use super::*;
     use bytes::Bytes;
+
+    #[tokio::test]
+    async fn a_connection_without_a_path_ends() {
+        let liveness = Liveness {
+            ask_after: Duration::from_secs(3),
+            unacknowledged: Duration::from_secs(6),
+        };
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = Endpoint {
+            host: "127.0.0.1".into(),
+            port: listener.local_addr().unwrap().port(),
+        };
+        let stream = tcp(&endpoint, &liveness).await.unwrap();
+        let socket = SockRef::from(&stream);
+        assert!(socket.keepalive().unwrap());
+        let [time, interval] = [socket.tcp_keepalive_time(), socket.tcp_keepalive_interval()];
+        let [time, interval] = [time, interval].map(|set| set.unwrap().as_secs());
+        let longest = socket.tcp_user_timeout().unwrap();
+        let longest = longest.map(|longest| longest.as_secs());
+        assert_eq!((time, interval, longest), (3, 3, Some(6)));
+    }
 
     #[test]
     fn what_a_node_says_about_itself() {
