@@ -264,7 +264,7 @@ impl Stage {
             server.signal("CONT")?;
             anyhow::Ok(Instant::now())
         };
-        if self.redis.form == Form::Standalone || seconds < 2 {
+        if self.redis.form == Form::Standalone {
             return frozen.await;
         }
         let replaced = async {
@@ -272,13 +272,17 @@ impl Stage {
             anyhow::Ok(Instant::now())
         };
         tokio::pin!(frozen, replaced);
-        tokio::select! {
+        let goes_on = tokio::select! {
             healed = &mut replaced => {
                 frozen.await?;
-                healed
+                return healed;
             }
-            // On a busy machine nobody may have noticed.
-            healed = &mut frozen => healed,
+            goes_on = &mut frozen => goes_on?,
+        };
+        // Nobody has noticed, or on a busy machine nobody yet: then Redis answers when that failover is over.
+        tokio::select! {
+            healed = replaced => healed,
+            whole = self.redis.whole() => whole.map(|()| goes_on),
         }
     }
 
