@@ -158,8 +158,9 @@ pub struct Limits {
     /// WebSocket connections and event streams of this node; one more is answered 503. Above 80 % the node is
     /// not ready.
     pub max_connections: u32,
-    /// Connections of one user on this node; one more is answered 429, or, where the user is known only by an
-    /// `auth` message, closed with 1008. 0: no limit of its own, and who comes then is never counted.
+    /// Connections of one user on all nodes; one more is answered 429, or, where the user is known only by an `auth`
+    /// message, closed with 1008. While Redis does not answer, those on this node decide. 0: no limit of its own, and who
+    /// comes then is never counted by the node.
     pub max_connections_per_user: u32,
     /// Connections from one IPv4 address, or one IPv6 network of 64 bits, on this node; one more is answered 429.
     /// 0: no limit of its own, and who comes then is never counted. Behind a proxy that is not in `listen.trustedProxies`, and behind a Service

@@ -131,7 +131,7 @@ impl App {
         let front = Front {
             node: Behind(router.clone()),
             running: running.clone(),
-            door: Door::new(places.clone(), pressure, metrics.clone()),
+            door: Door::new(places.clone(), pressure, metrics.clone(), router.registry()),
             secret,
             draining,
             keys,

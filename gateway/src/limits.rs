@@ -8,6 +8,7 @@ use std::time::Instant;
 use gateway_config::Limits;
 
 use crate::protocol::native::ErrorCode;
+use crate::registry::fact::Place;
 use address::AddressKey;
 use bucket::{Bucket, Pace};
 use keyed::{KeyedCap, KeyedPermit};
@@ -138,6 +139,8 @@ impl Places {
 pub struct Share {
     /// The client's address, where its socket has another one. None: its socket has it, or nobody wants to know.
     pub client: Option<IpAddr>,
+    /// Counts it among its user's on all nodes until it is written down there.
+    pub place: Option<Place>,
     pub user: Option<KeyedPermit<Arc<str>>>,
     pub address: Option<KeyedPermit<AddressKey>>,
 }

@@ -33,6 +33,7 @@ mod calls;
 mod counters;
 pub mod fact;
 mod pending;
+mod places;
 mod reaper;
 mod scripts;
 mod writer;
@@ -153,6 +154,8 @@ struct Inner {
     complete: HashSet<ShardId>,
     /// In this round nobody is told of those who are in channels: they have heard it before.
     quiet: bool,
+    /// What was last asked of Redis was answered.
+    reachable: bool,
     /// The lease under which is written now.
     lease: Option<LeaseId>,
 }
@@ -175,6 +178,7 @@ impl Registry {
                 round: 0,
                 complete: HashSet::new(),
                 quiet: false,
+                reachable: true,
                 lease: None,
             }),
             settings,

@@ -80,8 +80,8 @@ pub struct Session {
     channels: Vec<ChannelName>,
     given: Option<Box<given::Given>>,
     opened_ms: u64,
-    /// A token waits for newer keys. One at a time: what waits is the client's, and must not grow.
-    waits_for_keys: bool,
+    /// A token waits for newer keys, or its user for a place. One at a time: what waits is the client's, and must not grow.
+    auth_waits: bool,
     /// In all; bounded by `authenticate`.
     refused_tokens: u8,
     /// What it may still send now: in all, and under each policy that has a pace of its own, by its number. Only
@@ -169,6 +169,11 @@ pub enum Effect {
         token: String,
         id: Option<RequestId>,
     },
+    /// Count the user's connections on all nodes, and then call [`Session::place_came`] with this.
+    AwaitPlace {
+        identity: Identity,
+        id: Option<RequestId>,
+    },
     Close(CloseCode),
 }
 
@@ -185,7 +190,7 @@ impl Session {
             channels: Vec::new(),
             given: None,
             opened_ms: now.monotonic_ms,
-            waits_for_keys: false,
+            auth_waits: false,
             refused_tokens: 0,
             spent: Few::None,
             self_test: false,
@@ -325,42 +330,6 @@ impl Session {
         if let Err(refusal) = result {
             effects.push(Effect::Refuse { refusal, id });
         }
-    }
-
-    /// What time alone brings about.
-    pub fn tick(&self, cx: Context<'_>) -> Option<CloseCode> {
-        let expired = self
-            .token_ends(cx.rules)
-            .is_some_and(|end| end <= cx.now.unix_seconds());
-        let unknown = !self.may_receive(cx.rules);
-        let late = unknown && cx.now.monotonic_ms >= self.opened_ms + cx.rules.auth_deadline_ms;
-        (expired || late).then_some(CloseCode::Unauthorized)
-    }
-
-    /// As the verifier sees it: what it accepts must not be closed at the next tick.
-    fn token_ends(&self, rules: &Rules) -> Option<u64> {
-        self.expires.map(|expires| rules.verifier.end(expires))
-    }
-
-    /// Milliseconds from now until `tick` can have something new to say.
-    pub fn next_tick_ms(&self, cx: Context<'_>) -> Option<u64> {
-        let expiry = self
-            .token_ends(cx.rules)
-            .map(|end| end.saturating_mul(1000).saturating_sub(cx.now.unix_ms));
-        let auth = (!self.may_receive(cx.rules)).then(|| {
-            (self.opened_ms + cx.rules.auth_deadline_ms).saturating_sub(cx.now.monotonic_ms)
-        });
-        expiry.into_iter().chain(auth).min()
-    }
-
-    /// Private messages arrive on the user's own channel: the client is told who it is when that is live, so that
-    /// nothing sent to it from then on is lost.
-    fn subscribe_own(&mut self, user: &str, ack: Ack) -> Effect {
-        let channel = ChannelName::user(user).expect("the verifier accepts no other user");
-        // With it most connections have two: `push` alone would make room for four.
-        self.channels.reserve_exact(2);
-        self.channels.push(channel.clone());
-        Effect::Subscribe { channel, ack }
     }
 
     fn subscribe(

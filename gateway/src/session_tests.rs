@@ -102,6 +102,7 @@ pub(super) fn show(effect: &Effect) -> String {
         Effect::Presence { channel, .. } => format!("presence of {channel}"),
         Effect::Refuse { refusal, .. } => format!("refuse {:?}: {}", refusal.code, refusal.message),
         Effect::AwaitKeys { token, .. } => format!("await keys for {} bytes", token.len()),
+        Effect::AwaitPlace { identity, .. } => format!("await place for {}", identity.user),
         Effect::TokenRefused(error) => format!("count {}", TokenError::CAUSES[error.index()]),
         Effect::Close(code) => format!("close {code:?}"),
     }
@@ -344,6 +345,37 @@ fn a_token_with_an_unknown_key_waits_for_newer_keys_once() {
         act(&mut session, &rules, &auth),
         ["authenticated ann until None"]
     );
+}
+
+#[test]
+fn who_says_later_who_it_is_waits_until_its_user_is_counted_on_all_nodes() {
+    let rules = Rules {
+        registers: true,
+        ..rules(true)
+    };
+    let mut session = Session::new(7, None, NOW);
+    let auth = |user: &str| json!({"type": "auth", "token": token(user, 2_000)}).to_string();
+    let said = act(&mut session, &rules, &auth("ann"));
+    assert_eq!(said, ["await place for ann"]);
+    let said = act(&mut session, &rules, &auth("bob"));
+    assert_eq!(
+        said,
+        ["refuse InProgress: auth refused: another one is under way"]
+    );
+    let identity = rules.verifier.verify(&token("ann", 2_000), 1_000).unwrap();
+    let (cx, mut effects) = (
+        Context {
+            rules: &rules,
+            now: NOW,
+        },
+        Vec::new(),
+    );
+    session.place_came(identity, None, cx, &mut effects);
+    let said: Vec<String> = effects.iter().map(show).collect();
+    assert_eq!(said, ["subscribe user:ann authenticated"]);
+    // It has its place already.
+    let said = act(&mut session, &rules, &auth("ann"));
+    assert_eq!(said, ["authenticated ann until Some(2000)"]);
 }
 
 #[test]

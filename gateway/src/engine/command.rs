@@ -13,13 +13,14 @@ use super::weight::Weight;
 use crate::auth::Identity;
 use crate::history::{self, Range};
 use crate::limits::Share;
+use crate::limits::keyed::AllTaken;
 use crate::message::{ConnectionId, Delivery, Message};
 use crate::name::ChannelName;
 use crate::presence::Changed;
 use crate::protocol::close::CloseCode;
 use crate::protocol::deflate::{Deflater, WINDOWS, Window};
 use crate::protocol::native::{Refusal, RequestId, encode_delivery};
-use crate::registry::fact::{Came, Page as Held, Round as Registration, Told};
+use crate::registry::fact::{Came, Page as Held, Place, Round as Registration, Told};
 use crate::session::{Gift, Rules};
 
 /// Which shard of this node. A connection's number modulo the number of shards is its shard.
@@ -65,6 +66,13 @@ pub enum Command {
         key: ConnectionKey,
         token: String,
         id: Option<RequestId>,
+    },
+    /// The user's connections on all nodes were counted: the answer to `AwaitPlace`.
+    PlaceCame {
+        key: ConnectionKey,
+        identity: Identity,
+        id: Option<RequestId>,
+        place: Result<Option<Place>, AllTaken>,
     },
     /// What `Event::History` asked for.
     History {
@@ -193,6 +201,15 @@ pub enum Event {
         key: ConnectionKey,
         token: String,
         id: Option<RequestId>,
+    },
+    /// Another connection of a user, of whom there may be `cap` on all nodes; the answer is `PlaceCame`. One at a time
+    /// for each client.
+    AwaitPlace {
+        shard: ShardId,
+        key: ConnectionKey,
+        identity: Identity,
+        id: Option<RequestId>,
+        cap: u32,
     },
     /// A part of the channel's log; the answer is `Command::History`.
     History {

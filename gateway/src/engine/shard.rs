@@ -36,6 +36,7 @@ use crate::protocol::native::{self, ErrorCode, Refusal, Reply};
 use crate::session::{Ack, Context, Effect, Now, Rules, Session};
 use crate::slack;
 
+mod authenticate;
 mod close;
 mod configure;
 mod deliver;
@@ -304,6 +305,12 @@ impl Shard {
             } => self.history(key, &channel, (purpose, found), now),
             Command::Reply { key, frame } => self.reply(key, frame, now),
             Command::KeysCame { key, token, id } => self.keys_came(key, &token, id, now),
+            Command::PlaceCame {
+                key,
+                identity,
+                id,
+                place,
+            } => self.place_came(key, (identity, id), place, now),
             Command::Deliver(delivery) => self.staged.push(delivery),
             Command::Disconnect(order) => self.disconnect(&order, now),
             Command::Give(order) => self.give(&order, now),

@@ -236,7 +236,7 @@ impl Ground {
         Front {
             node: Taker,
             running: Arc::new(ArcSwap::from_pointee(running)),
-            door: Door::new(places, Pressure::default(), metrics),
+            door: Door::new(places, Pressure::default(), metrics, None),
             secret: self.self_test.secret(),
             draining: Arc::default(),
             keys: Arc::new(Keys::new(window, 2_000, self.evicted.clone())),

@@ -186,6 +186,7 @@ fn carried_out(effect: Effect, asked: Option<&RequestId>) {
         | Effect::Unsubscribe { .. }
         | Effect::TokenRefused(_)
         | Effect::AwaitKeys { .. }
+        | Effect::AwaitPlace { .. }
         | Effect::Close(_) => {}
     }
 }

@@ -14,6 +14,7 @@ use crate::limits::{Limit, Permit, Places, Share};
 use crate::memory::Pressure;
 use crate::metrics::Metrics;
 use crate::protocol::close::CloseCode;
+use crate::registry::Registry;
 
 /// Where a client comes from.
 pub struct Origin<'a> {
@@ -50,14 +51,22 @@ pub struct Door {
     places: Places,
     pressure: Pressure,
     metrics: Arc<Metrics>,
+    registry: Option<Registry>,
 }
 
 impl Door {
-    pub fn new(places: Places, pressure: Pressure, metrics: Arc<Metrics>) -> Door {
+    /// `registry`: counts users on all nodes. None: there is this one.
+    pub fn new(
+        places: Places,
+        pressure: Pressure,
+        metrics: Arc<Metrics>,
+        registry: Option<&Registry>,
+    ) -> Door {
         Door {
             places,
             pressure,
             metrics,
+            registry: registry.cloned(),
         }
     }
 
@@ -99,8 +108,9 @@ impl Door {
         })
     }
 
-    /// Counts the connection under its address, as `trusted` proxies tell it, and its user.
-    pub fn share(
+    /// Counts the connection under its address, as trusted proxies tell it, and its user; the user on all nodes, if
+    /// Redis answers.
+    pub async fn share(
         &self,
         from: &Origin<'_>,
         headers: &HeaderMap,
@@ -119,11 +129,16 @@ impl Door {
             })?;
         }
         if let Some(identity) = identity {
-            let taken = self.places.users.take(&identity.user);
-            share.user = taken.map_err(|AllTaken| {
+            let full = |AllTaken| {
                 let message = "this user has all the connections it may have";
                 self.refused(Limit::ConnectionsPerUser, message)
-            })?;
+            };
+            let (user, users) = (&identity.user, &self.places.users);
+            share.user = users.take(user).map_err(full)?;
+            if let Some(registry) = &self.registry {
+                let place = registry.take_place(user, users.cap()).await;
+                share.place = place.map_err(full)?;
+            }
         }
         Ok(share)
     }

@@ -79,7 +79,10 @@ async fn open<N: Node>(front: &Front<N>, parts: &Parts) -> Result<Stream, Proble
         trusted: &running.trusted_proxies,
         noted: Noted::Always,
     };
-    let share = front.door.share(&from, &parts.headers, identity.as_ref())?;
+    let share = front
+        .door
+        .share(&from, &parts.headers, identity.as_ref())
+        .await?;
     let line = parts.extensions.get::<Arc<Line>>().cloned();
     let opening = Opening {
         identity,

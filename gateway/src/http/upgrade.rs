@@ -128,7 +128,10 @@ async fn greet<N: Node>(front: &Front<N>, parts: &Parts) -> Result<Guest, Proble
             false => Noted::Never,
         },
     };
-    let share = front.door.share(&from, &parts.headers, identity.as_ref())?;
+    let share = front
+        .door
+        .share(&from, &parts.headers, identity.as_ref())
+        .await?;
     Ok(Guest {
         identity,
         place: Some(place),

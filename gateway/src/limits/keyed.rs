@@ -19,7 +19,7 @@ pub struct KeyedCap<K> {
 }
 
 /// The key has all its places.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AllTaken;
 
 /// One place of one key, free again when this is dropped.
@@ -42,6 +42,12 @@ impl<K: Hash + Eq + Clone> KeyedCap<K> {
     /// From now on. Whoever has a place keeps it; who came while there was no limit has none and counts for nothing.
     pub fn set(&self, cap: u32) {
         self.cap.store(cap, Ordering::Relaxed);
+    }
+
+    /// 0: no limit.
+    #[must_use]
+    pub fn cap(&self) -> u32 {
+        self.cap.load(Ordering::Relaxed)
     }
 
     /// None: there is no limit.

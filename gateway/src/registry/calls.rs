@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::fact::{Fact, State, Telling};
+use super::fact::{Fact, Place, State, Telling};
 use super::{Call, Names, scripts};
 use crate::message::{ConnectionId, Sender};
 use crate::name::ChannelName;
@@ -104,8 +104,8 @@ pub fn steps(names: &Names, lease: &LeaseId, facts: &[(Fact, State)]) -> Steps {
 
 fn write(names: &Names, lease: &LeaseId, fact: &Fact, state: &State) -> Call {
     let (key, field) = match place(names, fact) {
-        Place::Field(key, field) => (key, field),
-        Place::Presence(channel, connection) => {
+        Spot::Field(key, field) => (key, field),
+        Spot::Presence(channel, connection) => {
             return presence(names, lease, (channel, connection), state);
         }
     };
@@ -118,7 +118,9 @@ fn write(names: &Names, lease: &LeaseId, fact: &Fact, state: &State) -> Call {
                 arguments: vec![field],
             };
         }
-        State::Connected { ip, connected_ms } => json(&Written {
+        State::Connected {
+            ip, connected_ms, ..
+        } => json(&Written {
             node: lease.node(),
             ip: *ip,
             connected_at: *connected_ms,
@@ -132,10 +134,43 @@ fn write(names: &Names, lease: &LeaseId, fact: &Fact, state: &State) -> Call {
             lease: lease.as_str(),
         }),
     };
+    let place = match (fact, state) {
+        (
+            Fact::Connection { user, .. },
+            State::Connected {
+                place: Some(place), ..
+            },
+        ) => Some((names.of_user(user, "arriving"), place)),
+        _ => None,
+    };
+    match place {
+        Some((arriving, place)) => Call {
+            script: scripts::ARRIVE,
+            keys: vec![key, arriving],
+            arguments: vec![field, value, token(*place)],
+        },
+        None => Call {
+            script: scripts::WRITE,
+            keys: vec![key],
+            arguments: vec![field, value],
+        },
+    }
+}
+
+fn token(place: Place) -> String {
+    format!("{:016x}", place.0)
+}
+
+/// A place for one more connection of the user, of whom there may be so many, for so many milliseconds.
+#[must_use]
+pub fn take_place(names: &Names, user: &str, place: Place, (cap, ms): (u32, u128)) -> Call {
     Call {
-        script: scripts::WRITE,
-        keys: vec![key],
-        arguments: vec![field, value],
+        script: scripts::TAKE_PLACE,
+        keys: vec![
+            names.of_user(user, "connections"),
+            names.of_user(user, "arriving"),
+        ],
+        arguments: vec![token(place), cap.to_string(), ms.to_string()],
     }
 }
 
@@ -144,18 +179,18 @@ fn json(value: &impl Serialize) -> String {
 }
 
 /// Where a fact is.
-enum Place<'a> {
+enum Spot<'a> {
     /// Key and field.
     Field(String, String),
     Presence(&'a ChannelName, &'a ConnectionId),
 }
 
-fn place<'a>(names: &Names, fact: &'a Fact) -> Place<'a> {
+fn place<'a>(names: &Names, fact: &'a Fact) -> Spot<'a> {
     let (key, field) = match fact {
         Fact::Present {
             channel,
             connection,
-        } => return Place::Presence(channel, connection),
+        } => return Spot::Presence(channel, connection),
         Fact::Connection { user, connection } => {
             (names.of_user(user, "connections"), connection.to_string())
         }
@@ -175,7 +210,7 @@ fn place<'a>(names: &Names, fact: &'a Fact) -> Place<'a> {
             connection.to_string(),
         ),
     };
-    Place::Field(key, field)
+    Spot::Field(key, field)
 }
 
 /// As a script on a channel's presence wants it, of which the parts that it does not look at are empty.
@@ -280,12 +315,12 @@ pub fn members(names: &Names, channel: &ChannelName, count: usize) -> Call {
 #[must_use]
 pub fn reap(names: &Names, lease: &LeaseId, fact: &Fact, now: u64) -> Call {
     match place(names, fact) {
-        Place::Field(key, field) => Call {
+        Spot::Field(key, field) => Call {
             script: scripts::ERASE_OF,
             keys: vec![key],
             arguments: vec![field, lease.as_str().to_owned()],
         },
-        Place::Presence(channel, connection) => {
+        Spot::Presence(channel, connection) => {
             let said = Said {
                 what: "reap",
                 member: String::new(),
@@ -368,6 +403,7 @@ mod tests {
             scripts::NOTE => "note",
             scripts::STRIKE => "strike",
             scripts::WRITE => "write",
+            scripts::ARRIVE => "arrive",
             scripts::ERASE => "erase",
             scripts::ERASE_OF => "erase_of",
             other => other,
@@ -387,6 +423,7 @@ mod tests {
         let state = State::Connected {
             ip: Some([127, 0, 0, 1].into()),
             connected_ms: 5,
+            place: Some(Place(255)),
         };
         let fact = Fact::Connection {
             user,
@@ -427,7 +464,7 @@ mod tests {
         );
         let write: Vec<_> = write.iter().map(shown).collect();
         let expected = [
-            r#"write | p:user:ann:connections | ~gw.a | {"node":"gw","ip":"127.0.0.1","connectedAt":5,"lease":"gw.0000000000000007"}"#,
+            r#"arrive | p:user:ann:connections | p:user:ann:arriving | ~gw.a | {"node":"gw","ip":"127.0.0.1","connectedAt":5,"lease":"gw.0000000000000007"} | 00000000000000ff"#,
             r#"write | p:channel:news:subscribers | ~gw.a | {"user":"ann","lease":"gw.0000000000000007"}"#,
             "erase | p:user:ann:subscriptions | ~gw.a news",
         ];

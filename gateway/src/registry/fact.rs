@@ -46,6 +46,8 @@ pub struct Came {
     pub ip: Option<IpAddr>,
     /// Milliseconds since the Unix epoch, by the node's clock.
     pub connected_ms: u64,
+    /// Its place among those who are on their way, which it does not need any more.
+    pub place: Option<Place>,
 }
 
 /// A part of all that a shard holds.
@@ -56,6 +58,11 @@ pub struct Page {
     /// Where the next part begins. None: this was the last one.
     pub next: Option<u64>,
 }
+
+/// Counts somebody among a user's connections, on all nodes, from the handshake until the connection itself is written
+/// down. A random number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place(pub u64);
 
 /// One field of one hash in Redis.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -89,6 +96,7 @@ pub enum State {
     Connected {
         ip: Option<IpAddr>,
         connected_ms: u64,
+        place: Option<Place>,
     },
     Subscribed {
         user: Option<Arc<str>>,
@@ -158,9 +166,14 @@ impl Told {
                     user,
                     ip,
                     connected_ms,
+                    place,
                 } = came;
                 let connection = ConnectionId::new(node, number);
-                let state = State::Connected { ip, connected_ms };
+                let state = State::Connected {
+                    ip,
+                    connected_ms,
+                    place,
+                };
                 vec![(Fact::Connection { user, connection }, state)]
             }
             Told::Subscribed {
@@ -324,11 +337,12 @@ mod tests {
             user: "ann".into(),
             ip: None,
             connected_ms: 5,
+            place: None,
         };
         for (told, expected) in [
             (
                 Told::Came(came),
-                "connection ~gw.a ann: Connected { ip: None, connected_ms: 5 }",
+                "connection ~gw.a ann: Connected { ip: None, connected_ms: 5, place: None }",
             ),
             (
                 Told::Subscribed {
@@ -381,8 +395,7 @@ mod tests {
             ),
         ] {
             let shown = format!("{told:?}");
-            let facts = told.facts("gw").into_iter();
-            let facts = facts.map(|(fact, state)| {
+            let facts = told.facts("gw").into_iter().map(|(fact, state)| {
                 assert_eq!(Fact::parse(&fact.text()).as_ref(), Some(&fact));
                 format!("{}: {state:?}", fact.text().replace('\n', " "))
             });

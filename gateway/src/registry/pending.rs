@@ -91,6 +91,7 @@ mod tests {
         State::Connected {
             ip: None,
             connected_ms,
+            place: None,
         }
     }
 

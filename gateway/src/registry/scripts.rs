@@ -5,6 +5,7 @@
 //! node:{lease}:lease           hash: until, claim, claim_until; reaped, when that is done
 //! node:{lease}:facts           set: every fact that was written under the lease
 //! user:{user}:connections      hash: connection → {"node","ip","connectedAt","lease"}
+//! user:{user}:arriving         sorted set: who has passed the handshake and is not yet there → until when it counts
 //! user:{user}:subscriptions    hash: connection, a space, channel → lease
 //! channel:{channel}:subscribers  hash: connection → {"user","lease"}
 //! channel:{channel}:presence   hash: connection → lease, member, and how the others are told of it, a line each
@@ -175,4 +176,24 @@ local found = {}
 if tonumber(ARGV[1]) > 0 then found = redis.call('ZRANGE', KEYS[1], 0, ARGV[1] - 1) end
 table.insert(found, 1, string.format('%.0f', redis.call('ZCARD', KEYS[1])))
 return found
+";
+
+/// One more connection of a user, if there are not too many of those that are there and those on their way. Keys:
+/// connections, arriving; arguments: token, how many there may be, for how many milliseconds it counts. Answers 1, or 0.
+pub const TAKE_PLACE: &str = r"
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', string.format('%.0f', now))
+local count = redis.call('HLEN', KEYS[1]) + redis.call('ZCARD', KEYS[2])
+if count >= tonumber(ARGV[2]) then return 0 end
+redis.call('ZADD', KEYS[2], string.format('%.0f', now + ARGV[3]), ARGV[1])
+redis.call('PEXPIRE', KEYS[2], ARGV[3])
+return 1
+";
+
+/// As `WRITE`, and the token's place is given up in the same step: it counts once at any time. Keys: connections,
+/// arriving; arguments: field, value, token.
+pub const ARRIVE: &str = r"
+redis.call('ZREM', KEYS[2], ARGV[3])
+return redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 ";

@@ -60,6 +60,7 @@ impl Writer {
         loop {
             let stepped = self.step().await;
             self.show();
+            self.shared.inner().reachable = stepped.is_ok();
             match stepped {
                 Ok(()) => pause = PAUSE,
                 Err(cause) => {

@@ -5,6 +5,7 @@ use std::sync::Weak;
 use futures::future::BoxFuture;
 
 use super::*;
+use crate::auth::Identity;
 use crate::message::ConnectionId;
 use crate::registry::fact::{Page, Round};
 use crate::registry::{Connections, Listed, ReadError};
@@ -48,6 +49,31 @@ impl<B: Broker> ShardTask<B> {
             (shard, Command::Hold { round, from })
         };
         Some(answer.boxed())
+    }
+
+    /// A place for one more connection of a user, of whom there may be `cap` on all nodes.
+    pub(super) fn place(
+        &self,
+        (shard, key): (ShardId, ConnectionKey),
+        identity: Identity,
+        id: Option<RequestId>,
+        cap: u32,
+    ) -> BoxFuture<'static, (ShardId, Command)> {
+        let registry = self.node.registry.clone();
+        let answer = async move {
+            let place = match &registry {
+                Some(registry) => registry.take_place(&identity.user, cap).await,
+                None => Ok(None),
+            };
+            let came = Command::PlaceCame {
+                key,
+                identity,
+                id,
+                place,
+            };
+            (shard, came)
+        };
+        answer.boxed()
     }
 }
 

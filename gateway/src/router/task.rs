@@ -57,6 +57,9 @@ impl<B: Broker> ShardTask<B> {
                             (shard, Command::KeysCame { key, token, id })
                         }.boxed());
                     }
+                    Some(Event::AwaitPlace { shard, key, identity, id, cap }) => {
+                        lookups.push(self.place((shard, key), identity, id, cap));
+                    }
                     Some(Event::Publish { shard, key, channel, message, id, weight }) => {
                         let (call, metrics) = (self.node.publish(channel, message), self.node.metrics.clone());
                         calls.push(Either::Left(async move {

@@ -207,6 +207,7 @@ impl Task {
             Command::Adopt(_)
             | Command::Reply { .. }
             | Command::KeysCame { .. }
+            | Command::PlaceCame { .. }
             | Command::Stop => {
                 tracing::error!("a command that is not for event streams was dropped");
             }

@@ -12,6 +12,7 @@ use crate::redis_server::RedisServer;
 use crate::wait::until;
 
 mod kills;
+mod places;
 
 /// Long enough for a machine that is busy: a node that is late is taken for dead.
 const LEASE: &str = "broker.redis.leaseSeconds=3";

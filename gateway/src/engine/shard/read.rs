@@ -3,7 +3,6 @@
 use super::*;
 use crate::auth::Identity;
 use crate::engine::command::Purpose;
-use crate::limits::keyed::AllTaken;
 use crate::message::Message;
 
 impl Shard {
@@ -238,6 +237,7 @@ impl Shard {
                 token,
                 id,
             }),
+            Effect::AwaitPlace { identity, id } => self.await_place(key, identity, id, now),
             Effect::Close(code) => self.begin_close(key, code, now),
         }
     }
@@ -260,26 +260,6 @@ impl Shard {
         });
     }
 
-    pub(super) fn keys_came(
-        &mut self,
-        key: ConnectionKey,
-        token: &str,
-        id: Option<native::RequestId>,
-        now: Now,
-    ) {
-        let rules = self.shared.rules.clone();
-        // One that is closing needs no user any more.
-        let Some(connection) = self.connection(key).filter(|c| c.closing.is_none()) else {
-            return;
-        };
-        let cx = Context { rules: &rules, now };
-        let mut effects = Vec::new();
-        connection.session.keys_came(token, id, cx, &mut effects);
-        for effect in effects {
-            self.effect(key, effect, now);
-        }
-    }
-
     pub(super) fn refuse(
         &mut self,
         key: ConnectionKey,
@@ -294,42 +274,6 @@ impl Shard {
             self.metrics.error(refusal.code);
         }
         self.reply(key, native::encode_refusal(refusal, id), now);
-    }
-
-    /// Counts a connection under the user that it has just said to be; closes it when that user has enough.
-    fn take_share(&mut self, key: ConnectionKey, ack: &Ack, now: Now) -> bool {
-        let Shard {
-            connections,
-            shared,
-            ..
-        } = self;
-        let (Ack::Authenticated { identity, .. }, Some(users), Some(connection)) =
-            (ack, &shared.settings.users, live(connections, key))
-        else {
-            return true;
-        };
-        if connection
-            .share
-            .as_ref()
-            .is_some_and(|share| share.user.is_some())
-        {
-            return true;
-        }
-        match users.take(&identity.user) {
-            Ok(None) => return true,
-            Ok(place) => {
-                connection.share.get_or_insert_default().user = place;
-                return true;
-            }
-            Err(AllTaken) => {}
-        }
-        let refusal = Refusal {
-            code: ErrorCode::TooManyConnections,
-            message: "auth refused: this user has all the connections it may have".into(),
-        };
-        self.refuse(key, &refusal, ack.id(), now);
-        self.begin_close(key, CloseCode::Policy, now);
-        false
     }
 
     /// Tells a client that deliveries of the channel follow.

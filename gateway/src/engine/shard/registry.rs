@@ -143,6 +143,7 @@ impl Shard {
             user: connection.session.user()?.clone(),
             ip,
             connected_ms: now.unix_ms.saturating_sub(lived_ms),
+            place: connection.share.as_ref().and_then(|share| share.place),
         })
     }
 

@@ -131,6 +131,7 @@ impl Task {
             user: client.session.user()?.clone(),
             ip: client.share.client,
             connected_ms: now.unix_ms.saturating_sub(lived_ms),
+            place: client.share.place,
         })
     }
 }

@@ -69,6 +69,7 @@ fn came(number: u64, held: &Held) -> Told {
         user: held.user.clone(),
         ip: None,
         connected_ms: 1,
+        place: None,
     })
 }
 
@@ -301,7 +302,14 @@ async fn no_ghosts_after_a_thousand_kills() {
             redis.ask(STALL).await;
         }
     }
+    // Not all of it is to be empty.
+    for _ in 0..200 {
+        number += 1;
+        nodes[usize::try_from(dice.below(NODES as u64)).unwrap()].act(&mut dice, number);
+    }
     let expected = expected(&nodes);
+    let facts: usize = expected.values().map(BTreeSet::len).sum();
+    assert!(facts > 200, "{facts}");
     let keys: Vec<String> = expected.keys().cloned().collect();
     let end = tokio::time::Instant::now() + Duration::from_secs(120);
     let mut pace = tokio::time::interval(Duration::from_millis(200));
