@@ -179,7 +179,8 @@ pub struct Limits {
     pub max_message_bytes: u32,
     /// Subscriptions of one connection; one more is answered with an error message.
     pub max_channels_per_connection: u32,
-    /// Bytes that wait for one client that does not read (close code 3008 above it).
+    /// Bytes that wait for one client that does not read (close code 3008 above it). Also those that come on a channel while
+    /// its log is read for a client that subscribes (refused as `unavailable` above it).
     pub max_outbox_bytes: u32,
     /// All that the memory broker keeps of channels with history; the channel that was published to longest ago makes
     /// room. With Redis, Redis keeps it.

@@ -25,7 +25,7 @@ mod heartbeat;
 mod inbox;
 mod members;
 mod outbox;
-mod recovering;
+pub(crate) mod recovering;
 mod room;
 mod shard;
 pub(crate) mod subscriptions;

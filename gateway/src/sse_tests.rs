@@ -44,6 +44,12 @@ impl Stage {
             presence: true,
             ..gateway_config::ChannelPolicy::default()
         };
+        let kept = gateway_config::ChannelPolicy {
+            prefix: Some("kept:".into()),
+            history_messages: 50,
+            history_seconds: 60,
+            ..gateway_config::ChannelPolicy::default()
+        };
         let rules = Arc::new(Rules {
             verifier: Verifier::hs256(None, true).unwrap(),
             keys: Arc::new(Unchanging),
@@ -52,7 +58,7 @@ impl Stage {
             auth_deadline_ms: 300,
             ping_seconds: 600,
             message_pace: None,
-            policies: Policies::new(&[open]),
+            policies: Policies::new(&[open, kept]),
             max_history_bytes: 1_000,
             presence: crate::presence::Scope::default(),
             registers: false,
@@ -284,6 +290,34 @@ async fn what_is_refused_leaves_nothing() {
     );
     assert_eq!(client.text().await, None);
     assert_eq!(stage.metrics.connected(), 0);
+}
+
+#[tokio::test]
+async fn what_comes_while_the_log_is_read_is_held_up_to_the_size_of_an_outbox() {
+    let mut stage = Stage::new(50_000);
+    let mut client = stage.open(&["kept:a"]).await.unwrap();
+    assert_eq!(client.next().await["type"], "welcome");
+    let round = stage.interest("kept:a").await;
+    let name = channel("kept:a");
+    let live = Command::Live {
+        channel: name,
+        round,
+    };
+    stage.send(live).await;
+    assert!(matches!(stage.event().await, Event::History { .. }));
+    let data = format!("{:?}", "x".repeat(5_000));
+    for offset in 1..=10 {
+        let position = Position { epoch: 1, offset };
+        stage.deliver("kept:a", &data, Some(position)).await;
+    }
+    let refused = client.next().await;
+    assert_eq!(refused["code"], "unavailable", "{refused}");
+    assert_eq!(client.closed().await, 1013);
+    let channel = match stage.event().await {
+        Event::Disinterest { channel, .. } => channel,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(channel.as_str(), "kept:a");
 }
 
 #[tokio::test]

@@ -10,10 +10,12 @@ use indexmap::IndexMap;
 
 use super::command::{ConnectionKey, EncodedDelivery};
 use crate::message::{MessageKind, Position};
+use crate::name::ChannelName;
+use crate::protocol::native::{ErrorCode, Refusal};
 use crate::session::Ack;
 
-/// Deliveries held for one connection. With more, its subscription is refused: it can ask again.
-const MOST_HELD: usize = 1_024;
+/// What a delivery takes beside its data, about: many that are small must not become a memory, either.
+const ENTRY_BYTES: usize = 256;
 
 #[derive(Default)]
 pub struct Recovering {
@@ -26,20 +28,33 @@ pub struct Recovering {
 struct Wait {
     ack: Ack,
     held: Vec<Arc<EncodedDelivery>>,
+    /// Of all data that is held, and [`ENTRY_BYTES`] for each.
+    bytes: usize,
 }
 
 impl Recovering {
     pub fn begin(&mut self, key: ConnectionKey, ack: Ack) {
         self.ahead.swap_remove(&key);
-        let held = Vec::new();
-        self.waiting.insert(key, Wait { ack, held });
+        let wait = Wait {
+            ack,
+            held: Vec::new(),
+            bytes: 0,
+        };
+        self.waiting.insert(key, wait);
     }
 
-    /// Holds a delivery for all who wait, and returns those for whom it is one too many; they wait no longer.
-    pub fn hold(&mut self, delivery: &Arc<EncodedDelivery>) -> Vec<(ConnectionKey, Ack)> {
+    /// Holds a delivery for all who wait, and returns those for whom more than `max_bytes` would be held; they wait no
+    /// longer, and can ask again.
+    pub fn hold(
+        &mut self,
+        delivery: &Arc<EncodedDelivery>,
+        max_bytes: usize,
+    ) -> Vec<(ConnectionKey, Ack)> {
         let mut over = Vec::new();
+        let cost = ENTRY_BYTES + delivery.delivery.message.data.get().len();
         self.waiting.retain(|key, wait| {
-            if wait.held.len() < MOST_HELD {
+            if wait.bytes + cost <= max_bytes {
+                wait.bytes += cost;
                 wait.held.push(delivery.clone());
                 return true;
             }
@@ -55,7 +70,7 @@ impl Recovering {
         key: ConnectionKey,
         top: Position,
     ) -> Option<(Ack, Vec<Arc<EncodedDelivery>>)> {
-        let Wait { ack, mut held } = self.waiting.swap_remove(&key)?;
+        let Wait { ack, mut held, .. } = self.waiting.swap_remove(&key)?;
         // The node has gone on to a log that is newer than the page.
         if let Some(moved) = held.iter().position(|delivery| goes_beyond(delivery, top)) {
             let after = held.split_off(moved);
@@ -106,6 +121,15 @@ impl Recovering {
     }
 }
 
+/// Why somebody waits no longer.
+pub fn too_much_held(channel: &ChannelName) -> Refusal {
+    let message = format!(
+        "subscribe to {channel} failed: more came than can be held while its log was read; try again"
+    );
+    let code = ErrorCode::Unavailable;
+    Refusal { code, message }
+}
+
 fn position(delivery: &EncodedDelivery) -> Option<Position> {
     delivery.delivery.position
 }
@@ -141,6 +165,8 @@ mod tests {
         generation: 1,
     };
 
+    const AMPLE: usize = 1 << 20;
+
     fn at(epoch: u64, offset: u64) -> Arc<EncodedDelivery> {
         delivery(Some(Position { epoch, offset }))
     }
@@ -155,9 +181,17 @@ mod tests {
     }
 
     fn said(kind: MessageKind, position: Option<Position>) -> Arc<EncodedDelivery> {
+        with(kind, position, &1)
+    }
+
+    fn with(
+        kind: MessageKind,
+        position: Option<Position>,
+        content: &impl serde::Serialize,
+    ) -> Arc<EncodedDelivery> {
         let message = Message {
             kind,
-            data: to_raw_value(&1).unwrap().into(),
+            data: to_raw_value(content).unwrap().into(),
             from: None,
             timestamp: 1,
             except: None,
@@ -191,7 +225,7 @@ mod tests {
             let mut recovering = Recovering::default();
             recovering.begin(KEY, Ack::Welcome);
             for offset in &held {
-                assert!(recovering.hold(&at(9, *offset)).is_empty());
+                assert!(recovering.hold(&at(9, *offset), AMPLE).is_empty());
             }
             let top = Position {
                 epoch: 9,
@@ -215,8 +249,8 @@ mod tests {
     fn what_is_not_kept_comes_in_between_and_does_not_disturb() {
         let mut recovering = Recovering::default();
         recovering.begin(KEY, Ack::Welcome);
-        recovering.hold(&at(9, 3));
-        recovering.hold(&delivery(None));
+        recovering.hold(&at(9, 3), AMPLE);
+        recovering.hold(&delivery(None), AMPLE);
         let top = Position {
             epoch: 9,
             offset: 5,
@@ -237,9 +271,9 @@ mod tests {
     fn a_new_epoch_is_not_taken_for_the_old_one() {
         let mut recovering = Recovering::default();
         recovering.begin(KEY, Ack::Welcome);
-        recovering.hold(&at(9, 6));
-        recovering.hold(&moved(10, 0));
-        recovering.hold(&at(10, 1));
+        recovering.hold(&at(9, 6), AMPLE);
+        recovering.hold(&moved(10, 0), AMPLE);
+        recovering.hold(&at(10, 1), AMPLE);
         let top = Position {
             epoch: 9,
             offset: 6,
@@ -255,7 +289,7 @@ mod tests {
         let mut recovering = Recovering::default();
         recovering.begin(KEY, Ack::Welcome);
         for held in [at(8, 4), at(9, 6), at(9, 7), moved(10, 7), at(10, 8)] {
-            recovering.hold(&held);
+            recovering.hold(&held, AMPLE);
         }
         let top = Position {
             epoch: 9,
@@ -270,7 +304,7 @@ mod tests {
     fn who_has_the_new_log_is_told_nothing_of_the_old_one() {
         let mut recovering = Recovering::default();
         recovering.begin(KEY, Ack::Welcome);
-        recovering.hold(&at(9, 6));
+        recovering.hold(&at(9, 6), AMPLE);
         let top = Position {
             epoch: 10,
             offset: 1,
@@ -298,19 +332,23 @@ mod tests {
     }
 
     #[test]
-    fn what_is_held_is_bounded_and_given_back() {
-        let mut recovering = Recovering::default();
-        recovering.begin(KEY, Ack::Welcome);
-        let most = u64::try_from(MOST_HELD).unwrap();
-        for offset in 1..=most {
-            assert!(recovering.hold(&at(9, offset)).is_empty());
+    fn what_is_held_is_bounded_in_bytes_and_given_back() {
+        const CAP: usize = 64 << 10;
+        // With quotes.
+        let large = "x".repeat(10_000 - 2);
+        let of = |size: usize| CAP / (ENTRY_BYTES + size);
+        for (content, fit) in [("", of(2)), (&*large, of(10_000))] {
+            let next = || with(MessageKind::Chat, None, &content);
+            let mut recovering = Recovering::default();
+            recovering.begin(KEY, Ack::Welcome);
+            for _ in 0..fit {
+                assert!(recovering.hold(&next(), CAP).is_empty(), "{fit}");
+            }
+            let over = recovering.hold(&next(), CAP);
+            assert_eq!(over, [(KEY, Ack::Welcome)], "one more than {fit}");
+            assert!(recovering.is_done());
         }
-        assert_eq!(
-            recovering.hold(&at(9, most + 1)),
-            [(KEY, Ack::Welcome)],
-            "one too many"
-        );
-        assert!(recovering.is_done());
+        let mut recovering = Recovering::default();
         recovering.begin(KEY, Ack::Welcome);
         assert_eq!(recovering.remove(KEY), Some(Ack::Welcome));
         assert!(recovering.is_done());

@@ -3,6 +3,7 @@
 use super::*;
 use crate::engine::command::{EncodedDelivery, Purpose};
 use crate::engine::outbox::Tag;
+use crate::engine::recovering::too_much_held;
 use crate::history::Page;
 use crate::protocol::native::{Delivered, Log, RequestId};
 
@@ -110,12 +111,12 @@ impl Shard {
         let Some(recovering) = self.subscriptions.recovering(channel) else {
             return Vec::new();
         };
-        let (over, have) = (recovering.hold(delivery), recovering.have(delivery));
+        let max_bytes = self.shared.settings.max_outbox_bytes;
+        let over = recovering.hold(delivery, max_bytes);
+        let have = recovering.have(delivery);
         for (key, ack) in over {
-            let refusal = Refusal {
-                code: ErrorCode::Unavailable,
-                message: format!("subscribe to {channel} failed: its log took too long to read"),
-            };
+            self.metrics.refused(Limit::OutboxBytes);
+            let refusal = too_much_held(channel);
             self.unsubscribe(channel, key, now);
             self.not_recovered(key, channel, (&refusal, ack.id()), now);
         }

@@ -1,6 +1,7 @@
 //! Subscribing to a channel with history, with this file in the place of the broker.
 
 use gateway_config::ChannelPolicy;
+use serde_json::json;
 
 use super::super::command::{ConnectionKey, Purpose};
 use super::*;
@@ -134,6 +135,45 @@ fn one_who_recovers_late_does_not_disturb_those_who_are_there() {
     }
     assert_eq!(late.text()["offset"], 3, "the acknowledgement");
     assert_eq!(late.text()["offset"], 4);
+}
+
+#[test]
+fn what_comes_while_the_log_is_read_is_held_up_to_the_size_of_an_outbox() {
+    let mut node = node();
+    let mut client = node.client();
+    let large = "x".repeat(3_000);
+    let fit = u64::try_from(SETTINGS.max_outbox_bytes / (large.len() + 300)).unwrap();
+    let message = |offset| Delivery {
+        position: Some(at(offset)),
+        ..delivery(kept(), &large)
+    };
+    for (id, count) in [(1, fit), (2, 2 * fit)] {
+        let say = json!({"type": "subscribe", "channel": "kept:a", "id": id});
+        client.say(&say.to_string());
+        live(&mut node);
+        let (key, _) = asked(&mut node);
+        for offset in 1..=count {
+            node.deliver(message(offset));
+        }
+        found(&node, key, Ok(page(0, 1..1)));
+        let answer = client.text();
+        assert_eq!(answer["id"], id, "{answer}");
+        if count == fit {
+            assert_eq!(answer["type"], "subscribed");
+            for offset in 1..=count {
+                assert_eq!(client.text()["offset"], offset);
+            }
+            client.say(r#"{"type":"unsubscribe","channel":"kept:a"}"#);
+            assert_eq!(client.text()["type"], "unsubscribed");
+        } else {
+            assert_eq!(answer["code"], "unavailable", "{answer}");
+            node.wait_for_sum("pushcluster_refusals_total", 1.0);
+        }
+        assert!(matches!(node.event(), Event::Disinterest { .. }));
+    }
+    // It is a client like any other, and nothing of the channel follows.
+    client.say(r#"{"type":"ping"}"#);
+    assert_eq!(client.text()["type"], "pong");
 }
 
 #[test]

@@ -3,8 +3,8 @@
 
 use super::*;
 use crate::engine::command::Purpose;
+use crate::engine::recovering::too_much_held;
 use crate::history::Page;
-use crate::protocol::native::ErrorCode;
 
 impl Task {
     /// On a channel with history the acknowledgement waits for the log.
@@ -90,13 +90,11 @@ impl Task {
         let Some(recovering) = self.subscriptions.recovering(channel) else {
             return Vec::new();
         };
-        let (over, have) = (recovering.hold(delivery), recovering.have(delivery));
+        let over = recovering.hold(delivery, self.max_outbox);
+        let have = recovering.have(delivery);
         for (key, _) in over {
-            let refusal = Refusal {
-                code: ErrorCode::Unavailable,
-                message: format!("subscribe to {channel} failed: its log took too long to read"),
-            };
-            self.say_refused(key, &refusal);
+            self.metrics.refused(Limit::OutboxBytes);
+            self.say_refused(key, &too_much_held(channel));
         }
         have
     }
