@@ -160,6 +160,64 @@ async fn a_replica_and_one_that_is_full() {
 }
 
 #[tokio::test]
+async fn one_that_takes_no_more_writes_while_it_is_used() {
+    let redis = RedisServer::start().await;
+    let gateway = Gateway::on_redis_with(redis.port, FILE, &[]).await;
+    gateway.ready().await;
+    let body = json!({"channel": "kept:a", "data": 1}).to_string();
+    for (breaks, said, advice, mends) in [
+        (
+            "REPLICAOF 127.0.0.1 1",
+            "READONLY You can't write against a read only replica",
+            "; name the master instead",
+            "REPLICAOF NO ONE",
+        ),
+        (
+            "CONFIG SET maxmemory 1",
+            "OOM command not allowed",
+            "; it is full: give it more memory (maxmemory)",
+            "CONFIG SET maxmemory 0",
+        ),
+        (
+            "CONFIG SET min-replicas-to-write 1",
+            "NOREPLICAS Not enough good replicas",
+            "; it waits for its replicas (min-replicas-to-write)",
+            "CONFIG SET min-replicas-to-write 0",
+        ),
+    ] {
+        redis.ask(breaks).await;
+        let begins = format!(
+            "Redis at 127.0.0.1:{} takes no messages: {said}",
+            redis.port
+        );
+        until("the cause", || async {
+            let why = gateway.not_ready("broker").await;
+            match why.starts_with(&begins) && why.ends_with(advice) {
+                true => Ok(()),
+                false => Err(why),
+            }
+        })
+        .await;
+        let refused = gateway.publish(&body).await;
+        assert_eq!(refused.status, 503, "{breaks}: {refused:?}");
+        redis.ask(mends).await;
+        gateway.ready().await;
+        let log = gateway.log();
+        let line = format!("takes no messages: {said}");
+        assert_eq!(log.matches(&line).count(), 1, "{breaks}: {log}");
+        until("it is taken again", || async {
+            let answer = gateway.publish(&body).await;
+            if answer.status == 200 {
+                Ok(())
+            } else {
+                Err(answer.body)
+            }
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
 async fn another_mode() {
     let cluster = RedisServer::start_as(&["--cluster-enabled", "yes"]).await;
     says(
