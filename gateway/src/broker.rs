@@ -23,12 +23,14 @@ pub mod redis;
 ///   are delivered in that order to every subscribed node. (`publish` therefore takes its place in the
 ///   queue when it is called, not when its future is first polled.)
 /// * **Subscribed means live.** When `subscribe` returned `Ok`, every message whose `publish` begins
-///   afterwards, on any node, is delivered here until `unsubscribe` or [`Event::Lost`].
+///   afterwards, on any node, is delivered here until `unsubscribe` or an [`Event::Lost`] that names the channel.
 /// * **Accepted or refused.** `publish` returns `Ok` once the broker has the message, or an error; a
 ///   message whose publish failed with [`PublishError::Unavailable`] was never sent.
 /// * **Kept.** A publish with `keep` appends to the channel's log and is delivered with its position, in one step:
 ///   offsets go up by one in the order of deliveries. `history` called after a `publish` was answered has it.
 /// * **Once.** A delivery is not repeated, except after `Lost`, by recovery that the caller asks for.
+/// * **Lost means these.** `Lost` names every subscribed channel of which messages may be missed, and no other. Each is
+///   named by one `Restored` after that, unless it is unsubscribed before.
 ///
 /// The caller promises not to overlap `subscribe` and `unsubscribe` of one channel (the hub serialises
 /// them). After [`Event::Restored`] it need not subscribe, which the broker itself has done, but a channel's log may have
@@ -70,10 +72,10 @@ pub const EVENTS_CAPACITY: usize = 4_096;
 #[derive(Debug, Clone)]
 pub enum Event {
     Delivery(Delivery),
-    /// Messages published from now on may be missed, until `Restored`.
-    Lost,
-    /// Every channel is subscribed again. Channels without history may have lost messages in between.
-    Restored,
+    /// Of these channels, at least one, messages published from now on may be missed, until `Restored`.
+    Lost(Vec<ChannelName>),
+    /// These are subscribed again. Those without history may have lost messages in between.
+    Restored(Vec<ChannelName>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

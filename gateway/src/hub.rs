@@ -98,8 +98,8 @@ pub struct Hub<B, S> {
     /// Looked at when a channel is subscribed, and when a log is read.
     rules: Arc<ArcSwap<Rules>>,
     logs: Logs,
-    /// Why the last subscribe that failed did; None since the broker came back. A broker that is away is the same news
-    /// for each channel and each attempt.
+    /// Why the last subscribe that failed did; None since one did not while the broker delivered. A broker that is away
+    /// is the same news for each channel and each attempt.
     told: Option<String>,
     /// Empty between two deliveries.
     out: Vec<Out>,
@@ -184,8 +184,9 @@ impl<B: Broker, S: Shards> Hub<B, S> {
     async fn done(&mut self, done: Done) {
         match done {
             Done::Subscribed(channel, stands) => {
+                self.told_no_more();
                 if let Some(top) = stands {
-                    self.channels.stands(&channel, top);
+                    self.stands(&channel, top);
                 }
                 self.channels.subscribed(&channel, &mut self.actions);
             }
@@ -250,8 +251,8 @@ impl<B: Broker, S: Shards> Hub<B, S> {
                 }
                 self.receive(delivery).await;
             }
-            Event::Lost => self.broker_away(),
-            Event::Restored => self.broker_back(),
+            Event::Lost(channels) => self.lost(&channels),
+            Event::Restored(channels) => self.restored(&channels),
         }
     }
 

@@ -38,7 +38,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 use rustls::ClientConfig;
 use tokio::sync::{mpsc, oneshot};
 
@@ -111,6 +111,7 @@ pub struct Settings {
 pub struct Counters {
     bad_payloads: IntCounter,
     losses: IntCounter,
+    missing: IntGauge,
     reconnects: IntCounter,
     watched: Watched,
     unavailable: IntCounter,
@@ -134,7 +135,11 @@ impl Counters {
             )?,
             losses: IntCounter::new(
                 "pushcluster_broker_losses_total",
-                "Times the subscription to Redis was lost, and messages with it.",
+                "Times at which subscriptions to Redis were lost, of some channels or of all, and messages with them.",
+            )?,
+            missing: IntGauge::new(
+                "pushcluster_broker_missing_channels",
+                "Channels of this node whose subscription at Redis was lost and is not there again: messages may be missed.",
             )?,
             reconnects: IntCounter::new(
                 "pushcluster_broker_reconnects_total",
@@ -147,6 +152,7 @@ impl Counters {
         };
         registry.register(Box::new(counters.bad_payloads.clone()))?;
         registry.register(Box::new(counters.losses.clone()))?;
+        registry.register(Box::new(counters.missing.clone()))?;
         registry.register(Box::new(counters.reconnects.clone()))?;
         registry.register(Box::new(Watch::new(counters.watched.clone())?))?;
         registry.register(Box::new(failures))?;
@@ -220,7 +226,6 @@ impl Redis {
             events,
             counters,
             ready: VecDeque::new(),
-            lost: false,
             whole: false,
         };
         tokio::spawn(subscriber.run(commands, heard));

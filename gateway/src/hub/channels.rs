@@ -18,7 +18,6 @@ use std::collections::HashMap;
 
 use crate::engine::command::{Round, ShardId};
 use crate::few::Few;
-use crate::message::Position;
 use crate::name::ChannelName;
 use crate::slack;
 
@@ -184,18 +183,10 @@ impl Channels {
         receives.then(|| &mut **entry.track.get_or_insert_default())
     }
 
-    /// The channel has history, and its log stood there after the broker had subscribed it: before
-    /// [`Channels::subscribed`].
-    pub fn stands(&mut self, channel: &ChannelName, top: Position) {
-        if let Some(track) = self.track_kept(channel) {
-            track.begin(top);
-        }
-    }
-
-    /// Those of all channels that have history.
-    pub fn tracks(&mut self) -> impl Iterator<Item = (&ChannelName, &mut Track)> {
-        let entries = self.entries.iter_mut();
-        entries.filter_map(|(name, entry)| Some((name, entry.track.as_deref_mut()?)))
+    /// Whether the broker has yet to say that it delivers the channel.
+    pub fn is_subscribing(&self, channel: &ChannelName) -> bool {
+        let entry = self.entries.get(channel);
+        entry.is_some_and(|entry| entry.phase == Phase::Subscribing)
     }
 
     /// The channel has no history any more.

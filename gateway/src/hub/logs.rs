@@ -4,9 +4,9 @@
 use indexmap::IndexSet;
 use serde_json::value::to_raw_value;
 
-use super::track::{Checked, Out, Received};
+use super::track::{Checked, Out, Received, Track};
 use super::*;
-use crate::broker::{HistoryError, unix_ms};
+use crate::broker::{Health, HistoryError, unix_ms};
 use crate::history::Page;
 use crate::message::{Message, Position};
 use crate::metrics::GapFill;
@@ -63,6 +63,24 @@ impl<B: Broker, S: Shards> Hub<B, S> {
         self.told = Some(cause);
     }
 
+    /// A channel was subscribed. While a part of the broker is away, others go on, and its cause stays told.
+    pub(super) fn told_no_more(&mut self) {
+        if self.told.is_some() && self.broker.health() == Health::Delivering {
+            self.told = None;
+        }
+    }
+
+    /// The log of a channel that is being subscribed stood there.
+    pub(super) fn stands(&mut self, channel: &ChannelName, top: Position) {
+        let Some(track) = self.channels.track_kept(channel) else {
+            return;
+        };
+        track.begin(top);
+        if track.wants_log() {
+            self.logs.wanted.insert(channel.clone());
+        }
+    }
+
     /// A delivery has come: it and what follows from it goes to the shards.
     pub(super) async fn receive(&mut self, delivery: Delivery) {
         let channel = &delivery.channel;
@@ -86,28 +104,37 @@ impl<B: Broker, S: Shards> Hub<B, S> {
         self.hand_out(&channel, out).await;
     }
 
-    /// Messages may be missed from now on.
-    pub(super) fn broker_away(&mut self) {
-        tracing::warn!("broker lost: messages may be missed until it is back");
-        for (_, track) in self.channels.tracks() {
-            track.away();
+    /// Messages of these may be missed from now on.
+    pub(super) fn lost(&mut self, channels: &[ChannelName]) {
+        for channel in channels {
+            if let Some(track) = self.track_of(channel) {
+                track.away();
+            }
         }
     }
 
-    /// Every channel is subscribed again: logs tell what was missed.
-    pub(super) fn broker_back(&mut self) {
-        self.told = None;
-        for (channel, track) in self.channels.tracks() {
+    /// These are subscribed again: their logs, and no others, tell what was missed.
+    pub(super) fn restored(&mut self, channels: &[ChannelName]) {
+        for channel in channels {
+            let Some(track) = self.track_of(channel) else {
+                continue;
+            };
             track.back();
             if track.wants_log() {
                 self.logs.wanted.insert(channel.clone());
             }
         }
-        let logs = self.logs.wanted.len();
-        tracing::info!(
-            logs,
-            "broker restored: every channel is subscribed again; logs are read for what was missed"
-        );
+        let (channels, logs) = (channels.len(), self.logs.wanted.len());
+        tracing::debug!(channels, logs, "subscribed again; logs are to be read");
+    }
+
+    /// Of a channel with history, also while it is asked where its log stands: the answer may be of before the loss.
+    fn track_of(&mut self, channel: &ChannelName) -> Option<&mut Track> {
+        let is_kept = || self.rules.load().range(channel, None).is_some();
+        if self.channels.is_subscribing(channel) && is_kept() {
+            return self.channels.track_kept(channel);
+        }
+        self.channels.track(channel)
     }
 
     /// Asks for as many logs as may be read now.

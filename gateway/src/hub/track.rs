@@ -4,8 +4,8 @@
 //! Offsets go up by one, so a message that did not arrive shows as a gap before the next one. What comes after a gap
 //! waits until the log has been read, which has the last word: what it has is delivered in its place, and of what it
 //! no longer has the subscribers are told. A log that goes on under a new epoch, as after a failover, says how much of
-//! the last one it has: who had no more of it learns the new epoch, and is told of no loss. After the broker was away the log is read without a gap, too, for the
-//! message that was missed may have been the last one.
+//! the last one it has: who had no more of it learns the new epoch, and is told of no loss. After the broker lost the
+//! channel the log is read without a gap, too, for the message that was missed may have been the last one.
 
 use std::collections::VecDeque;
 
@@ -43,12 +43,12 @@ enum Reading {
         since: Position,
         /// So many of `waiting` came before the log was asked: it has them, or has lost them.
         before: usize,
-        /// Ask again after this answer, which may be of before the broker came back.
+        /// Ask again after this answer, which may be of before the channel was subscribed again.
         again: bool,
     },
 }
 
-/// Whether the broker was away since the log was read: then a new log may have begun before all of the last one came.
+/// Whether the channel was lost since the log was read: then a new log may have begun before all of the last one came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum Doubt {
     #[default]
@@ -97,7 +97,7 @@ pub enum Checked {
 }
 
 impl Track {
-    /// The log stood here when the channel was subscribed: what comes follows.
+    /// The log stood here when the channel was subscribed: what comes follows, unless that was lost meanwhile.
     pub fn begin(&mut self, top: Position) {
         if self.gap {
             // The log is asked, and knows better.
@@ -112,6 +112,9 @@ impl Track {
             doubt: self.doubt,
             ..Track::default()
         };
+        if self.doubt == Doubt::Back {
+            self.back();
+        }
     }
 
     /// A delivery has come. Pushes it to `out` if it is its turn.
@@ -163,17 +166,18 @@ impl Track {
         mine
     }
 
-    /// The broker has gone: messages may be missed until it is back.
+    /// The subscription is lost: messages may be missed until it is back.
     pub fn away(&mut self) {
         self.doubt = Doubt::Away;
     }
 
-    /// The broker is back: what the log has decides.
+    /// The subscription is back: what the log has decides.
     pub fn back(&mut self) {
+        self.doubt = Doubt::Back;
         if self.at.is_none() {
+            // Since when something is missed is known with [`Track::begin`].
             return;
         }
-        self.doubt = Doubt::Back;
         match &mut self.reading {
             Reading::UnderWay { again, .. } => *again = true,
             reading => *reading = Reading::Wanted,
@@ -200,7 +204,7 @@ impl Track {
         if in_parts {
             self.gap = true;
             self.reading = Reading::Wanted;
-            // Still of before the broker came back, if this was.
+            // Still of before the channel was subscribed again, if this was.
             return checked;
         }
         let rolled_back = self.release(before, out);

@@ -385,6 +385,45 @@ fn deliveries_that_were_faster_than_the_subscription_are_no_gap() {
 }
 
 #[test]
+fn what_is_lost_while_a_channel_is_subscribed_is_read_once_it_is_known_since_when() {
+    for (name, before, after) in [
+        ("before the log was asked", &[Away, Back][..], &[][..]),
+        (
+            "after a delivery that was faster",
+            &[Comes(1, 3), Away, Back],
+            &[],
+        ),
+        ("and is still lost then", &[Away], &[Back]),
+    ] {
+        let mut track = Track::default();
+        let mut out = Vec::new();
+        let take = |track: &mut Track, step: &Step, out: &mut Vec<Out>| match *step {
+            Comes(epoch, offset) => {
+                track.receive(delivery(Some(at(epoch, offset))), out);
+            }
+            Away => track.away(),
+            Back => track.back(),
+            _ => unreachable!("{step:?}"),
+        };
+        for step in before {
+            take(&mut track, step, &mut out);
+        }
+        // The answer is of before the loss.
+        track.begin(at(1, 3));
+        for step in after {
+            take(&mut track, step, &mut out);
+        }
+        out.clear();
+        assert_eq!(track.ask(1), Some(at(1, 3)), "{name}");
+        let read = page(at(1, 4), 1, at(1, 3));
+        let checked = track.answer(1, &read, &mut out);
+        assert_eq!(checked, Checked::Filled, "{name}");
+        assert_eq!(out.iter().map(word).collect::<Vec<_>>(), ["+4"], "{name}");
+        assert!(!track.wants_log(), "{name}");
+    }
+}
+
+#[test]
 fn an_answer_to_a_question_of_an_earlier_subscription_says_nothing() {
     let mut track = Track::default();
     track.begin(at(1, 3));

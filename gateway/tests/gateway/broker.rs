@@ -1,5 +1,6 @@
 //! The promises of `gateway::broker::Broker`, kept by every implementation.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use gateway::broker::memory::Memory;
@@ -15,6 +16,7 @@ use crate::wait::{until, within};
 mod everywhere;
 mod failover;
 mod faults;
+mod losses;
 
 /// A broker and what it delivers, as a gateway holds it.
 struct Node<B> {
@@ -53,6 +55,51 @@ impl<B: Broker> Node<B> {
         }
     }
 
+    /// The channels that the next event says are lost.
+    async fn lost(&mut self) -> BTreeSet<String> {
+        match self.event().await {
+            Event::Lost(channels) => names(channels),
+            other => panic!("wanted a loss, got {other:?}"),
+        }
+    }
+
+    /// Nothing comes until all of these are said to be there again, each once.
+    async fn restored(&mut self, mut lost: BTreeSet<String>) {
+        while !lost.is_empty() {
+            match self.event().await {
+                Event::Restored(channels) => {
+                    for name in names(channels) {
+                        assert!(lost.remove(&name), "{name} was not lost");
+                    }
+                }
+                other => panic!("wanted what is lost ({lost:?}), got {other:?}"),
+            }
+        }
+    }
+
+    /// Waits until these and no other channels were lost and are there again, each once, past what is delivered
+    /// meanwhile.
+    async fn lost_and_restored(&mut self, expected: BTreeSet<String>) {
+        let (mut lost, mut restored) = (BTreeSet::new(), BTreeSet::new());
+        while restored.len() < expected.len() {
+            match self.event().await {
+                Event::Lost(channels) => {
+                    for name in names(channels) {
+                        assert!(expected.contains(&name), "{name} is not lost");
+                        assert!(lost.insert(name.clone()), "{name} is lost twice");
+                    }
+                }
+                Event::Restored(channels) => {
+                    for name in names(channels) {
+                        assert!(lost.contains(&name), "{name} was not lost");
+                        assert!(restored.insert(name.clone()), "{name} is back twice");
+                    }
+                }
+                Event::Delivery(_) => {}
+            }
+        }
+    }
+
     async fn healthy(&self) {
         until("healthy", || async {
             match self.broker.health() {
@@ -72,6 +119,18 @@ impl<B: Broker> Node<B> {
         })
         .await
     }
+}
+
+/// None of an event is named twice.
+fn names(channels: Vec<ChannelName>) -> BTreeSet<String> {
+    let count = channels.len();
+    let names: BTreeSet<String> = channels.into_iter().map(String::from).collect();
+    assert!(count > 0 && names.len() == count, "{count}: {names:?}");
+    names
+}
+
+fn set<'a>(names: impl IntoIterator<Item = &'a str>) -> BTreeSet<String> {
+    names.into_iter().map(str::to_owned).collect()
 }
 
 fn channel(name: &str) -> ChannelName {

@@ -38,6 +38,7 @@ mod redis_failover;
 mod redis_sentinel;
 mod redis_server;
 mod redis_silent;
+mod redis_slots;
 mod redis_tls;
 mod redis_trouble;
 mod registry;

@@ -105,6 +105,14 @@ impl RedisCluster {
         }
     }
 
+    /// Of a key.
+    pub async fn slot(&self, key: &str) -> u16 {
+        let ask = format!("CLUSTER KEYSLOT \"{key}\"");
+        let answer = self.servers[0].ask(&ask).await;
+        let number = answer.lines().next().unwrap().trim_start_matches(':');
+        number.trim().parse().unwrap()
+    }
+
     pub fn settings(&self) -> Settings {
         // One is enough to find the others.
         let seed = Endpoint {

@@ -35,6 +35,19 @@ struct Channel {
     waiting: Vec<Live>,
 }
 
+/// What a confirmation of Redis means.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Confirmed {
+    /// It is live, and was not before.
+    First,
+    /// It is live again.
+    Restored(ChannelName),
+    /// Nobody wants it any more: to be taken back.
+    Unwanted,
+    /// Nothing: it was asked for on a connection that is gone.
+    Stale,
+}
+
 /// By slot, since that is how they move.
 pub(super) struct Channels {
     names: Names,
@@ -158,77 +171,69 @@ impl Channels {
         link.is_some()
     }
 
-    /// Redis confirmed a subscription. Returns whether it is wanted no more, and to be taken back.
-    pub(super) fn confirmed(&mut self, key: &Bytes, link: LinkId) -> bool {
+    /// Redis confirmed a subscription.
+    pub(super) fn confirmed(&mut self, key: &Bytes, link: LinkId) -> Confirmed {
         let slot = self.slot(key);
-        let Some(channel) = self
+        let channel = self
             .slots
             .get_mut(&slot)
-            .and_then(|of_slot| of_slot.get_mut(key))
+            .and_then(|of_slot| of_slot.get_mut(key));
+        let Some(channel) = channel.filter(|channel| channel.state == State::Subscribing(link))
         else {
-            return false;
+            return Confirmed::Stale;
         };
-        if channel.state != State::Subscribing(link) {
-            return false;
-        }
         if !channel.wanted {
             channel.state = State::Unsubscribing(link);
-            return true;
+            return Confirmed::Unwanted;
         }
         channel.state = State::Live(link);
-        self.missing -= usize::from(std::mem::take(&mut channel.missing));
         for (live, _) in channel.waiting.drain(..) {
             let _ = live.send(Ok(()));
         }
-        false
-    }
-
-    /// Redis took a subscription away. Returns whether nobody had asked for that.
-    pub(super) fn unsubscribed(&mut self, key: &Bytes, link: LinkId) -> bool {
-        let slot = self.slot(key);
-        let Some(channel) = self
-            .slots
-            .get_mut(&slot)
-            .and_then(|of_slot| of_slot.get_mut(key))
-        else {
-            return false;
-        };
-        let unasked = channel.state == State::Live(link);
-        if unasked || channel.state == State::Unsubscribing(link) {
-            self.unhouse(slot, |other, _| other == key);
+        if std::mem::take(&mut channel.missing) {
+            self.missing -= 1;
+            return Confirmed::Restored(channel.name.clone());
         }
-        unasked
+        Confirmed::First
     }
 
-    /// Redis refused a command for the slot at this connection: another node has it. Returns whether any was live.
-    pub(super) fn slot_moved(&mut self, slot: u16, link: LinkId) -> bool {
+    /// Redis took a subscription away. Returns the channel if nobody had asked for that.
+    pub(super) fn unsubscribed(&mut self, key: &Bytes, link: LinkId) -> Option<ChannelName> {
+        let slot = self.slot(key);
+        let state = self.slots.get(&slot)?.get(key)?.state;
+        if state != State::Live(link) && state != State::Unsubscribing(link) {
+            return None;
+        }
+        self.unhouse(slot, |other, _| other == key).pop()
+    }
+
+    /// Redis refused a command for the slot at this connection: another node has it. Returns those that were live.
+    pub(super) fn slot_moved(&mut self, slot: u16, link: LinkId) -> Vec<ChannelName> {
         self.unhouse(slot, |_, state| {
             matches!(state, State::Subscribing(at) | State::Live(at) | State::Unsubscribing(at) if at == link)
         })
     }
 
-    /// The connection has ended. Returns whether any channel was live there.
-    pub(super) fn link_ended(&mut self, link: LinkId) -> bool {
+    /// The connection has ended. Returns the channels that were live there.
+    pub(super) fn link_ended(&mut self, link: LinkId) -> Vec<ChannelName> {
         let slots: Vec<u16> = self.slots.keys().copied().collect();
-        let mut any = false;
-        for slot in slots {
-            any |= self.slot_moved(slot, link);
-        }
-        any
+        let ended = slots.into_iter().map(|slot| self.slot_moved(slot, link));
+        ended.flatten().collect()
     }
 
-    /// Takes their homes from those of the slot that `which` names; what nobody wants is forgotten.
-    fn unhouse(&mut self, slot: u16, which: impl Fn(&Bytes, State) -> bool) -> bool {
+    /// Takes their homes from those of the slot that `which` names; what nobody wants is forgotten. Returns those that
+    /// were live and are wanted.
+    fn unhouse(&mut self, slot: u16, which: impl Fn(&Bytes, State) -> bool) -> Vec<ChannelName> {
         let Some(of_slot) = self.slots.get_mut(&slot) else {
-            return false;
+            return Vec::new();
         };
-        let mut any_live = false;
+        let mut were_live = Vec::new();
         of_slot.retain(|key, channel| {
             if !which(key, channel.state) {
                 return true;
             }
             if matches!(channel.state, State::Live(_)) && channel.wanted {
-                any_live = true;
+                were_live.push(channel.name.clone());
                 channel.missing = true;
                 self.missing += 1;
             }
@@ -241,7 +246,7 @@ impl Channels {
         if of_slot.is_empty() {
             self.slots.remove(&slot);
         }
-        any_live
+        were_live
     }
 
     /// Refuses what has waited too long for its confirmation.

@@ -174,15 +174,15 @@ impl Masters {
         }
     }
 
-    /// Returns whether the connection was in use.
-    pub(super) fn ended(&mut self, id: LinkId, cause: &ConnectionError) -> bool {
+    /// Another one is opened after a while.
+    pub(super) fn ended(&mut self, id: LinkId, cause: &ConnectionError) {
         let Some((endpoint, link)) = find(&mut self.links, id) else {
-            return false;
+            return;
         };
         if let Some(task) = link.task.take() {
             task.abort();
         }
-        let was_settled = std::mem::take(&mut link.settled);
+        link.settled = false;
         link.open = false;
         link.probe = None;
         // Spread, so that the nodes of a cluster do not all come back in the same moment.
@@ -194,7 +194,6 @@ impl Masters {
             );
         }
         self.map.look_again(None);
-        was_settled
     }
 
     /// Something came on this connection.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
-use super::channels::Channels;
+use super::channels::{Channels, Confirmed};
 use super::connect::ConnectionError;
 use super::discover::Map;
 use super::link::{LinkId, Said};
@@ -53,8 +53,6 @@ pub(super) struct Subscriber {
     pub(super) counters: Counters,
     /// Decoded and not yet taken by the node. Nothing more is taken from Redis while something is here.
     pub(super) ready: VecDeque<Event>,
-    /// Whether `Lost` was said and `Restored` not yet.
-    pub(super) lost: bool,
     /// Whether every master has a connection in use, and nothing that was live is missing.
     pub(super) whole: bool,
 }
@@ -87,6 +85,8 @@ impl Subscriber {
                     self.look_after(heard_all);
                 }
             }
+            let missing = i64::try_from(self.channels.missing()).unwrap_or(i64::MAX);
+            self.counters.missing.set(missing);
         }
     }
 
@@ -122,9 +122,7 @@ impl Subscriber {
         let topology = self.map.now();
         self.whole = false;
         for link in self.masters.redraw(&topology) {
-            if self.channels.link_ended(link) {
-                self.lose();
-            }
+            self.lose_all_of(link);
         }
         self.place_all();
     }
@@ -146,50 +144,75 @@ impl Subscriber {
     }
 
     fn ended(&mut self, link: LinkId, cause: &ConnectionError) {
-        let was_in_use = self.masters.ended(link, cause);
+        self.masters.ended(link, cause);
         self.whole = false;
-        if self.channels.link_ended(link) || was_in_use {
-            // After what was already read: those messages did arrive.
-            self.lose();
+        self.lose_all_of(link);
+    }
+
+    fn lose_all_of(&mut self, link: LinkId) {
+        let channels = self.channels.link_ended(link);
+        if !channels.is_empty() {
+            tracing::warn!(
+                channels = channels.len(),
+                "subscriptions at Redis lost: messages may be missed until they are there again"
+            );
+        }
+        self.lose(channels);
+    }
+
+    /// Says it after what was already read: those messages did arrive.
+    fn lose(&mut self, channels: Vec<ChannelName>) {
+        if channels.is_empty() {
+            return;
+        }
+        self.whole = false;
+        if self.channels.missing() == channels.len() {
+            self.counters.losses.inc();
+        }
+        match self.ready.back_mut() {
+            Some(Event::Lost(last)) => last.extend(channels),
+            _ => self.ready.push_back(Event::Lost(channels)),
         }
     }
 
-    fn lose(&mut self) {
-        self.whole = false;
-        if !self.lost {
-            self.lost = true;
-            self.counters.losses.inc();
-            self.ready.push_back(Event::Lost);
+    /// Before what comes of it now.
+    fn restore(&mut self, channel: ChannelName) {
+        match self.ready.back_mut() {
+            Some(Event::Restored(last)) => last.push(channel),
+            _ => self.ready.push_back(Event::Restored(vec![channel])),
         }
     }
 
     fn pushed(&mut self, link: LinkId, push: Push) {
         if self.masters.probe_push(link, &push) {
-            self.restored_if_whole();
+            self.tell_if_whole();
             return;
         }
         match push {
             Push::Message { channel, payload } => self.deliver(link, &channel, &payload),
             Push::Subscribed { channel } => {
-                if self.channels.confirmed(&channel, link) {
-                    self.masters
-                        .write(link, self.names.unsubscribe(), &[channel]);
+                match self.channels.confirmed(&channel, link) {
+                    Confirmed::Unwanted => {
+                        let unsubscribe = self.names.unsubscribe();
+                        self.masters.write(link, unsubscribe, &[channel]);
+                    }
+                    Confirmed::Restored(channel) => self.restore(channel),
+                    Confirmed::First | Confirmed::Stale => {}
                 }
-                self.restored_if_whole();
+                self.tell_if_whole();
             }
             Push::Unsubscribed { channel } => {
-                if self.channels.unsubscribed(&channel, link) {
+                if let Some(name) = self.channels.unsubscribed(&channel, link) {
                     let slot = self.channels.slot(&channel);
                     self.masters.slot_moved(link, slot);
-                    self.lose();
+                    self.lose(vec![name]);
                 }
             }
             Push::Refused(reason) => match moved_slot(&reason) {
                 Some(slot) => {
                     self.masters.slot_moved(link, slot);
-                    if self.channels.slot_moved(slot, link) {
-                        self.lose();
-                    }
+                    let channels = self.channels.slot_moved(slot, link);
+                    self.lose(channels);
                 }
                 None => {
                     let command = "SUBSCRIBE";
@@ -221,15 +244,12 @@ impl Subscriber {
         }
     }
 
-    fn restored_if_whole(&mut self) {
+    fn tell_if_whole(&mut self) {
         if self.whole || self.channels.missing() > 0 || !self.masters.are_settled() {
             return;
         }
         self.whole = true;
         tracing::info!(channels = self.channels.len(), "subscribed at Redis");
-        if std::mem::take(&mut self.lost) {
-            self.ready.push_back(Event::Restored);
-        }
     }
 
     fn take(&mut self, command: Command) {
@@ -255,7 +275,7 @@ impl Subscriber {
                 }
                 let _ = done.send(());
                 // It may have been the last one that was waited for.
-                self.restored_if_whole();
+                self.tell_if_whole();
             }
         }
     }

@@ -1,12 +1,13 @@
 //! A master dies, or loses a slot, and what nodes then see.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use gateway::broker::Broker;
 use gateway::broker::redis::Settings;
-use gateway::broker::{Broker, Event};
 use gateway::history::{Keep, Range};
 
-use super::{Node, channel, counted, healthy, message, start};
+use super::{Node, channel, counted, healthy, message, set, start};
 use crate::redis_cluster::{RANGES, RedisCluster};
 use crate::redis_sentinel::Sentinels;
 use crate::redis_server::ask;
@@ -18,12 +19,6 @@ const KEEP: Keep = Keep {
 };
 /// How long after Redis answers again a message must arrive.
 const AGAIN: Duration = Duration::from_secs(3);
-
-/// Waits for `Lost` and then `Restored`, past what is delivered meanwhile.
-async fn lost_and_restored<B: Broker>(node: &mut Node<B>) {
-    while !matches!(node.event().await, Event::Lost) {}
-    while !matches!(node.event().await, Event::Restored) {}
-}
 
 /// Publishes until it is accepted, then expects exactly that one.
 async fn delivers_again<B: Broker>(node: &mut Node<B>, name: &str) {
@@ -41,8 +36,9 @@ async fn a_sentinel_master_is_killed_and_comes_back() {
     let mut sentinels = Sentinels::start(1_000).await;
     let (mut node, registry) = start(sentinels.settings());
     node.healthy().await;
-    for i in 0..200 {
-        node.subscribe(&format!("channel {i}")).await;
+    let names: Vec<String> = (0..200).map(|i| format!("channel {i}")).collect();
+    for name in &names {
+        node.subscribe(name).await;
     }
     let (mut master, mut losses) = (0, 0.0);
     for round in 0..2 {
@@ -58,7 +54,8 @@ async fn a_sentinel_master_is_killed_and_comes_back() {
         assert!(died.elapsed() < Duration::from_secs(4), "{error}");
         let next = sentinels.other_than(master).await;
         let answers = Instant::now();
-        lost_and_restored(&mut node).await;
+        node.lost_and_restored(set(names.iter().map(String::as_str)))
+            .await;
         delivers_again(&mut node, "channel 7").await;
         assert!(answers.elapsed() < AGAIN, "{:?}", answers.elapsed());
         losses += 1.0;
@@ -97,7 +94,7 @@ async fn a_sentinel_master_hangs_and_goes_on_as_if_nothing_were() {
     node.subscribe("a").await;
     sentinels.servers[0].signal("STOP");
     let next = sentinels.other_than(0).await;
-    lost_and_restored(&mut node).await;
+    node.lost_and_restored(set(["a"])).await;
     delivers_again(&mut node, "a").await;
     // It still believes that it is the master.
     sentinels.servers[0].signal("CONT");
@@ -116,10 +113,20 @@ async fn a_cluster_master_is_killed() {
     let mut cluster = RedisCluster::start(2_000).await;
     let mut node = healthy(cluster.settings()).await;
     let names: Vec<String> = (0..60).map(|i| format!("channel {i}")).collect();
+    let mut of_the_dead = BTreeSet::new();
     for name in &names {
         node.subscribe(name).await;
+        let slot = cluster.slot(&format!("test:{{channel:{name}}}")).await;
+        if slot <= RANGES[0].1 {
+            of_the_dead.insert(name.clone());
+        }
     }
+    assert!((1..60).contains(&of_the_dead.len()), "{of_the_dead:?}");
     cluster.servers[0].kill();
+    // The other masters are there, and the node says that one is not.
+    let why = node.unhealthy().await;
+    let dead = cluster.servers[0].port;
+    assert!(why.contains(&dead.to_string()), "{why}");
     let replica = &cluster.servers[3];
     until("its replica has taken over", || async {
         let role = replica.ask("ROLE").await;
@@ -129,7 +136,7 @@ async fn a_cluster_master_is_killed() {
     })
     .await;
     let answers = Instant::now();
-    lost_and_restored(&mut node).await;
+    node.lost_and_restored(of_the_dead).await;
     for name in &names {
         delivers_again(&mut node, name).await;
     }
@@ -142,12 +149,16 @@ async fn a_slot_moves_while_messages_flow() {
     let cluster = RedisCluster::start(30_000).await;
     let mut node = healthy(cluster.settings()).await;
     let name = "channel-x";
-    let slot = redis_slot(&cluster, "test:{channel:channel-x}").await;
+    let slot = cluster.slot("test:{channel:channel-x}").await;
     let from = RANGES
         .iter()
         .position(|(first, last)| (*first..=*last).contains(&slot))
         .unwrap();
     node.subscribe(name).await;
+    // Of which nothing is lost.
+    for i in 0..30 {
+        node.subscribe(&format!("channel {i}")).await;
+    }
     for round in 0..4 {
         let (source, target) = if round % 2 == 0 {
             (from, (from + 1) % 3)
@@ -168,7 +179,7 @@ async fn a_slot_moves_while_messages_flow() {
         assert!(offsets.is_sorted(), "{offsets:?}");
         assert_eq!(offsets.len(), 300, "none is refused");
         assert_eq!(Some(&node.top(name).await), offsets.last());
-        lost_and_restored(&mut node).await;
+        node.lost_and_restored(set([name])).await;
         delivers_again_after(&mut node, name).await;
         let there = cluster.servers[target].ask("PUBSUB SHARDCHANNELS").await;
         assert!(there.contains(name), "{there}");
@@ -185,14 +196,6 @@ async fn delivers_again_after<B: Broker>(node: &mut Node<B>, name: &str) {
     while node.delivery().await.1 != 9_000 {}
 }
 
-async fn redis_slot(cluster: &RedisCluster, key: &str) -> u16 {
-    let answer = cluster.servers[0]
-        .ask(&format!("CLUSTER KEYSLOT \"{key}\""))
-        .await;
-    let number = answer.lines().next().unwrap().trim_start_matches(':');
-    number.trim().parse().unwrap()
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_the_masters_of_its_channels_hear_a_message() {
     let cluster = RedisCluster::start(30_000).await;
@@ -202,7 +205,7 @@ async fn only_the_masters_of_its_channels_hear_a_message() {
     // From one node to the other, and Redis counts who took it.
     other.publish("channel-x", 1).await.unwrap();
     assert_eq!(node.delivery().await, ("channel-x".into(), 1));
-    let slot = redis_slot(&cluster, "test:{channel:channel-x}").await;
+    let slot = cluster.slot("test:{channel:channel-x}").await;
     for (number, (first, last)) in RANGES.iter().enumerate() {
         let channels = cluster.servers[number].ask("PUBSUB SHARDCHANNELS").await;
         let owns = (*first..=*last).contains(&slot);

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use gateway::broker::redis::{Login, Settings};
-use gateway::broker::{Broker, Event, Health, PublishError};
+use gateway::broker::{Broker, Health, PublishError};
 
-use super::{channel, counted, message, redis, settings, start};
+use super::{channel, counted, message, redis, set, settings, start};
 use crate::redis_server::{Proxy, RedisServer};
 use crate::wait::{until, within};
 
@@ -49,11 +49,14 @@ async fn redis_restarts() {
     let mut server = RedisServer::start().await;
     let (mut node, registry) = start(settings(&server));
     node.healthy().await;
-    for i in 0..1_200 {
-        node.subscribe(&format!("channel {i}")).await;
+    let names: Vec<String> = (0..1_200).map(|i| format!("channel {i}")).collect();
+    for name in &names {
+        node.subscribe(name).await;
     }
     server.kill();
-    assert!(matches!(node.event().await, Event::Lost));
+    let lost = node.lost().await;
+    assert_eq!(lost, set(names.iter().map(String::as_str)));
+    assert_eq!(missing(&registry), "1200");
     let why = node.unhealthy().await;
     assert!(why.contains(&format!("127.0.0.1:{}", server.port)), "{why}");
     let asked = Instant::now();
@@ -78,13 +81,24 @@ async fn redis_restarts() {
     );
 
     server.run().await;
-    assert!(matches!(node.event().await, Event::Restored));
+    node.restored(lost).await;
+    assert_eq!(missing(&registry), "0");
     node.healthy().await;
     for i in [0, 7, 1_199] {
         node.publish(&format!("channel {i}"), i).await.unwrap();
         assert_eq!(node.delivery().await, (format!("channel {i}"), i));
     }
     assert!((counted(&registry, "pushcluster_broker_losses_total") - 1.0).abs() < 0.1);
+}
+
+/// Channels that were subscribed and are not.
+fn missing(registry: &prometheus::Registry) -> String {
+    let families = registry.gather();
+    let family = families
+        .iter()
+        .find(|family| family.name() == "pushcluster_broker_missing_channels");
+    let gauge = family.unwrap().get_metric()[0].get_gauge();
+    gauge.get_value().to_string()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -94,8 +108,8 @@ async fn only_the_subscription_is_killed() {
     node.subscribe("a").await;
     for i in 0..5 {
         assert_eq!(server.ask("CLIENT KILL TYPE pubsub").await, ":1\r\n+OK\r\n");
-        assert!(matches!(node.event().await, Event::Lost));
-        assert!(matches!(node.event().await, Event::Restored));
+        assert_eq!(node.lost().await, set(["a"]));
+        node.restored(set(["a"])).await;
         node.publish("a", i).await.unwrap();
         assert_eq!(node.delivery().await, ("a".into(), i));
         node.healthy().await;
@@ -153,8 +167,8 @@ async fn a_subscription_that_is_open_and_silent_is_replaced() {
     node.publish("a", 1).await.unwrap();
     let why = node.unhealthy().await;
     assert!(why.contains("no probe came back"), "{why}");
-    assert!(matches!(node.event().await, Event::Lost));
-    assert!(matches!(node.event().await, Event::Restored));
+    assert_eq!(node.lost().await, set(["a"]));
+    node.restored(set(["a"])).await;
     node.publish("a", 2).await.unwrap();
     assert_eq!(node.delivery().await, ("a".into(), 2));
 }
