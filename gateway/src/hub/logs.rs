@@ -65,7 +65,7 @@ impl<B: Broker, S: Shards> Hub<B, S> {
 
     /// A channel was subscribed. While a part of the broker is away, others go on, and its cause stays told.
     pub(super) fn told_no_more(&mut self) {
-        if self.told.is_some() && self.broker.health() == Health::Delivering {
+        if self.told.is_some() && !matches!(self.broker.health(), Health::NotDelivering(_)) {
             self.told = None;
         }
     }

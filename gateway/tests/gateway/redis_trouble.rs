@@ -218,6 +218,36 @@ async fn one_that_takes_no_more_writes_while_it_is_used() {
 }
 
 #[tokio::test]
+async fn one_that_deletes_keys_when_it_is_full() {
+    let lru = ["--maxmemory", "1gb", "--maxmemory-policy", "allkeys-lru"];
+    let mut redis = RedisServer::start_as(&lru).await;
+    let gateway = Gateway::on_redis(redis.port, &[]).await;
+    gateway.ready().await;
+    let gate = async || {
+        let answer = get(gateway.admin, "/ready").await;
+        let said = answer.json()["gates"]["broker"].as_str().map(str::to_owned);
+        (answer.status, said.unwrap_or_default())
+    };
+    let expected = format!(
+        "open, but Redis at 127.0.0.1:{} deletes keys when it is full (maxmemory-policy allkeys-lru): \
+         history, and who is connected, may be lost; set it to noeviction",
+        redis.port
+    );
+    // It delivers all the same.
+    assert_eq!(gate().await, (200, expected));
+    // Looked at with each connection, and said once.
+    for policy in ["allkeys-lru", "noeviction"] {
+        redis.kill();
+        gateway.not_ready("broker").await;
+        redis.begin(&["--maxmemory-policy", policy]);
+        gateway.ready().await;
+    }
+    assert_eq!(gate().await, (200, "open".to_owned()));
+    let log = gateway.log();
+    assert_eq!(log.matches("maxmemory-policy").count(), 1, "{log}");
+}
+
+#[tokio::test]
 async fn another_mode() {
     let cluster = RedisServer::start_as(&["--cluster-enabled", "yes"]).await;
     says(

@@ -50,6 +50,18 @@ pub(super) fn in_script(reason: &str, script: &str, publish: &str) -> String {
     }
 }
 
+/// How a Redis makes room when it is full, if it does so by deleting keys; `memory` is what `INFO memory` says. Ours all
+/// have a time at which they end, so any policy but one may take them.
+pub(super) fn evicts(memory: &str) -> Option<&str> {
+    let field = |name: &str| {
+        let mut lines = memory.lines();
+        lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+    };
+    let policy = field("maxmemory_policy")?.trim();
+    let bounded = field("maxmemory").is_some_and(|bytes| bytes.trim() != "0");
+    (bounded && policy != "noeviction").then_some(policy)
+}
+
 /// Whether it is about a key that is no log of ours.
 pub(super) fn is_foreign(reason: &str) -> bool {
     ["FOREIGN", "WRONGTYPE"]
@@ -77,6 +89,23 @@ mod tests {
         ] {
             assert_eq!(in_script(&reason, script, "SPUBLISH"), expected, "{reason}");
         }
+    }
+
+    #[test]
+    fn who_deletes_keys() {
+        for (bytes, policy, expected) in [
+            ("0", "noeviction", None),
+            ("0", "allkeys-lru", None),
+            ("1000", "noeviction", None),
+            ("1000", "allkeys-lru", Some("allkeys-lru")),
+            ("1000", "volatile-ttl", Some("volatile-ttl")),
+        ] {
+            let memory = format!(
+                "# Memory\r\nused_memory:1\r\nmaxmemory:{bytes}\r\nmaxmemory_human:1K\r\nmaxmemory_policy:{policy}\r\n"
+            );
+            assert_eq!(evicts(&memory), expected, "{bytes} {policy}");
+        }
+        assert_eq!(evicts(""), None);
     }
 
     #[test]

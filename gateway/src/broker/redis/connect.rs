@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::advice::advice;
+use super::advice::{advice, evicts};
 use super::topology::Endpoint;
 use super::wire::{self, NotResp, field, text};
 use super::{Login, Mode, Settings};
@@ -176,6 +176,20 @@ impl Connection {
                 reason: reason.to_string(),
             }),
             answer => Ok(answer),
+        }
+    }
+
+    /// The policy by which this Redis deletes keys when it is full. None: it does not, or does not say. Within `timeout`.
+    pub(super) async fn evicts(
+        &mut self,
+        timeout: Duration,
+    ) -> Result<Option<String>, ConnectionError> {
+        match tokio::time::timeout(timeout, self.ask("INFO", &["memory"])).await {
+            Ok(Ok(memory)) => Ok(text(&memory).and_then(evicts).map(str::to_owned)),
+            // What it takes to publish is found by probes.
+            Ok(Err(ConnectionError::Refused { .. })) => Ok(None),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(ConnectionError::Timeout(timeout)),
         }
     }
 

@@ -20,7 +20,10 @@ pub(super) type LinkId = u64;
 
 /// What a connection says.
 pub(super) enum Said {
-    Open,
+    Open {
+        /// The policy by which Redis deletes keys when it is full.
+        evicts: Option<String>,
+    },
     /// In the order in which Redis sent it.
     Pushed(Vec<Push>),
     Ended(ConnectionError),
@@ -34,9 +37,14 @@ pub(super) async fn run(
     said: mpsc::Sender<(LinkId, Said)>,
 ) {
     let name = "pushcluster-subscriber";
-    let ended = match Connection::open(&settings, &endpoint, Wanted::Master, name).await {
-        Ok(connection) => {
-            if said.send((id, Said::Open)).await.is_err() {
+    let opening = async {
+        let mut connection = Connection::open(&settings, &endpoint, Wanted::Master, name).await?;
+        let evicts = connection.evicts(settings.timeout).await?;
+        Ok((connection, evicts))
+    };
+    let ended = match opening.await {
+        Ok((connection, evicts)) => {
+            if said.send((id, Said::Open { evicts })).await.is_err() {
                 return;
             }
             match pump(connection, &mut commands, |pushes| {

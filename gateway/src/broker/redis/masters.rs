@@ -145,10 +145,14 @@ impl Masters {
         }
     }
 
-    pub(super) fn opened(&mut self, id: LinkId) {
-        if let Some((_, link)) = find(&mut self.links, id) {
+    /// `evicts`: the policy by which this Redis deletes keys when it is full.
+    pub(super) fn opened(&mut self, id: LinkId, evicts: Option<String>) {
+        if let Some((endpoint, link)) = find(&mut self.links, id) {
             link.open = true;
             link.pulse.subscribed();
+            if let Some(told) = link.pulse.evicts(evicts) {
+                tracing::warn!("Redis at {endpoint} (broker.redis.url) {told}");
+            }
             link.next_probe = Instant::now() + link.pulse.pause();
         }
         self.place_probes();

@@ -24,6 +24,8 @@ pub(super) struct Pulse {
     address: String,
     state: Mutex<State>,
     seen: Mutex<Seen>,
+    /// The policy by which it deletes keys when it is full, as it was when a connection opened last.
+    evicts: Mutex<Option<String>>,
 }
 
 /// What outlives a connection.
@@ -73,7 +75,16 @@ impl Pulse {
             address,
             state,
             seen,
+            evicts: Mutex::default(),
         }
+    }
+
+    /// How Redis makes room when it is full, if by deleting keys. Returns what is wrong with that if it is news.
+    pub(super) fn evicts(&self, policy: Option<String>) -> Option<String> {
+        let mut evicts = self.evicting();
+        let news = policy.is_some() && *evicts != policy;
+        *evicts = policy;
+        evicts.as_deref().filter(|_| news).map(deletes)
     }
 
     /// How long to wait before the next probe: not long while none has come back yet, since the node
@@ -187,7 +198,12 @@ impl Pulse {
                 returned: Some(last),
                 ..
             } if !self.is_late(*last, now, PATIENCE) => {
-                return Health::Delivering;
+                return match &*self.evicting() {
+                    None => Health::Delivering,
+                    Some(policy) => {
+                        Health::Impaired(format!("Redis at {} {}", self.address, deletes(policy)))
+                    }
+                };
             }
             State::Up {
                 returned: Some(last),
@@ -224,6 +240,11 @@ impl Pulse {
         news
     }
 
+    fn evicting(&self) -> MutexGuard<'_, Option<String>> {
+        // As below.
+        self.evicts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn seen(&self) -> MutexGuard<'_, Seen> {
         // As below.
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
@@ -233,6 +254,14 @@ impl Pulse {
         // One assignment at a time: a panic elsewhere cannot have left it half written.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Completes "Redis at …".
+fn deletes(policy: &str) -> String {
+    format!(
+        "deletes keys when it is full (maxmemory-policy {policy}): history, and who is connected, may be lost; \
+         set it to noeviction"
+    )
 }
 
 #[cfg(test)]

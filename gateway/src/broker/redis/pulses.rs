@@ -75,15 +75,19 @@ impl Pulses {
         if state.links.is_empty() {
             return Health::NotDelivering("connecting to Redis".to_owned());
         }
-        let mut links = state.links.iter().map(|link| link.health(now));
-        if let Some(bad) = links.find(|health| *health != Health::Delivering) {
-            return bad;
+        let mut whole = Health::Delivering;
+        for health in state.links.iter().map(|link| link.health(now)) {
+            match health {
+                Health::NotDelivering(_) => return health,
+                Health::Impaired(_) => whole = health,
+                Health::Delivering => {}
+            }
         }
         match &state.foreign {
             Some((why, since)) if now.saturating_duration_since(*since) < FOREIGN => {
                 Health::Impaired(why.clone())
             }
-            _ => Health::Delivering,
+            _ => whole,
         }
     }
 
@@ -210,6 +214,32 @@ mod tests {
         assert_eq!(says(), "delivering");
         pulses.trouble(Some("5 slots have no master".into()));
         assert_eq!(says(), "5 slots have no master");
+    }
+
+    #[test]
+    fn a_connection_that_delivers_nothing_is_told_of_before_what_impairs_others() {
+        let now = Instant::now();
+        let pulses = Pulses::new(None);
+        let links = ["a", "b", "c"].map(|address| {
+            let link = Arc::new(Pulse::new(Duration::from_secs(1), address.into()));
+            pulses.add(link.clone());
+            link.returned(now);
+            link
+        });
+        let policy = || Some("allkeys-lru".to_owned());
+        assert!(links[1].evicts(policy()).is_some());
+        assert_eq!(links[1].evicts(policy()), None, "no news");
+        let Health::Impaired(why) = pulses.health(now) else {
+            panic!("{:?}", pulses.health(now));
+        };
+        let expected = "Redis at b deletes keys when it is full (maxmemory-policy allkeys-lru): ";
+        assert!(why.starts_with(expected), "{why}");
+        links[2].down("closed");
+        let down = Health::NotDelivering("Redis at c: closed".into());
+        assert_eq!(pulses.health(now), down);
+        links[2].returned(now);
+        assert_eq!(links[1].evicts(None), None);
+        assert_eq!(pulses.health(now), Health::Delivering);
     }
 
     #[test]

@@ -129,8 +129,8 @@ impl Subscriber {
 
     fn hear(&mut self, link: LinkId, said: Said) {
         match said {
-            Said::Open => {
-                self.masters.opened(link);
+            Said::Open { evicts } => {
+                self.masters.opened(link, evicts);
                 self.place_all();
             }
             Said::Pushed(pushes) => {

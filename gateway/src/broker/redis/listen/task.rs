@@ -149,7 +149,7 @@ impl Task {
     /// The error: nobody takes events any more.
     async fn hear(&mut self, said: Said) -> Result<(), ()> {
         match said {
-            Said::Open => self.opened(),
+            Said::Open { .. } => self.opened(),
             Said::Ended(cause) => self.ended(&cause),
             Said::Pushed(pushes) => {
                 if let Some(link) = &self.link {
