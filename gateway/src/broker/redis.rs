@@ -13,6 +13,7 @@
 //! ([`clients`]), to the masters of the same topology.
 
 mod advice;
+mod belief;
 mod calls;
 mod channels;
 mod clients;

@@ -1,7 +1,8 @@
 //! Finds the masters and keeps the [`Topology`] current: asks the Sentinels or the nodes of the Cluster at the start, when
 //! somebody here saw something that does not fit, when a Sentinel announces a switch, and now and then.
 //!
-//! No single answer is trusted: several are asked, and the highest epoch wins. What was known stays while nobody answers.
+//! No single answer is trusted: several are asked, and the highest epoch wins (`belief`). What was known stays while nobody
+//! answers.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -15,6 +16,7 @@ use redis_protocol::resp2::types::BytesFrame;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 
+use super::belief::Belief;
 use super::connect::{Connection, ConnectionError, Wanted};
 use super::pulses::Pulses;
 use super::topology::{self, Endpoint, Node, Topology};
@@ -77,7 +79,7 @@ pub(super) fn start(settings: &Arc<Settings>, pulses: &Arc<Pulses>) -> Map {
             settings: settings.clone(),
             pulses: pulses.clone(),
             known: settings.seeds.iter().cloned().collect(),
-            epoch: 0,
+            belief: Belief::default(),
         };
         tokio::spawn(scout.run(publish, looks, hints.downgrade()));
     }
@@ -89,8 +91,7 @@ struct Scout {
     pulses: Arc<Pulses>,
     /// Whom to ask: those of the configuration, and in a Cluster every node that was heard of in the last look.
     known: BTreeSet<Endpoint>,
-    /// The highest of a Sentinel's answer so far: a lower one is old.
-    epoch: u64,
+    belief: Belief,
 }
 
 impl Scout {
@@ -187,25 +188,17 @@ impl Scout {
             .seeds
             .iter()
             .map(|sentinel| async move { (sentinel, ask_sentinel(settings, sentinel).await) });
-        let mut best: Option<(Endpoint, u64)> = None;
-        let mut last = String::new();
+        let mut answers = Vec::new();
+        let mut last = "only old masters are known to Sentinels".to_owned();
         for (sentinel, answer) in gather(asked).await {
             match answer {
-                Ok((_, epoch)) if epoch < self.epoch => {
-                    last = format!("Sentinel at {sentinel} knows only an old master");
-                }
-                Ok((master, epoch)) if best.as_ref().is_none_or(|(_, known)| *known < epoch) => {
-                    best = Some((master, epoch));
-                }
-                Ok(_) => {}
+                Ok(answer) => answers.push(answer),
                 Err(cause) => last = format!("Sentinel at {sentinel} {cause}"),
             }
         }
-        let Some((master, epoch)) = best else {
-            return Err(last);
-        };
-        self.epoch = epoch;
-        Ok(Topology::One(master))
+        let now = Instant::now();
+        let master = self.belief.weigh(answers, settings.seeds.len(), now);
+        master.map(Topology::One).ok_or(last)
     }
 
     async fn ask_nodes(&mut self, hint: Option<Endpoint>) -> Result<Topology, String> {
