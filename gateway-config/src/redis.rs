@@ -41,10 +41,11 @@ pub struct Redis {
     pub listen: Vec<String>,
     /// Begins the names of these channels, as in `app:ws:broadcast`. `keyPrefix` does not.
     pub listen_prefix: String,
-    /// Longest wait for one answer, before the connection counts as lost.
+    /// Longest wait for one answer, and for the machine of Redis to acknowledge what it is sent, before the connection counts
+    /// as lost.
     pub timeout_seconds: u32,
-    /// How often a message is sent through every Pub/Sub connection to see whether it still delivers. A connection on which
-    /// the machine of Redis acknowledges nothing for two of them is replaced.
+    /// How often a message is sent through every Pub/Sub connection to see whether it still delivers, and how long one is
+    /// quiet before the machine of Redis is asked whether it still knows it.
     pub probe_seconds: u32,
     /// So long after a node was last heard of, by the clock of Redis, the others take it for dead: its connections and
     /// subscriptions are removed from Redis. It is heard of three times as often.

@@ -20,10 +20,6 @@ use super::{Login, Mode, Settings};
 /// The oldest Redis that works: sharded Pub/Sub, and commands in scripts that are refused before they begin.
 const OLDEST: (u32, u32) = (7, 0);
 
-/// Periods of probes in which nothing is acknowledged until a connection is none any more: with what it takes to open
-/// another, not more than the three after which a silent one is replaced.
-const UNACKNOWLEDGED: u32 = 2;
-
 /// How TCP looks after a connection (tcp(7)).
 pub(super) struct Liveness {
     /// Without anything from Redis's machine until it is asked whether it is there, and between two such questions. The
@@ -35,10 +31,11 @@ pub(super) struct Liveness {
 
 impl Liveness {
     pub(super) fn of(settings: &Settings) -> Liveness {
-        let period = settings.probe_period.max(Duration::from_secs(1));
         Liveness {
-            ask_after: period,
-            unacknowledged: period * UNACKNOWLEDGED,
+            ask_after: settings.probe_period.max(Duration::from_secs(1)),
+            // Not less: what waits on a path that is cut for a moment arrives when it is there again, and shorter would make
+            // of it publishes of which nobody knows what became.
+            unacknowledged: settings.timeout,
         }
     }
 }
@@ -216,8 +213,7 @@ impl Connection {
 /// A connection that ends when Redis's machine acknowledges nothing any more, or knows nothing of it (`SO_KEEPALIVE` and
 /// `TCP_USER_TIMEOUT`). A Redis that hangs is not meant: its machine acknowledges.
 ///
-/// After a while without a path TCP alone would try again less and less often, so that nothing would be sent for seconds
-/// when there is one again; and where only Redis speaks, a connection that it has forgotten would stay, as good as any.
+/// Where only Redis or a Sentinel speaks, a connection that it has forgotten would stay otherwise, as good as any.
 async fn tcp(endpoint: &Endpoint, liveness: &Liveness) -> io::Result<TcpStream> {
     let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await?;
     stream.set_nodelay(true)?;
