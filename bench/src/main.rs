@@ -11,6 +11,7 @@ mod opening;
 mod poster;
 mod programs;
 mod redis;
+mod relay;
 mod report;
 mod returning;
 mod server;
@@ -18,6 +19,7 @@ mod statistics;
 mod wire;
 
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -32,7 +34,7 @@ use programs::Places;
 /// Measures the gateway against floors and peers. Without a name it lists the benches.
 #[derive(Parser)]
 struct Arguments {
-    /// Bench to run, or `all`. `floor` is the bare epoll loop that others are compared with.
+    /// Bench to run, or `all`. `floor` is the bare epoll loop that others are compared with; `relay` hands bytes on.
     bench: Option<String>,
     /// Pairs of each row.
     #[arg(long, default_value_t = 7)]
@@ -43,7 +45,7 @@ struct Arguments {
     /// A few connections against the floor alone: shows that a bench works, and nothing else.
     #[arg(long)]
     tiny: bool,
-    /// Of fanout only the rows whose name contains this: to look at one while it runs.
+    /// Of fanout and redis only the rows whose name contains this: to look at one while it runs.
     #[arg(long, default_value = "")]
     row: String,
     /// Folder that holds checkouts of uNetworking's uWebSockets and uSockets.
@@ -55,6 +57,9 @@ struct Arguments {
     /// Folder for figures and charts; target/bench if left out.
     #[arg(long)]
     out: Option<PathBuf>,
+    /// Where `relay` hands bytes on to.
+    #[arg(long)]
+    to: Option<SocketAddr>,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -62,6 +67,7 @@ fn main() -> anyhow::Result<()> {
     match arguments.bench.as_deref() {
         None => list(),
         Some("floor") => Ok(floor::run()?),
+        Some("relay") => Ok(relay::run(arguments.to.context("--to is missing")?)?),
         Some(name) => measure(name, &arguments),
     }
 }

@@ -83,8 +83,35 @@ impl Opening {
         }
     }
 
+    /// Bytes as they are: frames that were made before.
+    pub fn send_frames(&mut self, frames: &[u8]) -> io::Result<()> {
+        self.socket.write_all(frames)
+    }
+
+    /// The next so many text messages, without a copy of each: a client that shares the machine with what it measures
+    /// takes from it.
+    pub fn texts(&mut self, mut count: usize, mut see: impl FnMut(&[u8])) -> io::Result<()> {
+        loop {
+            let mut at = 0;
+            while count > 0
+                && let Some((opcode, payload, used)) = wire::first_plain(&self.bytes[at..])
+            {
+                if opcode == wire::TEXT {
+                    see(payload);
+                    count -= 1;
+                }
+                at += used;
+            }
+            self.bytes.drain(..at);
+            if count == 0 {
+                return Ok(());
+            }
+            self.read()?;
+        }
+    }
+
     fn read(&mut self) -> io::Result<()> {
-        let mut buffer = [0; 4_096];
+        let mut buffer = [0; 16_384];
         let count = self.socket.read(&mut buffer)?;
         if count == 0 {
             return Err(ErrorKind::UnexpectedEof.into());

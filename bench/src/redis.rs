@@ -1,7 +1,7 @@
 //! A `redis-server` of a bench's own, and a plain connection to it: the floor of what goes through Redis.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -38,14 +38,12 @@ impl Redis {
         Ok(redis)
     }
 
+    pub fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
     pub fn connect(&self) -> io::Result<Connection> {
-        let socket = TcpStream::connect(("127.0.0.1", self.port))?;
-        socket.set_nodelay(true)?;
-        socket.set_read_timeout(Some(PATIENCE))?;
-        Ok(Connection {
-            socket,
-            bytes: Vec::new(),
-        })
+        Connection::open(self.address())
     }
 
     /// CPU time of Redis so far (`INFO cpu`).
@@ -76,6 +74,17 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// To a Redis, or to whatever hands on to one.
+    pub fn open(address: SocketAddr) -> io::Result<Connection> {
+        let socket = TcpStream::connect(address)?;
+        socket.set_nodelay(true)?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        Ok(Connection {
+            socket,
+            bytes: Vec::new(),
+        })
+    }
+
     pub fn send(&mut self, words: &[&str]) -> io::Result<()> {
         let mut command = format!("*{}\r\n", words.len());
         for word in words {

@@ -87,11 +87,17 @@ pub fn take_masked(bytes: &mut Vec<u8>, mut frame: impl FnMut(u8, &[u8])) {
 
 /// Takes the first of a server's frames, if it is there whole: opcode and payload.
 pub fn take_plain(bytes: &mut Vec<u8>) -> Option<(u8, Vec<u8>)> {
-    let (head, len) = head_of(bytes)?;
-    let payload = bytes.get(head..head + len)?.to_vec();
-    let opcode = bytes[0] & 0x0f;
-    bytes.drain(..head + len);
+    let (opcode, payload, used) = first_plain(bytes)?;
+    let payload = payload.to_vec();
+    bytes.drain(..used);
     Some((opcode, payload))
+}
+
+/// The first of a server's frames, if it is there whole: opcode, payload, and its length with its head.
+pub fn first_plain(bytes: &[u8]) -> Option<(u8, &[u8], usize)> {
+    let (head, len) = head_of(bytes)?;
+    let payload = bytes.get(head..head + len)?;
+    Some((bytes[0] & 0x0f, payload, head + len))
 }
 
 /// Length of a frame's head without its mask, and of its payload; `None`: not all of the head is there.

@@ -1,14 +1,15 @@
 //! What goes through Redis: from one node to another, publishes a second, a node that subscribes again, and thousands
 //! that recover at once. Each against Redis alone, or against a bar.
 
-use std::io::Write;
+use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::{Rig, alternate, rows_of};
 use crate::opening::{Opening, Words};
-use crate::programs::Program;
-use crate::redis::Redis;
+use crate::programs::{Peer, Program};
+use crate::redis::{Connection, Redis};
 use crate::report::Row;
 use crate::server::{Server, token};
 use crate::statistics::quantile;
@@ -68,6 +69,17 @@ impl Stage {
             anyhow::ensure!(began.elapsed() < Duration::from_secs(30), "{answer}");
         }
     }
+
+    /// On the gateways' core.
+    fn relay(&self) -> anyhow::Result<Server> {
+        let to = self.redis.address().to_string();
+        let program = Program {
+            peer: Peer::RawEpoll,
+            path: std::env::current_exe()?,
+            args: vec!["relay".into(), "--to".into(), to.into()],
+        };
+        Ok(Server::start(&program, self.core, &[])?)
+    }
 }
 
 /// A client that has been welcomed.
@@ -84,44 +96,88 @@ pub fn run(rig: &Rig) -> anyhow::Result<Vec<Row>> {
     // Redis and whoever loads it need both cores.
     rig.cores.use_all()?;
     let stage = Stage::new(rig, &gateway)?;
-    let mut rows = crossing(rig, &stage)?;
-    rows.extend(publishing::rows(rig, &stage)?);
-    rows.extend(resubscribing(rig, &stage)?);
-    rows.extend(recovery::rows(rig, &stage)?);
+    let parts: [(&str, Part); 4] = [
+        ("redis/crossing-p50", crossing),
+        ("redis/publish", publishing::rows),
+        ("redis/resubscribed", resubscribing),
+        ("redis/recovered", recovery::rows),
+    ];
+    let mut rows = Vec::new();
+    for (_, part) in parts
+        .iter()
+        .filter(|(name, _)| name.contains(&rig.effort.row))
+    {
+        rows.extend(part(rig, &stage)?);
+    }
     Ok(rows)
 }
 
-/// From a publisher on one node to a subscriber on the other, against Redis's own Pub/Sub; one message at a time.
+type Part = fn(&Rig, &Stage) -> anyhow::Result<Vec<Row>>;
+
+/// From a publisher on one node to a subscriber on the other, one message at a time: against Redis's own Pub/Sub, and
+/// against what anything in the place of the two nodes pays, a relay that only hands bytes on.
 fn crossing(rig: &Rig, stage: &Stage) -> anyhow::Result<Vec<Row>> {
     let (here, there) = (stage.gateway()?, stage.gateway()?);
     let (mut publisher, mut subscriber) = (connect(&here, "p")?, connect(&there, "s")?);
     subscriber.send(&Words::subscribe("c"))?;
     subscriber.text()?;
     let text = Words::of(here.peer).message("c", BYTES / 2);
-    let (mut bare, mut heard) = (stage.redis.connect()?, stage.redis.connect()?);
-    heard.ask(&["SUBSCRIBE", "bare"])?;
-    let payload = "x".repeat(BYTES);
     let slice = rig.effort.slice * SLICES;
-    let pairs = alternate(
-        rig.effort.rounds,
-        || {
-            median_us(slice, || {
-                publisher.send(&text)?;
-                subscriber.text()?;
-                Ok(())
-            })
-        },
-        || {
-            let publish = ["PUBLISH", "bare", &payload];
-            median_us(slice, || {
-                bare.send(&publish)?;
-                heard.answer()?;
-                bare.answer()?;
-                Ok(())
-            })
-        },
+    let mut ours = || {
+        median_us(slice, || {
+            publisher.send(&text)?;
+            subscriber.text()?;
+            Ok(())
+        })
+    };
+    let redis = stage.redis.address();
+    let mut bare = Pair::new(redis, redis, "bare")?;
+    let relays = [stage.relay()?, stage.relay()?];
+    let mut relayed = Pair::new(relays[0].address, relays[1].address, "relayed")?;
+    let rounds = rig.effort.rounds;
+    let against_bare = alternate(rounds, &mut ours, || bare.median_us(slice))?;
+    let against_relays = alternate(rounds, &mut ours, || relayed.median_us(slice))?;
+    let floor = alternate(
+        rounds,
+        || relayed.median_us(slice),
+        || bare.median_us(slice),
     )?;
-    rows_of(&[("redis/crossing-p50", "PUBLISH", "microseconds", pairs)])
+    let unit = "microseconds";
+    rows_of(&[
+        ("redis/crossing-p50", "PUBLISH", unit, against_bare),
+        ("redis/crossing-p50", "two relays", unit, against_relays),
+        ("redis/two-relays-p50", "PUBLISH", unit, floor),
+    ])
+}
+
+/// A publisher and a subscriber who speak to Redis themselves.
+struct Pair {
+    publisher: Connection,
+    subscriber: Connection,
+    channel: &'static str,
+}
+
+impl Pair {
+    fn new(here: SocketAddr, there: SocketAddr, channel: &'static str) -> io::Result<Pair> {
+        let (publisher, mut subscriber) = (Connection::open(here)?, Connection::open(there)?);
+        subscriber.ask(&["SUBSCRIBE", channel])?;
+        Ok(Pair {
+            publisher,
+            subscriber,
+            channel,
+        })
+    }
+
+    fn median_us(&mut self, slice: Duration) -> anyhow::Result<f64> {
+        let payload = "x".repeat(BYTES);
+        let publish = ["PUBLISH", self.channel, &payload];
+        median_us(slice, || {
+            self.publisher.send(&publish)?;
+            self.subscriber.answer()?;
+            self.publisher.answer()?;
+            Ok(())
+        })
+    }
 }
 
 /// The median time of a turn, for as long as a slice.

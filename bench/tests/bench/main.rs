@@ -104,6 +104,7 @@ fn every_bench_works() {
             "redis",
             &[
                 "redis/crossing-p50 PUBLISH",
+                "redis/crossing-p50 two relays",
                 "redis/publish its pipelines",
                 "redis/publish redis-benchmark",
                 "redis/publish-kept its pipelines",
@@ -113,6 +114,7 @@ fn every_bench_works() {
                 "redis/recovered-cpu reads of their own",
                 "redis/recovered-cpu without recover",
                 "redis/resubscribed bar",
+                "redis/two-relays-p50 PUBLISH",
             ],
         ),
     ] {
