@@ -14,20 +14,21 @@ use crate::history::{Keep, Page, Range};
 use crate::message::{Delivery, Message, Position};
 use crate::name::ChannelName;
 
+mod answer;
 pub mod memory;
 pub mod redis;
+pub use answer::{Answer, Number, Outcome, Unpublished};
 
 /// What a broker promises:
 ///
-/// * **Order.** Two publishes to one channel, the second called after the first returned its future,
-///   are delivered in that order to every subscribed node. (`publish` therefore takes its place in the
-///   queue when it is called, not when its future is first polled.)
-/// * **Subscribed means live.** When `subscribe` returned `Ok`, every message whose `publish` begins
+/// * **Order.** Two messages that are posted to one channel one after the other are delivered in that order to every
+///   subscribed node: `post` takes their place in the queue.
+/// * **Subscribed means live.** When `subscribe` returned `Ok`, every message whose `post` begins
 ///   afterwards, on any node, is delivered here until `unsubscribe` or an [`Event::Lost`] that names the channel.
-/// * **Accepted or refused.** `publish` returns `Ok` once the broker has the message, or an error; a
-///   message whose publish failed with [`PublishError::Unavailable`] was never sent.
-/// * **Kept.** A publish with `keep` appends to the channel's log and is delivered with its position, in one step:
-///   offsets go up by one in the order of deliveries. `history` called after a `publish` was answered has it.
+/// * **Accepted or refused.** Each `post` is answered once: with `Ok` when the broker has the message, or with why not; a
+///   message that is [`Unpublished::Unavailable`] was never sent.
+/// * **Kept.** What is posted with `keep` is appended to the channel's log and delivered with its position, in one step:
+///   offsets go up by one in the order of deliveries. `history` called after the answer has it.
 /// * **Once.** A delivery is not repeated, except after `Lost`, by recovery that the caller asks for.
 /// * **Lost means these.** `Lost` names every subscribed channel of which messages may be missed, and no other. Each is
 ///   named by one `Restored` after that, unless it is unsubscribed before.
@@ -36,13 +37,9 @@ pub mod redis;
 /// them). After [`Event::Restored`] it need not subscribe, which the broker itself has done, but a channel's log may have
 /// what was not delivered.
 pub trait Broker: Send + Sync + 'static {
-    /// `keep`: how much of the channel is kept. None: it has no history, and the message no position.
-    fn publish(
-        &self,
-        channel: ChannelName,
-        message: Message,
-        keep: Option<Keep>,
-    ) -> impl Future<Output = Result<Option<Position>, PublishError>> + Send + 'static;
+    /// Publishes, and returns at once. `keep`: how much of the channel is kept. None: it has no history, and the message
+    /// no position.
+    fn post(&self, channel: ChannelName, message: Message, keep: Option<Keep>, answer: Answer);
 
     /// A part of the channel's log, which begins now if there is none.
     fn history(
@@ -61,6 +58,26 @@ pub trait Broker: Send + Sync + 'static {
     /// Whether messages flow right now, as the last probe through the real data path saw it.
     fn health(&self) -> Health;
 }
+
+/// Publishing, for who waits for each answer.
+pub trait Publish: Broker {
+    /// The message takes its place when this is called, not when the future is first polled.
+    fn publish(
+        &self,
+        channel: ChannelName,
+        message: Message,
+        keep: Option<Keep>,
+    ) -> impl Future<Output = Result<Option<Position>, PublishError>> + Send + 'static {
+        let (answer, answered) = Answer::one();
+        self.post(channel.clone(), message, keep, answer);
+        async move {
+            let outcome = answered.await.unwrap_or(Err(Unpublished::Unanswered));
+            outcome.map_err(|why| why.of(channel))
+        }
+    }
+}
+
+impl<B: Broker> Publish for B {}
 
 /// Deliveries and changes of state, in the order in which they happened. Bounded: a broker waits for
 /// room (back-pressure reaches the source) rather than drop.
@@ -119,15 +136,10 @@ pub enum Chosen {
 }
 
 impl Broker for Chosen {
-    fn publish(
-        &self,
-        channel: ChannelName,
-        message: Message,
-        keep: Option<Keep>,
-    ) -> impl Future<Output = Result<Option<Position>, PublishError>> + Send + 'static {
+    fn post(&self, channel: ChannelName, message: Message, keep: Option<Keep>, answer: Answer) {
         match self {
-            Chosen::Memory(broker) => Either::Left(broker.publish(channel, message, keep)),
-            Chosen::Redis(broker) => Either::Right(broker.publish(channel, message, keep)),
+            Chosen::Memory(broker) => broker.post(channel, message, keep, answer),
+            Chosen::Redis(broker) => broker.post(channel, message, keep, answer),
         }
     }
 

@@ -26,11 +26,12 @@ mod inbox;
 mod members;
 mod outbox;
 pub(crate) mod recovering;
+pub mod replies;
 mod room;
 mod shard;
 pub(crate) mod subscriptions;
 mod timers;
-mod weight;
+pub mod weight;
 mod wire;
 
 /// Commands and events that may wait in each direction, for each shard.

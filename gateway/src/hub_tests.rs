@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::auth::Verifier;
 use crate::auth::keys::Unchanging;
-use crate::broker::{Health, HistoryError, PublishError, SubscribeError};
+use crate::broker::{Answer, Health, HistoryError, SubscribeError};
 use crate::history::{Keep, Kept, Page, Range};
 use crate::message::{ConnectionId, Message, MessageKind, Position};
 use crate::policy::Policies;
@@ -41,14 +41,8 @@ impl Scripted {
 }
 
 impl Broker for Scripted {
-    #[expect(clippy::manual_async_fn, reason = "the trait promises 'static")]
-    fn publish(
-        &self,
-        _: ChannelName,
-        _: Message,
-        _: Option<Keep>,
-    ) -> impl Future<Output = Result<Option<Position>, PublishError>> + Send + 'static {
-        async { unreachable!("the hub never publishes") }
+    fn post(&self, _: ChannelName, _: Message, _: Option<Keep>, _: Answer) {
+        unreachable!("the hub never publishes")
     }
 
     fn history(

@@ -274,8 +274,8 @@ impl ShardMetrics {
         self.touched = true;
     }
 
-    pub fn replied(&mut self) {
-        self.replied.inc();
+    pub fn replied(&mut self, count: usize) {
+        self.replied.inc_by(count as u64);
         self.touched = true;
     }
 
@@ -420,7 +420,7 @@ mod tests {
         shard.closed(CloseCode::Slow, 4_999);
         shard.received(0);
         shard.error(ErrorCode::TooBig);
-        shard.replied();
+        shard.replied(1);
         shard.delivered(MessageKind::Room, 1000, 1_000);
         // By a clock that is ahead of ours.
         shard.delivered(MessageKind::Chat, 1, 5_000);

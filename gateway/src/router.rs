@@ -10,20 +10,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
-use futures::future::Either;
-use futures::stream::FuturesUnordered;
-use futures::{FutureExt, StreamExt};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
-use tokio::time::timeout;
 
 use crate::auth::keys::KeySource;
-use crate::broker::{Broker, EVENTS_CAPACITY, Events, PublishError};
+use crate::broker::{Answer, Broker, EVENTS_CAPACITY, Events, Publish, PublishError};
 use crate::engine::census::{self, Page, Query};
 use crate::engine::command::{
     Arrival, Command, Configured, ConnectionKey, Event, NewConnection, Pace, ShardId,
 };
 use crate::engine::{Engine, Gate, Inbox, Settings, ShardEnded};
+use crate::history::Keep;
 use crate::hub::{Hub, WISHES_CAPACITY, Wish};
 use crate::limits::Permit;
 use crate::message::{Message, Position};
@@ -40,6 +39,7 @@ use crate::sse::{self, Opening};
 
 mod answers;
 mod presence;
+mod publishing;
 mod reads;
 mod registry;
 mod task;
@@ -55,9 +55,6 @@ use task::ShardTask;
 fn calls_under_way(shards: usize) -> usize {
     (EVENTS_CAPACITY / 2 / shards.max(1)).clamp(1, 1_024)
 }
-
-/// How long the end of a shard waits for the answers to its last calls.
-const LAST_CALLS: Duration = Duration::from_secs(1);
 
 /// The node's way in. Cloning shares it.
 pub struct Router<B> {
@@ -150,15 +147,16 @@ impl<B: Broker> Router<B> {
             drop(running);
         });
         let calls = calls_under_way(inboxes.len());
-        for events in inboxes {
-            let shard = ShardTask {
+        for (shard, events) in node.shards.all().zip(inboxes) {
+            let task = ShardTask {
+                shard,
                 calls,
                 node: node.clone(),
                 wishes: wishes.clone(),
             };
             let running = node.running.subscribe();
             tokio::spawn(async move {
-                shard.run(events).await;
+                task.run(events).await;
                 drop(running);
             });
         }
@@ -335,10 +333,20 @@ impl<B: Broker> Node<B> {
         channel: ChannelName,
         message: Message,
     ) -> impl Future<Output = Result<Option<Position>, PublishError>> + Send + 'static {
+        let keep = self.keep(&channel, &message);
+        self.broker.publish(channel, message, keep)
+    }
+
+    /// The same for one of many.
+    fn post(&self, channel: ChannelName, message: Message, answer: Answer) {
+        let keep = self.keep(&channel, &message);
+        self.broker.post(channel, message, keep, answer);
+    }
+
+    fn keep(&self, channel: &ChannelName, message: &Message) -> Option<Keep> {
         let rules = self.rules.load();
         let policy = rules.policies.of(channel.as_str());
-        let keep = policy.history.filter(|_| message.kind.is_kept());
-        self.broker.publish(channel, message, keep)
+        policy.history.filter(|_| message.kind.is_kept())
     }
 }
 

@@ -4,23 +4,23 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use super::{
-    Broker, EVENTS_CAPACITY, Event, Events, Health, HistoryError, PublishError, SubscribeError,
-    unix_ms,
+    Answer, Broker, EVENTS_CAPACITY, Event, Events, Health, HistoryError, SubscribeError,
+    Unpublished, unix_ms,
 };
 use crate::history::{Keep, Logs, Page, Range};
-use crate::message::{Delivery, Message, Position};
+use crate::message::{Delivery, Message};
 use crate::name::ChannelName;
 use crate::slack;
 
 /// See the module. Cloning shares the broker.
 #[derive(Clone)]
 pub struct Memory {
-    /// In the order of the calls to `publish`. Bounded: when the node cannot keep up, publishers are
+    /// In the order of the calls to `post`. Bounded: when the node cannot keep up, publishers are
     /// refused instead of the process growing.
-    queue: mpsc::Sender<(Delivery, oneshot::Sender<()>)>,
+    queue: mpsc::Sender<(Delivery, Answer)>,
     state: Arc<Mutex<State>>,
 }
 
@@ -34,16 +34,17 @@ impl Memory {
     /// `max_history_bytes`: of all that is kept of all channels. Needs a tokio runtime.
     #[must_use]
     pub fn start(max_history_bytes: usize) -> (Memory, Events) {
-        let (queue, mut queued) = mpsc::channel::<(Delivery, oneshot::Sender<()>)>(EVENTS_CAPACITY);
+        let (queue, mut queued) = mpsc::channel::<(Delivery, Answer)>(EVENTS_CAPACITY);
         let (events, receiver) = mpsc::channel(EVENTS_CAPACITY);
         tokio::spawn(async move {
-            while let Some((delivery, accepted)) = queued.recv().await {
+            while let Some((delivery, answer)) = queued.recv().await {
+                let position = delivery.position;
                 if events.send(Event::Delivery(delivery)).await.is_err() {
-                    // The node is gone; the senders left in the queue answer by being dropped.
+                    // The node is gone; the answers left in the queue are given by being dropped.
                     return;
                 }
                 // Only now, so that a publisher that awaits goes at the pace of the subscribers.
-                let _ = accepted.send(());
+                answer.send(Ok(position));
             }
         });
         let state = State {
@@ -70,50 +71,29 @@ impl Memory {
 }
 
 impl Broker for Memory {
-    fn publish(
-        &self,
-        channel: ChannelName,
-        message: Message,
-        keep: Option<Keep>,
-    ) -> impl Future<Output = Result<Option<Position>, PublishError>> + Send + 'static {
+    fn post(&self, channel: ChannelName, message: Message, keep: Option<Keep>, answer: Answer) {
         // Held from the append to the queue, so that positions are queued in their order.
         let mut state = self.state();
         let wanted = state.subscribed.contains_key(&channel);
-        let place = wanted.then(|| self.queue.try_reserve().ok());
-        let outcome = match place {
-            Some(None) => Err(PublishError::Unavailable {
-                channel: channel.clone(),
-            }),
-            place => {
-                let position = keep.map(|keep| {
-                    state
-                        .logs
-                        .append(&channel, message.clone(), keep, unix_ms())
-                });
-                let answer = place.flatten().map(|place| {
-                    let (accepted, answer) = oneshot::channel();
-                    let delivery = Delivery {
-                        channel: channel.clone(),
-                        message,
-                        position,
-                    };
-                    place.send((delivery, accepted));
-                    answer
-                });
-                Ok((position, answer))
-            }
+        let place = match wanted.then(|| self.queue.try_reserve()) {
+            Some(Err(_)) => return answer.send(Err(Unpublished::Unavailable)),
+            Some(Ok(place)) => Some(place),
+            None => None,
         };
-        drop(state);
-        async move {
-            match outcome? {
-                // Nobody listens; accepted all the same, as Redis does.
-                (position, None) => Ok(position),
-                (position, Some(answer)) => match answer.await {
-                    Ok(()) => Ok(position),
-                    Err(_) => Err(PublishError::Unanswered { channel }),
-                },
-            }
-        }
+        let position = keep.map(|keep| {
+            let logs = &mut state.logs;
+            logs.append(&channel, message.clone(), keep, unix_ms())
+        });
+        let Some(place) = place else {
+            // Nobody listens; accepted all the same, as Redis does.
+            return answer.send(Ok(position));
+        };
+        let delivery = Delivery {
+            channel,
+            message,
+            position,
+        };
+        place.send((delivery, answer));
     }
 
     fn history(

@@ -52,9 +52,9 @@ pub use self::names::Names;
 use self::pulses::{Pulses, Watch, Watched};
 pub use self::store::{Answer, Call, Store};
 pub use self::topology::Endpoint;
-use super::{Broker, Events, Health, HistoryError, PublishError, SubscribeError};
+use super::{Broker, Events, Health, HistoryError, SubscribeError};
 use crate::history::{Keep, Page, Range};
-use crate::message::{Message, Position};
+use crate::message::Message;
 use crate::name::ChannelName;
 
 /// How Redis runs.
@@ -175,6 +175,8 @@ pub struct Redis {
     timeout: Duration,
 }
 
+/// What is mostly around a message's data, as JSON; more is made room for.
+const ENVELOPE_BYTES: usize = 256;
 /// Subscribes and unsubscribes on their way to the subscriber task.
 const COMMANDS_CAPACITY: usize = 1_024;
 
@@ -266,24 +268,16 @@ impl Redis {
 }
 
 impl Broker for Redis {
-    fn publish(
+    fn post(
         &self,
         channel: ChannelName,
         message: Message,
         keep: Option<Keep>,
-    ) -> impl Future<Output = Result<Option<Position>, PublishError>> + Send + 'static {
-        let payload = serde_json::to_vec(&message).expect("a message is plain JSON");
-        let place = self.names.place(&channel);
-        let answer = self.publisher.publish(&place, &payload, keep);
-        async move {
-            match answer.await {
-                publish::Outcome::Accepted(position) => Ok(position),
-                publish::Outcome::Unavailable | publish::Outcome::Refused(_) => {
-                    Err(PublishError::Unavailable { channel })
-                }
-                publish::Outcome::Unanswered => Err(PublishError::Unanswered { channel }),
-            }
-        }
+        answer: super::Answer,
+    ) {
+        let mut payload = Vec::with_capacity(message.data.get().len() + ENVELOPE_BYTES);
+        serde_json::to_writer(&mut payload, &message).expect("a message is plain JSON");
+        self.publisher.publish(channel, &payload, keep, answer);
     }
 
     fn history(

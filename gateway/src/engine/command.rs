@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use super::Settings;
 use super::census::{Page, Query};
+use super::replies::Replies;
 use super::weight::Weight;
 use crate::auth::Identity;
 use crate::history::{self, Range};
@@ -61,6 +62,8 @@ pub enum Command {
     },
     /// A complete frame for one connection: the answer to something it asked.
     Reply { key: ConnectionKey, frame: Bytes },
+    /// The same of many.
+    Replies(Vec<Replies>),
     /// Newer keys were asked for: the answer to `AwaitKeys`.
     KeysCame {
         key: ConnectionKey,

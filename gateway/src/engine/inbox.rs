@@ -31,6 +31,15 @@ impl Gate {
         self.0.closed.store(true, Ordering::Release);
         Held(self.0.clone())
     }
+
+    fn poll_open(&self, cx: &Context<'_>) -> Poll<()> {
+        // Registered first: a gate that opens after it was found closed wakes us.
+        self.0.task.register(cx.waker());
+        if self.0.closed.load(Ordering::Acquire) {
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    }
 }
 
 impl Drop for Held {
@@ -53,16 +62,20 @@ impl Inbox {
 
     /// The next event; None when the shard has ended. Nothing is lost when it is dropped.
     pub async fn recv(&mut self) -> Option<Event> {
-        std::future::poll_fn(|cx| self.poll_recv(cx)).await
+        std::future::poll_fn(|cx| {
+            ready!(self.gate.poll_open(cx));
+            self.queue.poll_recv(cx)
+        })
+        .await
     }
 
-    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
-        // Registered first: a gate that opens after it was found closed wakes us.
-        self.gate.0.task.register(cx.waker());
-        if self.gate.0.closed.load(Ordering::Acquire) {
-            return Poll::Pending;
-        }
-        Poll::Ready(ready!(self.queue.poll_recv(cx)))
+    /// Appends the next events, at most `limit`; 0 when the shard has ended. Nothing is lost when it is dropped.
+    pub async fn recv_many(&mut self, events: &mut Vec<Event>, limit: usize) -> usize {
+        std::future::poll_fn(|cx| {
+            ready!(self.gate.poll_open(cx));
+            self.queue.poll_recv_many(cx, events, limit)
+        })
+        .await
     }
 }
 
@@ -87,18 +100,26 @@ mod tests {
         for round in 0..2 {
             events.try_send(event(round)).unwrap();
         }
-        assert!(inbox.recv().now_or_never().is_none(), "held");
+        let mut came = Vec::new();
+        assert!(
+            inbox.recv_many(&mut came, 4).now_or_never().is_none(),
+            "held"
+        );
         let shard = tokio::spawn(async move {
             drop(held);
             events.send(event(2)).await.unwrap();
         });
-        for expected in 0..3 {
-            let Some(Event::Drained { round, .. }) = inbox.recv().await else {
+        while came.len() < 3 {
+            assert_ne!(inbox.recv_many(&mut came, 2).await, 0);
+        }
+        for (event, expected) in came.drain(..).zip(0..) {
+            let Event::Drained { round, .. } = event else {
                 panic!("event {expected}")
             };
             assert_eq!(round, expected);
         }
         shard.await.unwrap();
-        assert!(inbox.recv().await.is_none(), "the shard has ended");
+        let ended = inbox.recv_many(&mut came, 1).await;
+        assert_eq!(ended, 0, "the shard has ended");
     }
 }

@@ -304,6 +304,7 @@ impl Shard {
                 found,
             } => self.history(key, &channel, (purpose, found), now),
             Command::Reply { key, frame } => self.reply(key, frame, now),
+            Command::Replies(all) => all.iter().for_each(|some| self.replies(some, now)),
             Command::KeysCame { key, token, id } => self.keys_came(key, &token, id, now),
             Command::PlaceCame {
                 key,

@@ -434,6 +434,21 @@ pub(super) fn encode_with(first: u8, payload: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(payload);
 }
 
+/// The same of what `write` appends, which is mostly short.
+pub fn encode_written(opcode: Opcode, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    let begin = out.len();
+    out.extend_from_slice(&[0x80 | opcode as u8, 0]);
+    write(out);
+    match u8::try_from(out.len() - begin - 2) {
+        Ok(len @ 0..=125) => out[begin + 1] = len,
+        _ => {
+            let payload = out.split_off(begin + 2);
+            out.truncate(begin);
+            encode(opcode, &payload, out);
+        }
+    }
+}
+
 /// One frame as bytes that many sockets can share.
 pub fn frame(opcode: Opcode, payload: &[u8]) -> Bytes {
     let mut out = Vec::new();

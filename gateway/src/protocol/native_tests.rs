@@ -290,3 +290,24 @@ fn replies_carry_the_id_of_their_request() {
         r#"{"type":"welcome","connection":"~gw-0.1","node":"gw-0","ping":30}"#
     );
 }
+
+#[test]
+fn a_publish_is_answered_as_everything_else() {
+    let at = |epoch, offset| Some(Position { epoch, offset });
+    for (id, position) in [
+        ("1", None),
+        (r#""a\"b""#, at(0, 0)),
+        ("-7", at(1_700_000_000_000, 12)),
+        (&format!("\"{}\"", "x".repeat(62)), at(u64::MAX, u64::MAX)),
+    ] {
+        let id = RequestId(id.into());
+        let mut frames = b"before".to_vec();
+        append_published(position, &id, &mut frames);
+        let expected = encode_reply(&Reply::Published { position }, Some(&id));
+        assert_eq!(
+            frames.strip_prefix(b"before"),
+            Some(&expected[..]),
+            "{id:?}"
+        );
+    }
+}

@@ -2,32 +2,44 @@
 
 use bytes::Bytes;
 
-use crate::broker::{HistoryError, PublishError};
-use crate::message::Position;
+use crate::broker::{HistoryError, Outcome, PublishError};
 use crate::metrics::{Metrics, PublishFailure};
 use crate::name::ChannelName;
-use crate::protocol::native::{ErrorCode, Refusal, Reply, RequestId, encode_refusal, encode_reply};
+use crate::protocol::native::{ErrorCode, Refusal, RequestId, append_published, encode_refusal};
 use crate::registry::ReadError;
 
-/// An error is always told; that all went well, only to who gave the request an `id`.
+/// Appends the frame. An error is always told; that all went well, only to who gave the request an `id`.
 pub(super) fn published(
-    result: Result<Option<Position>, PublishError>,
+    outcome: Outcome,
+    channel: ChannelName,
     id: Option<&RequestId>,
     metrics: &Metrics,
-) -> Option<Bytes> {
-    let error = match result {
-        Ok(_) if id.is_none() => return None,
-        Ok(position) => return Some(encode_reply(&Reply::Published { position }, id)),
-        Err(error) => error,
+) -> Option<impl FnOnce(&mut Vec<u8>)> {
+    let said = match outcome {
+        Ok(position) => Ok((position, id?)),
+        Err(why) => Err(why.of(channel)),
     };
-    let code = match error {
+    if let Err(error) = &said {
+        metrics.publish_failed(PublishFailure::of(error));
+        metrics.error(code_of(error));
+    }
+    Some(move |out: &mut Vec<u8>| match said {
+        Ok((position, id)) => append_published(position, id, out),
+        Err(error) => {
+            let refusal = Refusal {
+                code: code_of(&error),
+                message: error.to_string(),
+            };
+            out.extend_from_slice(&encode_refusal(&refusal, id));
+        }
+    })
+}
+
+fn code_of(error: &PublishError) -> ErrorCode {
+    match error {
         PublishError::Unavailable { .. } => ErrorCode::Unavailable,
         PublishError::Unanswered { .. } => ErrorCode::Unanswered,
-    };
-    metrics.publish_failed(PublishFailure::of(&error));
-    metrics.error(code);
-    let message = error.to_string();
-    Some(encode_refusal(&Refusal { code, message }, id))
+    }
 }
 
 /// The client is told without the cause, which may name hosts.

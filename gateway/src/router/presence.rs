@@ -1,7 +1,5 @@
 //! Presence: what shards tell, to the node's table and to the others, or to the table of all nodes.
 
-use futures::future::BoxFuture;
-
 use super::*;
 use crate::presence::{Changed, List};
 use crate::registry::ReadError;

@@ -2,8 +2,6 @@
 
 use std::sync::Weak;
 
-use futures::future::BoxFuture;
-
 use super::*;
 use crate::auth::Identity;
 use crate::message::ConnectionId;

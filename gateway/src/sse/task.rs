@@ -206,6 +206,7 @@ impl Task {
             // The router gives sockets to threads, and answers what threads have asked.
             Command::Adopt(_)
             | Command::Reply { .. }
+            | Command::Replies(_)
             | Command::KeysCame { .. }
             | Command::PlaceCame { .. }
             | Command::Stop => {
@@ -351,7 +352,7 @@ impl Task {
             return;
         };
         let pushed = client.outbox.push(event.into(), Tag::KEPT);
-        self.metrics.replied();
+        self.metrics.replied(1);
         match pushed {
             Ok(dropped) => self.metrics.dropped(dropped),
             Err(Full) => self.end(key, CloseCode::Slow),

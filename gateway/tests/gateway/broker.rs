@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use gateway::broker::memory::Memory;
 use gateway::broker::redis::{Counters, Login, Redis, Settings};
-use gateway::broker::{Broker, Event, Events, Health, PublishError};
+use gateway::broker::{Broker, Event, Events, Health, Publish, PublishError};
 use gateway::message::{Message, MessageKind};
 use gateway::name::ChannelName;
 use serde_json::value::RawValue;

@@ -131,10 +131,8 @@ fn publish(mut client: Opening, text: &str, slice: Duration) -> anyhow::Result<u
         client.send_frames(&frames)?;
         client.texts(UNDER_WAY, |answer| {
             count += 1;
-            let word = answer
-                .windows(published.len())
-                .find(|word| word == published);
-            if word.is_none() {
+            let mut words = answer.windows(published.len());
+            if !words.any(|word| word == published) {
                 refused = Some(String::from_utf8_lossy(answer).into_owned());
             }
         })?;

@@ -16,12 +16,13 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use redis_protocol::resp2::types::BytesFrame;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Settings;
 use super::connect::{Connection, Wanted};
 use super::discover::Map;
-use super::topology::Endpoint;
+use super::topology::{Endpoint, Topology};
 
 mod pipeline;
 
@@ -49,10 +50,13 @@ pub(super) enum Failure {
     Unanswered,
 }
 
+/// Is called with the answer, on the task; dropped when there will be none.
+type Answer = Box<dyn FnOnce(Result<BytesFrame, Failure>) + Send>;
+
 struct Call {
     slot: u16,
     command: Bytes,
-    answer: oneshot::Sender<Result<BytesFrame, Failure>>,
+    answer: Answer,
     deadline: Instant,
     /// With less time left than this leaves, sending would only turn a clear refusal into an uncertain one.
     send_by: Instant,
@@ -64,8 +68,7 @@ impl Call {
     }
 
     fn finish(self, answer: Result<BytesFrame, Failure>) {
-        // Who no longer waits has decided for itself.
-        let _ = self.answer.send(answer);
+        (self.answer)(answer);
     }
 }
 
@@ -74,6 +77,8 @@ impl Call {
 pub(super) struct Calls {
     queue: mpsc::Sender<Call>,
     timeout: Duration,
+    /// Until a call is sent.
+    patience: Duration,
 }
 
 impl Calls {
@@ -88,7 +93,11 @@ impl Calls {
             jobs: FuturesUnordered::new(),
         };
         tokio::spawn(dispatcher.run(calls));
-        Calls { queue, timeout }
+        Calls {
+            queue,
+            timeout,
+            patience: timeout.mul_f32(0.9),
+        }
     }
 
     /// Takes the call's place in the queue now; the future only waits for the answer, which comes within the timeout.
@@ -98,21 +107,31 @@ impl Calls {
         command: Bytes,
     ) -> impl Future<Output = Result<BytesFrame, Failure>> + Send + use<> {
         let (answer, answered) = oneshot::channel();
+        self.call_then(slot, command, move |result| {
+            // Who no longer waits has decided for itself.
+            let _ = answer.send(result);
+        });
+        // A task that ended dropped the call, before or after it sent it.
+        async move { answered.await.unwrap_or(Err(Failure::Unanswered)) }
+    }
+
+    /// The same; `answer` is called with it, by the task, and must be quick. A task that has ended drops it instead.
+    pub(super) fn call_then(
+        &self,
+        slot: u16,
+        command: Bytes,
+        answer: impl FnOnce(Result<BytesFrame, Failure>) + Send + 'static,
+    ) {
         let now = Instant::now();
         let queued = self.queue.try_send(Call {
             slot,
             command,
-            answer,
+            answer: Box::new(answer),
             deadline: now + self.timeout,
-            send_by: now + self.timeout.mul_f32(0.9),
+            send_by: now + self.patience,
         });
-        async move {
-            if queued.is_err() {
-                let why = "too much waits for Redis already".to_owned();
-                return Err(Failure::Unavailable(why));
-            }
-            // A task that ended dropped the call, before or after it sent it.
-            answered.await.unwrap_or(Err(Failure::Unanswered))
+        if let Err(TrySendError::Full(call) | TrySendError::Closed(call)) = queued {
+            call.refuse("too much waits for Redis already");
         }
     }
 }
@@ -163,8 +182,9 @@ impl Dispatcher {
                     if taken == 0 {
                         return;
                     }
+                    let topology = self.map.now();
                     for call in batch.drain(..) {
-                        self.dispatch(call);
+                        self.dispatch(call, &topology);
                     }
                     self.pump();
                 }
@@ -185,7 +205,7 @@ impl Dispatcher {
     }
 
     /// To the lane that has the slot, or to the others of its slot that wait.
-    fn dispatch(&mut self, call: Call) {
+    fn dispatch(&mut self, call: Call, topology: &Topology) {
         if let Some(parked) = self.parked.get_mut(&call.slot) {
             if parked.len() < CAPACITY {
                 parked.push_back(call);
@@ -194,7 +214,6 @@ impl Dispatcher {
             }
             return;
         }
-        let topology = self.map.now();
         let lane = topology
             .owner(call.slot)
             .and_then(|owner| self.lanes.get_mut(owner));
@@ -328,7 +347,7 @@ impl Dispatcher {
             });
         }
         for call in homeless {
-            self.dispatch(call);
+            self.dispatch(call, &topology);
         }
         self.look_after();
     }
@@ -375,12 +394,13 @@ impl Dispatcher {
             .copied()
             .filter(|slot| !under_way(slot))
             .collect();
+        let topology = self.map.now();
         for slot in free {
             for call in self.parked.remove(&slot).unwrap_or_default() {
                 if call.send_by <= now {
                     call.refuse("its slot is on its way to another master");
                 } else {
-                    self.dispatch(call);
+                    self.dispatch(call, &topology);
                 }
             }
         }

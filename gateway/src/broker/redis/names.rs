@@ -3,16 +3,18 @@
 //! In a Cluster the channel's name is a hash tag, `{channel:name}`, so that the Pub/Sub channel and the log share a slot.
 //! What is in the braces begins with a word, so that no name, as `}`, empties the tag.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use redis_protocol::redis_keyslot;
 
 use super::Mode;
 use crate::name::ChannelName;
 
-/// How channels, users and nodes are called in Redis.
+/// How channels, users and nodes are called in Redis. Cloning shares the prefix.
 #[derive(Debug, Clone)]
 pub struct Names {
-    prefix: String,
+    prefix: Arc<str>,
     sharded: bool,
 }
 
@@ -31,7 +33,7 @@ pub(super) struct Place {
 impl Names {
     pub(crate) fn new(prefix: &str, mode: Mode) -> Names {
         Names {
-            prefix: prefix.to_owned(),
+            prefix: prefix.into(),
             sharded: mode == Mode::Cluster,
         }
     }
@@ -43,7 +45,7 @@ impl Names {
     /// What is published here, its subscribers hear.
     pub(crate) fn heard(&self, name: &ChannelName) -> String {
         let (open, close) = self.braces();
-        format!("{}{open}channel:{name}{close}", self.prefix)
+        [&*self.prefix, open, "channel:", name.as_str(), close].concat()
     }
 
     pub(super) fn place(&self, name: &ChannelName) -> Place {

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
+use redis_protocol::resp2::types::BytesFrame;
 
 use super::Counters;
 use super::advice::is_foreign;
@@ -14,8 +14,10 @@ use super::log;
 use super::names::{Names, Place};
 use super::pulses::Pulses;
 use super::wire;
+use crate::broker::{Answer, Unpublished};
 use crate::history::Keep;
 use crate::message::Position;
+use crate::name::ChannelName;
 
 /// What became of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +34,11 @@ pub(super) enum Outcome {
 
 pub(super) struct Publisher {
     calls: Calls,
+    outcomes: Arc<Outcomes>,
+}
+
+/// What answers mean.
+struct Outcomes {
     names: Names,
     counters: Counters,
     other_keys: Arc<OtherKeys>,
@@ -70,62 +77,76 @@ impl Publisher {
         counters: Counters,
         other_keys: Arc<OtherKeys>,
     ) -> Publisher {
-        Publisher {
-            calls,
+        let outcomes = Arc::new(Outcomes {
             names,
             counters,
             other_keys,
-        }
+        });
+        Publisher { calls, outcomes }
     }
 
-    /// Takes the message's place in the queue now; the future only waits for the answer, which comes within the timeout.
+    /// Takes the message's place in the queue; the answer comes within the timeout.
     pub(super) fn publish(
         &self,
-        place: &Place,
+        channel: ChannelName,
         payload: &[u8],
         keep: Option<Keep>,
-    ) -> impl Future<Output = Outcome> + Send + use<> {
-        let command = match keep {
-            None => wire::command(self.names.publish(), &[&place.channel, payload]),
-            Some(keep) => log::append(&self.names, place, payload, keep),
-        };
-        let (answer, other_keys) = (self.send(place.slot, command), self.other_keys.clone());
-        let place = place.clone();
-        async move {
-            let outcome = answer.await;
-            if let Outcome::Refused(reason) = &outcome {
-                other_keys.look_at(&place, reason);
+        answer: Answer,
+    ) {
+        let names = &self.outcomes.names;
+        let (slot, command) = match keep {
+            None => {
+                let channel = names.channel(&channel);
+                let command = wire::command(names.publish(), &[&channel, payload]);
+                (names.slot(&channel), command)
             }
-            outcome
-        }
+            Some(keep) => {
+                let place = names.place(&channel);
+                (place.slot, log::append(names, &place, payload, keep))
+            }
+        };
+        let outcomes = self.outcomes.clone();
+        self.calls.call_then(slot, command, move |answered| {
+            answer.send(match outcomes.of(answered) {
+                Outcome::Accepted(position) => Ok(position),
+                Outcome::Unavailable => Err(Unpublished::Unavailable),
+                Outcome::Refused(reason) => {
+                    let place = outcomes.names.place(&channel);
+                    outcomes.other_keys.look_at(&place, &reason);
+                    Err(Unpublished::Unavailable)
+                }
+                Outcome::Unanswered => Err(Unpublished::Unanswered),
+            });
+        });
     }
 
     /// A message to oneself. It is kept like any other, for a minute, so that a Redis that takes no writes is found.
     pub(super) fn probe(&self, place: &Place) -> impl Future<Output = Outcome> + Send + use<> {
-        self.send(place.slot, log::append_probe(&self.names, place))
+        let outcomes = self.outcomes.clone();
+        let command = log::append_probe(&outcomes.names, place);
+        let answer = self.calls.call(place.slot, command);
+        async move { outcomes.of(answer.await) }
     }
+}
 
-    fn send(&self, slot: u16, command: Bytes) -> impl Future<Output = Outcome> + Send + use<> {
-        let answer = self.calls.call(slot, command);
-        let (counters, names) = (self.counters.clone(), self.names.clone());
-        async move {
-            match answer.await {
-                Ok(frame) => Outcome::Accepted(log::position(&frame)),
-                Err(Failure::Unavailable(why)) => {
-                    counters.unavailable.inc();
-                    tracing::debug!("publish to Redis: {why}");
-                    Outcome::Unavailable
-                }
-                Err(Failure::Refused(why)) => {
-                    let why = log::refusal(&names, &why);
-                    counters.unavailable.inc();
-                    tracing::debug!("publish to Redis refused: {why}");
-                    Outcome::Refused(why)
-                }
-                Err(Failure::Unanswered) => {
-                    counters.unanswered.inc();
-                    Outcome::Unanswered
-                }
+impl Outcomes {
+    fn of(&self, answered: Result<BytesFrame, Failure>) -> Outcome {
+        match answered {
+            Ok(frame) => Outcome::Accepted(log::position(&frame)),
+            Err(Failure::Unavailable(why)) => {
+                self.counters.unavailable.inc();
+                tracing::debug!("publish to Redis: {why}");
+                Outcome::Unavailable
+            }
+            Err(Failure::Refused(why)) => {
+                let why = log::refusal(&self.names, &why);
+                self.counters.unavailable.inc();
+                tracing::debug!("publish to Redis refused: {why}");
+                Outcome::Refused(why)
+            }
+            Err(Failure::Unanswered) => {
+                self.counters.unanswered.inc();
+                Outcome::Unanswered
             }
         }
     }

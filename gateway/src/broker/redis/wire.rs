@@ -1,6 +1,6 @@
 //! RESP2 in both directions (redis.io/docs/latest/develop/reference/protocol-spec).
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use redis_protocol::resp2::decode::decode_bytes_mut;
 use redis_protocol::resp2::types::BytesFrame;
 
@@ -14,10 +14,27 @@ pub(super) fn next_frame(input: &mut BytesMut) -> Result<Option<BytesFrame>, Not
     if input.is_empty() {
         return Ok(None);
     }
+    if let Some(number) = next_integer(input) {
+        return Ok(Some(BytesFrame::Integer(number)));
+    }
     match decode_bytes_mut(input) {
         Ok(frame) => Ok(frame.map(|(frame, ..)| frame)),
         Err(e) => Err(NotResp(e.to_string())),
     }
+}
+
+/// `:3\r\n`, the answer to every publish: the library would share the buffer anew for each of hundreds that came in one
+/// read. None: something else, or not all of it.
+fn next_integer(input: &mut BytesMut) -> Option<i64> {
+    let digits = input.strip_prefix(b":")?;
+    // More than any number has.
+    let end = digits.iter().take(24).position(|byte| *byte == b'\r')?;
+    if digits.get(end + 1) != Some(&b'\n') {
+        return None;
+    }
+    let number = std::str::from_utf8(&digits[..end]).ok()?.parse().ok()?;
+    input.advance(end + 3);
+    Some(number)
 }
 
 /// What Redis pushes on a connection that subscribes (redis.io/docs/latest/develop/pubsub), sharded or not.
@@ -64,31 +81,46 @@ pub(super) fn push(frame: BytesFrame) -> Push {
 
 /// Appends a command as an array of bulk strings.
 pub(super) fn write_command<'a>(
-    output: &mut BytesMut,
-    command: &str,
+    output: &mut impl BufMut,
+    command: &'a str,
     arguments: impl ExactSizeIterator<Item = &'a [u8]>,
 ) {
-    output.put_slice(
-        format!(
-            "*{}\r\n${}\r\n{command}\r\n",
-            arguments.len() + 1,
-            command.len()
-        )
-        .as_bytes(),
-    );
-    for argument in arguments {
-        output.put_slice(format!("${}\r\n", argument.len()).as_bytes());
-        output.put_slice(argument);
+    put_length(output, b'*', arguments.len() + 1);
+    for word in std::iter::once(command.as_bytes()).chain(arguments) {
+        put_length(output, b'$', word.len());
+        output.put_slice(word);
         output.put_slice(b"\r\n");
     }
 }
 
+/// `$12\r\n`. Without `format`: every publish has four of them.
+fn put_length(output: &mut impl BufMut, kind: u8, length: usize) {
+    // The longest `usize`.
+    let mut digits = [0; 20];
+    let (mut begin, mut rest) = (digits.len(), length);
+    loop {
+        begin -= 1;
+        digits[begin] = b"0123456789"[rest % 10];
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    output.put_u8(kind);
+    output.put_slice(&digits[begin..]);
+    output.put_slice(b"\r\n");
+}
+
 /// One command by itself.
 pub(super) fn command(command: &str, arguments: &[&[u8]]) -> Bytes {
-    let bytes: usize = arguments.iter().map(|argument| argument.len() + 16).sum();
-    let mut output = BytesMut::with_capacity(bytes + command.len() + 32);
+    let digits = |length: usize| length.checked_ilog10().map_or(1, |log| log as usize + 1);
+    let words = std::iter::once(command.len()).chain(arguments.iter().map(|word| word.len()));
+    let bytes: usize = words.map(|length| length + digits(length) + 5).sum();
+    // All of what it takes and no more: bytes with room to grow are two pieces of memory.
+    let mut output = Vec::with_capacity(bytes + digits(arguments.len() + 1) + 3);
     write_command(&mut output, command, arguments.iter().copied());
-    output.freeze()
+    debug_assert_eq!(output.len(), output.capacity());
+    output.into()
 }
 
 /// A bulk or simple string, as text.
@@ -120,6 +152,25 @@ mod tests {
             command("SUBSCRIBE", &[&b"a"[..], b"\r\n"]),
             "*3\r\n$9\r\nSUBSCRIBE\r\n$1\r\na\r\n$2\r\n\r\n\r\n"
         );
+        for length in [0, 9, 10, 99, 100, 1_000_000] {
+            let word = "x".repeat(length);
+            let expected = format!("*2\r\n$4\r\nECHO\r\n${length}\r\n{word}\r\n");
+            assert_eq!(command("ECHO", &[word.as_bytes()]), expected, "{length}");
+        }
+    }
+
+    #[test]
+    fn numbers_that_came_together_are_taken_one_by_one() {
+        let mut input = BytesMut::from(":1\r\n:-20\r\n+OK\r\n:3\r");
+        for expected in [1, -20] {
+            let frame = next_frame(&mut input).unwrap();
+            assert_eq!(frame, Some(BytesFrame::Integer(expected)));
+        }
+        assert_eq!(text(&next_frame(&mut input).unwrap().unwrap()), Some("OK"));
+        assert_eq!(next_frame(&mut input).unwrap(), None);
+        input.put_slice(b"\n");
+        let frame = next_frame(&mut input).unwrap();
+        assert_eq!((frame, input.len()), (Some(BytesFrame::Integer(3)), 0));
     }
 
     #[test]
@@ -171,6 +222,10 @@ mod tests {
             ("-MOVED 1 h:2\r\n", "refused: MOVED 1 h:2"),
             ("?nonsense\r\n", "not RESP2"),
             ("*3\r\n$7\r\nmess", "incomplete"),
+            (":1\r\n", "other"),
+            (":-12\r", "incomplete"),
+            (":1\rx", "incomplete"),
+            (":x\r\n", "not RESP2"),
             ("", "incomplete"),
         ] {
             assert_eq!(read(text), expected, "{text:?}");

@@ -2,12 +2,30 @@
 
 use super::*;
 use crate::allocator;
+use crate::engine::replies::Replies;
 
 /// How long the end of a shard waits for room for its last events.
 const LAST_EVENTS: Duration = Duration::from_secs(1);
 
 impl Shard {
     pub(super) fn reply(&mut self, key: ConnectionKey, frame: Bytes, now: Now) {
+        self.reply_together(key, frame, 1, now);
+    }
+
+    /// Answers that came together. Each is compressed by itself: they are messages of their own.
+    pub(super) fn replies(&mut self, replies: &Replies, now: Now) {
+        let key = replies.key;
+        let deflates = self.connection(key).is_some_and(|c| c.deflate.is_some());
+        if !deflates {
+            return self.reply_together(key, replies.all().clone(), replies.count(), now);
+        }
+        for frame in replies.each() {
+            self.reply(key, frame, now);
+        }
+    }
+
+    /// `frame`: one, or where nothing is compressed so many.
+    fn reply_together(&mut self, key: ConnectionKey, frame: Bytes, count: usize, now: Now) {
         let Shard {
             connections,
             deflater,
@@ -28,7 +46,7 @@ impl Shard {
             .outbox
             .push(frame, Tag::KEPT, shared.settings.max_outbox_bytes);
         if !connection.session.is_self_test() {
-            self.metrics.replied();
+            self.metrics.replied(count);
         }
         self.mark_dirty(key);
         match pushed {

@@ -8,7 +8,7 @@ use super::{ErrorCode, Refusal, RequestId};
 use crate::message::{ConnectionId, Delivery, Message, MessageKind, Position};
 use crate::name::{ChannelKind, ChannelName};
 use crate::presence::List;
-use crate::protocol::frame::{Opcode, frame};
+use crate::protocol::frame::{Opcode, encode_written, frame};
 
 /// What the gateway says to one client.
 #[derive(Debug, Serialize)]
@@ -91,6 +91,20 @@ struct WithId<'a> {
 /// A complete text frame.
 pub fn encode_reply(reply: &Reply<'_>, id: Option<&RequestId>) -> Bytes {
     frame(Opcode::Text, &reply_text(reply, id))
+}
+
+/// Appends the frame of [`Reply::Published`], the answer to every publish, without what makes other answers general.
+pub fn append_published(position: Option<Position>, id: &RequestId, out: &mut Vec<u8>) {
+    encode_written(Opcode::Text, out, |out| {
+        out.extend_from_slice(br#"{"type":"published""#);
+        if let Some(Position { epoch, offset }) = position {
+            out.extend_from_slice(format!(r#","epoch":{epoch},"offset":{offset}"#).as_bytes());
+        }
+        out.extend_from_slice(br#","id":"#);
+        // It was JSON when it came.
+        out.extend_from_slice(id.0.as_bytes());
+        out.push(b'}');
+    });
 }
 
 /// JSON.

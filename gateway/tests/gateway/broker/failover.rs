@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use gateway::broker::Broker;
 use gateway::broker::redis::Settings;
+use gateway::broker::{Broker, Publish};
 use gateway::history::{Keep, Range};
 
 use super::{Node, channel, counted, healthy, message, set, start};

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use gateway::broker::redis::{Login, Settings};
-use gateway::broker::{Broker, Health, PublishError};
+use gateway::broker::{Broker, Health, Publish, PublishError};
 
 use super::{channel, counted, message, redis, set, settings, start};
 use crate::redis_server::{Proxy, RedisServer};
