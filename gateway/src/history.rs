@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops;
+use std::sync::Arc;
 
 use crate::message::{Message, Position};
 use crate::name::ChannelName;
@@ -50,6 +51,8 @@ pub struct Page {
     /// Of the channel's newest message: the next one has the offset after it.
     pub top: Position,
     pub messages: Messages,
+    /// The epochs that the log had before this one, oldest first. At most eight.
+    pub past: Arc<[u64]>,
     /// Up to this offset the log is the one that was asked from: the top when the epoch is the same, the end of an epoch
     /// that it has left behind. None: it is another log, or nobody asked from anywhere.
     pub shared: Option<u64>,
@@ -105,6 +108,7 @@ pub fn page(
     let complete = is_complete(&messages, after, top);
     Page {
         top,
+        past: past.iter().map(|ended| ended.epoch).collect(),
         messages: messages.into(),
         shared,
         whole,

@@ -63,6 +63,7 @@ impl Broker for Scripted {
             Ok(Page {
                 top: Position { epoch: 1, offset },
                 messages: offsets.map(kept).collect(),
+                past: [].into(),
                 shared: Some(offset),
                 whole: true,
                 complete: true,

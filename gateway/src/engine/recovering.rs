@@ -9,6 +9,7 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 
 use super::command::{ConnectionKey, EncodedDelivery};
+use crate::history::Page;
 use crate::message::{MessageKind, Position};
 use crate::name::ChannelName;
 use crate::protocol::native::{ErrorCode, Refusal};
@@ -22,7 +23,48 @@ pub struct Recovering {
     /// Who waits for a page.
     waiting: IndexMap<ConnectionKey, Wait>,
     /// Members whose page went further than what has been delivered here.
-    ahead: IndexMap<ConnectionKey, Position>,
+    ahead: IndexMap<ConnectionKey, Reach>,
+}
+
+/// How far a page goes.
+#[derive(Debug, Clone)]
+pub struct Reach {
+    top: Position,
+    /// Epochs of the log before this one.
+    past: Arc<[u64]>,
+}
+
+impl Reach {
+    pub fn of(page: &Page) -> Reach {
+        Reach {
+            top: page.top,
+            past: page.past.clone(),
+        }
+    }
+
+    /// The node says that it goes on in another log than the page's, or in a later epoch of it. That it goes on in an
+    /// earlier one is of before the page: it has yet to hear of the one after.
+    fn is_left_by(&self, delivery: &EncodedDelivery) -> bool {
+        delivery.delivery.message.kind == MessageKind::Position
+            && position(delivery)
+                .is_some_and(|at| at.epoch != self.top.epoch && !self.past.contains(&at.epoch))
+    }
+
+    /// The client has it, or knows that it is gone. A delivery of another epoch is of a log that the page's has
+    /// replaced: were it newer than the page, the node would have said before where it goes on.
+    fn has(&self, delivery: &EncodedDelivery) -> bool {
+        position(delivery).is_some_and(|at| {
+            if at.epoch == self.top.epoch {
+                at.offset <= self.top.offset
+            } else {
+                !self.is_left_by(delivery)
+            }
+        })
+    }
+
+    fn ends_with(&self, delivery: &EncodedDelivery) -> bool {
+        position(delivery) == Some(self.top)
+    }
 }
 
 struct Wait {
@@ -68,14 +110,14 @@ impl Recovering {
     pub fn end(
         &mut self,
         key: ConnectionKey,
-        top: Position,
+        page: Reach,
     ) -> Option<(Ack, Vec<Arc<EncodedDelivery>>)> {
         let Wait { ack, mut held, .. } = self.waiting.swap_remove(&key)?;
         // The node has gone on to a log that is newer than the page.
-        if let Some(moved) = held.iter().position(|delivery| goes_beyond(delivery, top)) {
+        if let Some(moved) = held.iter().position(|delivery| page.is_left_by(delivery)) {
             let after = held.split_off(moved);
             // What the last log still had and the page does not is the client's, too.
-            held.retain(|delivery| !is_on_page(delivery, top));
+            held.retain(|delivery| !page.has(delivery));
             held.extend(after);
             return Some((ack, held));
         }
@@ -83,11 +125,11 @@ impl Recovering {
         let reaches_top = held
             .iter()
             .rfind(|delivery| position(delivery).is_some())
-            .is_some_and(|last| !is_on_page(last, top) || position(last) == Some(top));
+            .is_some_and(|last| !page.has(last) || page.ends_with(last));
+        held.retain(|delivery| !page.has(delivery));
         if !reaches_top {
-            self.ahead.insert(key, top);
+            self.ahead.insert(key, page);
         }
-        held.retain(|delivery| !is_on_page(delivery, top));
         Some((ack, held))
     }
 
@@ -96,11 +138,10 @@ impl Recovering {
         if position(delivery).is_none() {
             return Vec::new();
         }
-        let has =
-            |(key, top): (&ConnectionKey, &Position)| is_on_page(delivery, *top).then_some(*key);
+        let has = |(key, page): (&ConnectionKey, &Reach)| page.has(delivery).then_some(*key);
         let have = self.ahead.iter().filter_map(has).collect();
         self.ahead
-            .retain(|_, top| is_on_page(delivery, *top) && position(delivery) != Some(*top));
+            .retain(|_, page| page.has(delivery) && !page.ends_with(delivery));
         have
     }
 
@@ -132,24 +173,6 @@ pub fn too_much_held(channel: &ChannelName) -> Refusal {
 
 fn position(delivery: &EncodedDelivery) -> Option<Position> {
     delivery.delivery.position
-}
-
-/// The node says that it goes on in another log than the page's.
-fn goes_beyond(delivery: &EncodedDelivery, top: Position) -> bool {
-    delivery.delivery.message.kind == MessageKind::Position
-        && position(delivery).is_some_and(|at| at.epoch != top.epoch)
-}
-
-/// The client has it, or knows that it is gone. A delivery of another epoch is of a log that the page's has replaced:
-/// were it newer than the page, the node would have said before where it goes on.
-fn is_on_page(delivery: &EncodedDelivery, top: Position) -> bool {
-    position(delivery).is_some_and(|at| {
-        if at.epoch == top.epoch {
-            at.offset <= top.offset
-        } else {
-            !goes_beyond(delivery, top)
-        }
-    })
 }
 
 #[cfg(test)]
@@ -204,6 +227,11 @@ mod tests {
         }))
     }
 
+    fn reach(top: Position, past: &[u64]) -> Reach {
+        let past = past.into();
+        Reach { top, past }
+    }
+
     fn offsets(held: &[Arc<EncodedDelivery>]) -> Vec<u64> {
         held.iter()
             .filter_map(|delivery| position(delivery))
@@ -231,7 +259,7 @@ mod tests {
                 epoch: 9,
                 offset: top,
             };
-            let (_, owed) = recovering.end(KEY, top).unwrap();
+            let (_, owed) = recovering.end(KEY, reach(top, &[])).unwrap();
             assert_eq!(offsets(&owed), follows, "{held:?} {top:?}");
             let mut skipped = Vec::new();
             for offset in later {
@@ -255,7 +283,7 @@ mod tests {
             epoch: 9,
             offset: 5,
         };
-        let (_, owed) = recovering.end(KEY, top).unwrap();
+        let (_, owed) = recovering.end(KEY, reach(top, &[])).unwrap();
         assert_eq!(
             (owed.len(), offsets(&owed)),
             (1, vec![]),
@@ -278,7 +306,7 @@ mod tests {
             epoch: 9,
             offset: 6,
         };
-        let (_, owed) = recovering.end(KEY, top).unwrap();
+        let (_, owed) = recovering.end(KEY, reach(top, &[])).unwrap();
         assert_eq!(offsets(&owed), [0, 1]);
         assert_eq!(recovering.have(&at(10, 2)), []);
         assert!(recovering.is_done());
@@ -295,7 +323,7 @@ mod tests {
             epoch: 9,
             offset: 6,
         };
-        let (_, owed) = recovering.end(KEY, top).unwrap();
+        let (_, owed) = recovering.end(KEY, reach(top, &[])).unwrap();
         assert_eq!(offsets(&owed), [7, 7, 8]);
         assert!(recovering.is_done());
     }
@@ -309,13 +337,40 @@ mod tests {
             epoch: 10,
             offset: 1,
         };
-        let (_, owed) = recovering.end(KEY, top).unwrap();
+        let (_, owed) = recovering.end(KEY, reach(top, &[])).unwrap();
         assert!(owed.is_empty());
         for late in [at(9, 7), moved(10, 0), at(10, 1)] {
             assert_eq!(recovering.have(&late), [KEY], "{:?}", position(&late));
         }
         assert_eq!(recovering.have(&at(10, 2)), []);
         assert!(recovering.is_done());
+    }
+
+    /// The node reads what it missed of a log of which a client, which came meanwhile, has read all.
+    #[test]
+    fn who_has_the_new_epoch_is_not_led_through_the_one_before() {
+        let all = [moved(9, 0), at(9, 1), moved(10, 1), at(10, 2), at(10, 3)];
+        let top = Position {
+            epoch: 10,
+            offset: 2,
+        };
+        // how much of it comes while the client's page is read
+        for count in 0..=all.len() {
+            let mut recovering = Recovering::default();
+            recovering.begin(KEY, Ack::Welcome);
+            for held in &all[..count] {
+                recovering.hold(held, AMPLE);
+            }
+            let (_, mut told) = recovering.end(KEY, reach(top, &[8, 9])).unwrap();
+            let later = all[count..].iter();
+            told.extend(
+                later
+                    .filter(|later| recovering.have(later) != [KEY])
+                    .cloned(),
+            );
+            assert_eq!(offsets(&told), [3], "{count}");
+            assert!(recovering.is_done(), "{count}");
+        }
     }
 
     #[test]
@@ -326,7 +381,7 @@ mod tests {
             epoch: 10,
             offset: 4,
         };
-        recovering.end(KEY, top).unwrap();
+        recovering.end(KEY, reach(top, &[])).unwrap();
         assert_eq!(recovering.have(&moved(11, 0)), []);
         assert!(recovering.is_done());
     }

@@ -8,8 +8,7 @@ use indexmap::IndexMap;
 use super::census::{self, Page, Query};
 use super::command::{ConnectionKey, EncodedDelivery, Round};
 use super::members::Members;
-use super::recovering::Recovering;
-use crate::message::Position;
+use super::recovering::{Reach, Recovering};
 use crate::name::ChannelName;
 use crate::session::Ack;
 use crate::slack;
@@ -161,11 +160,11 @@ impl Subscriptions {
         &mut self,
         channel: &ChannelName,
         key: ConnectionKey,
-        top: Position,
+        page: Reach,
     ) -> Option<(Ack, Vec<Arc<EncodedDelivery>>)> {
         let entry = self.channels.get_mut(channel)?;
         let recovering = entry.recovering.as_mut()?;
-        let owed = recovering.end(key, top)?;
+        let owed = recovering.end(key, page)?;
         entry.members.insert(key);
         Some(owed)
     }

@@ -45,6 +45,7 @@ impl Page {
         let complete = is_complete(&messages, after, self.top);
         Some(Page {
             top: self.top,
+            past: self.past.clone(),
             shared: self.shared,
             whole,
             complete,

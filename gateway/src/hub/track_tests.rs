@@ -105,6 +105,7 @@ fn page(top: Position, first: u64, since: Position) -> Page {
     Page {
         top,
         messages: messages.collect(),
+        past: [].into(),
         shared: (since.epoch == top.epoch).then_some(top.offset),
         whole: false,
         complete: true,

@@ -3,7 +3,7 @@
 use super::*;
 use crate::engine::command::{EncodedDelivery, Purpose};
 use crate::engine::outbox::Tag;
-use crate::engine::recovering::too_much_held;
+use crate::engine::recovering::{Reach, too_much_held};
 use crate::history::Page;
 use crate::protocol::native::{Delivered, Log, RequestId};
 
@@ -78,7 +78,7 @@ impl Shard {
 
     fn recovered(&mut self, key: ConnectionKey, channel: &ChannelName, page: &Page, now: Now) {
         // None: it left, or lost its place, and was told so.
-        let Some((ack, held)) = self.subscriptions.recovered(channel, key, page.top) else {
+        let Some((ack, held)) = self.subscriptions.recovered(channel, key, Reach::of(page)) else {
             return;
         };
         let asked = matches!(

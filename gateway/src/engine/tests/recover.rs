@@ -47,6 +47,7 @@ fn page(top: u64, offsets: std::ops::Range<u64>) -> Page {
     Page {
         top: at(top),
         messages: messages.collect(),
+        past: [].into(),
         shared: Some(top),
         whole: true,
         complete: true,

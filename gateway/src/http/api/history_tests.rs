@@ -104,6 +104,7 @@ fn answers() {
         let page = Page {
             top,
             messages: messages.into(),
+            past: [].into(),
             shared: since.and(Some(top.offset)),
             whole,
             complete,

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::engine::command::Purpose;
-use crate::engine::recovering::too_much_held;
+use crate::engine::recovering::{Reach, too_much_held};
 use crate::history::Page;
 
 impl Task {
@@ -39,7 +39,7 @@ impl Task {
 
     pub(super) fn recovered(&mut self, key: ConnectionKey, channel: &ChannelName, page: &Page) {
         // None: it has gone.
-        let Some((ack, held)) = self.subscriptions.recovered(channel, key, page.top) else {
+        let Some((ack, held)) = self.subscriptions.recovered(channel, key, Reach::of(page)) else {
             return;
         };
         let since = match ack {
