@@ -290,7 +290,7 @@ async fn one_that_loads_its_data() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().display().to_string();
     let mut redis = RedisServer::start_as(&["--dir", &dir, "--enable-debug-command", "yes"]).await;
-    let made = redis.ask("DEBUG POPULATE 3000").await;
+    let made = redis.ask("DEBUG POPULATE 1500").await;
     assert!(made.starts_with("+OK"), "{made}");
     let saved = redis.ask("SAVE").await;
     assert!(saved.starts_with("+OK"), "{saved}");
