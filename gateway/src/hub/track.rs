@@ -265,30 +265,28 @@ impl Track {
             return Checked::Stale;
         };
         let mut checked = Checked::Whole;
-        if at.epoch != top.epoch
-            && let Some(shared) = page.shared
-        {
-            // The same log, which goes on under a new epoch. What came here beyond the end of the last one is lost.
-            let offset = at.offset.min(shared);
-            let recovered = self.came(before) <= shared;
-            self.moved(Position { offset, ..top }, recovered, out);
-            if !recovered {
-                checked = Checked::Lost;
-            }
-        } else if at.epoch != top.epoch {
+        // The same log, which goes on under a new epoch after this offset. Up to there its messages are told as those of the
+        // last one: who has read them there already must know them again.
+        let mut ends = page.shared.filter(|_| at.epoch != top.epoch);
+        if at.epoch != top.epoch && ends.is_none() {
             let first = page.messages.first().map(|first| first.offset);
             let offset = first.map_or(top.offset, |first| first.saturating_sub(1));
             let recovered = offset == 0 && self.doubt == Doubt::None;
             self.moved(Position { offset, ..top }, recovered, out);
             checked = Checked::NewEpoch;
-        } else if top.offset < since.offset {
+        } else if at.epoch == top.epoch && top.offset < since.offset {
             self.moved(top, false, out);
             checked = Checked::Lost;
         }
         for kept in page.messages.iter() {
+            if let Some(shared) = ends.take_if(|shared| kept.offset > *shared)
+                && !self.goes_on(shared, top, before, out)
+            {
+                checked = Checked::Lost;
+            }
             let position = Position {
                 offset: kept.offset,
-                ..top
+                epoch: if ends.is_some() { at.epoch } else { top.epoch },
             };
             let at = self.at.map_or(0, |at| at.offset);
             if position.offset <= at {
@@ -296,7 +294,7 @@ impl Track {
             }
             if position.offset > at + 1 {
                 let offset = position.offset - 1;
-                self.moved(Position { offset, ..top }, false, out);
+                self.moved(Position { offset, ..position }, false, out);
                 checked = Checked::Lost;
             } else if checked == Checked::Whole {
                 checked = Checked::Filled;
@@ -304,12 +302,28 @@ impl Track {
             self.at = Some(position);
             out.push(Out::Filled(position, kept.message.clone()));
         }
+        let reaches =
+            |shared: &mut u64| !in_parts || self.at.is_some_and(|at| at.offset >= *shared);
+        if let Some(shared) = ends.take_if(reaches)
+            && !self.goes_on(shared, top, before, out)
+        {
+            checked = Checked::Lost;
+        }
         if !in_parts && self.at.is_some_and(|at| at.offset < top.offset) {
             // Too old to be in the answer, or too large.
             self.moved(top, false, out);
             checked = Checked::Lost;
         }
         checked
+    }
+
+    /// Subscribers go on in the log's next epoch, as the one they are in ended at this offset. False: what came here beyond
+    /// that is lost.
+    fn goes_on(&mut self, shared: u64, top: Position, before: usize, out: &mut Vec<Out>) -> bool {
+        let offset = self.at.map_or(shared, |at| at.offset.min(shared));
+        let recovered = self.came(before) <= shared;
+        self.moved(Position { offset, ..top }, recovered, out);
+        recovered
     }
 
     /// The highest offset of the epoch of `at` that came here, delivered or among the first so many of those that wait.

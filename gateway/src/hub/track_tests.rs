@@ -316,7 +316,12 @@ fn each_message_once_and_in_order_or_told_that_it_is_gone() {
         (
             "one before which this node had missed a message",
             &[Away, Back, Asked, GoesOn(2, 5, 4), Comes(2, 6)],
-            "2:3 +4 +5 6",
+            "+4 2:4 +5 6",
+        ),
+        (
+            "one before which it had missed all that the log has",
+            &[Away, Back, Asked, GoesOn(2, 5, 5), Comes(2, 6)],
+            "+4 +5 2:5 6",
         ),
         (
             "one that is seen by what is delivered only",
