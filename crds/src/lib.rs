@@ -59,6 +59,19 @@ mod tests {
                 json!({"redis": {"external": {"host": "redis"}}}),
                 "spec.redis.external is set but not used",
             ),
+            (json!({"redis": {"mode": "Sentinel"}}), "accepted"),
+            (
+                json!({"redis": {"mode": "Sentinel", "image": "redis:7.2", "sentinel": {"downAfterSeconds": 10}}}),
+                "accepted",
+            ),
+            (
+                json!({"redis": {"sentinel": {"downAfterSeconds": 10}}}),
+                "spec.redis.sentinel is set but not used: set mode: Sentinel, or remove sentinel",
+            ),
+            (
+                json!({"redis": {"mode": "Sentinel", "external": {"host": "redis"}}}),
+                "spec.redis.external is set but not used",
+            ),
             (
                 json!({"autoscaling": {"minReplicas": 3, "maxReplicas": 2}}),
                 "spec.autoscaling.minReplicas is greater than spec.autoscaling.maxReplicas",
@@ -99,11 +112,19 @@ mod tests {
             refusal(validate_cel_update(&standalone, &standalone)),
             "accepted"
         );
-        let said = refusal(validate_cel_update(&external, &standalone));
-        assert!(
-            said.contains("spec.redis.mode cannot be changed: make a second PushCluster"),
-            "{said}"
-        );
+        let sentinel = cluster(&json!({"redis": {"mode": "Sentinel"}}));
+        for (before, after) in [
+            (&standalone, &external),
+            (&standalone, &sentinel),
+            (&sentinel, &standalone),
+            (&external, &sentinel),
+        ] {
+            let said = refusal(validate_cel_update(after, before));
+            assert!(
+                said.contains("spec.redis.mode cannot be changed: make a second PushCluster"),
+                "{said}"
+            );
+        }
     }
 
     #[test]

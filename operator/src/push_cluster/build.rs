@@ -20,6 +20,7 @@ mod config;
 mod gateway;
 mod redis;
 mod secret;
+pub mod sentinel;
 mod service;
 
 /// Where a gateway finds the files that come from Secrets.
@@ -50,6 +51,9 @@ pub struct Objects {
 pub struct RedisObjects {
     pub stateful_set: StatefulSet,
     pub service: Service,
+    /// What its pods read at their start, where that is more than a password.
+    pub files: Option<Secret>,
+    pub budget: Option<PodDisruptionBudget>,
 }
 
 /// The names of the owned objects.
@@ -84,18 +88,7 @@ pub fn build(cluster: &ValidatedCluster, keys: &Keys) -> Objects {
     Objects {
         service_account: service_account(cluster),
         keys: secret::keys(cluster, keys),
-        redis: match &cluster.redis {
-            ValidatedRedis::Standalone { image, resources } => Some(RedisObjects {
-                stateful_set: redis::stateful_set(
-                    cluster,
-                    image,
-                    resources,
-                    &config::keys_hash(keys),
-                ),
-                service: service::redis(cluster),
-            }),
-            ValidatedRedis::External { .. } => None,
-        },
+        redis: redis_objects(cluster, keys),
         deployment: gateway::deployment(cluster, &config::hash(&config, keys, &cluster.referenced)),
         service: service::clients(cluster),
         nodes_service: service::nodes(cluster),
@@ -105,6 +98,30 @@ pub fn build(cluster: &ValidatedCluster, keys: &Keys) -> Objects {
             .as_ref()
             .map(|spec| autoscaler::autoscaler(cluster, spec)),
         config,
+    }
+}
+
+fn redis_objects(cluster: &ValidatedCluster, keys: &Keys) -> Option<RedisObjects> {
+    let service = service::redis(cluster);
+    match &cluster.redis {
+        ValidatedRedis::Standalone { image, resources } => Some(RedisObjects {
+            stateful_set: redis::stateful_set(cluster, image, resources, &config::keys_hash(keys)),
+            service,
+            files: None,
+            // One of one may always go.
+            budget: None,
+        }),
+        ValidatedRedis::Sentinel(sentinel) => {
+            let files = sentinel::secret(cluster, sentinel, keys);
+            let hash = config::files_hash(&files, keys);
+            Some(RedisObjects {
+                stateful_set: sentinel::stateful_set(cluster, sentinel, &hash),
+                service,
+                files: Some(files),
+                budget: Some(budget::redis(cluster)),
+            })
+        }
+        ValidatedRedis::External { .. } => None,
     }
 }
 

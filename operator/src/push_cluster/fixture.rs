@@ -56,6 +56,7 @@ pub fn keys() -> Keys {
     Keys {
         api_key: "the-api-key".into(),
         redis_password: "the-password".into(),
+        redis_admin_password: "the-admin-password".into(),
     }
 }
 
@@ -77,15 +78,19 @@ pub fn live(objects: Objects) -> Live {
         budget,
         autoscaler,
     } = objects;
-    let (redis, redis_service) = redis.map_or((None, None), |redis| {
-        (Some(redis.stateful_set), Some(redis.service))
-    });
+    let (redis, redis_service, redis_files, redis_budget) =
+        redis.map_or((None, None, None, None), |redis| {
+            let (set, service) = (redis.stateful_set, redis.service);
+            (Some(set), Some(service), redis.files, redis.budget)
+        });
     Live {
         service_account: Some(service_account),
         keys: Some(keys),
         config: Some(config),
         redis,
         redis_service,
+        redis_files,
+        redis_budget,
         deployment: Some(deployment),
         service: Some(service),
         nodes_service: Some(nodes_service),

@@ -44,6 +44,8 @@ pub struct Live {
     pub config: Option<ConfigMap>,
     pub redis: Option<StatefulSet>,
     pub redis_service: Option<Service>,
+    pub redis_files: Option<Secret>,
+    pub redis_budget: Option<PodDisruptionBudget>,
     pub deployment: Option<Deployment>,
     pub service: Option<Service>,
     pub nodes_service: Option<Service>,
@@ -60,6 +62,8 @@ impl Live {
             config,
             redis,
             redis_service,
+            redis_files,
+            redis_budget,
             deployment,
             service,
             nodes_service,
@@ -75,6 +79,8 @@ impl Live {
             ("ConfigMap", meta(config)),
             ("StatefulSet", meta(redis)),
             ("Service", meta(redis_service)),
+            ("Secret", meta(redis_files)),
+            ("PodDisruptionBudget", meta(redis_budget)),
             ("Deployment", meta(deployment)),
             ("Service", meta(service)),
             ("Service", meta(nodes_service)),
@@ -91,13 +97,17 @@ impl Live {
 pub struct StoredKeys {
     pub api_key: Option<String>,
     pub redis_password: Option<String>,
+    pub redis_admin_password: Option<String>,
 }
 
 /// The same, complete.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Keys {
     pub api_key: String,
+    /// The gateways'.
     pub redis_password: String,
+    /// What replicas, Sentinels and probes of mode Sentinel have.
+    pub redis_admin_password: String,
 }
 
 impl StoredKeys {
@@ -111,14 +121,17 @@ impl StoredKeys {
         StoredKeys {
             api_key: value("api-key"),
             redis_password: value("redis-password"),
+            redis_admin_password: value("redis-admin-password"),
         }
     }
 
     /// What is there is kept for ever: clients and Redis know it.
     pub fn or_generate(&self, mut generate: impl FnMut() -> String) -> Keys {
+        let mut kept = |key: &Option<String>| key.clone().unwrap_or_else(&mut generate);
         Keys {
-            api_key: self.api_key.clone().unwrap_or_else(&mut generate),
-            redis_password: self.redis_password.clone().unwrap_or_else(generate),
+            api_key: kept(&self.api_key),
+            redis_password: kept(&self.redis_password),
+            redis_admin_password: kept(&self.redis_admin_password),
         }
     }
 }
@@ -138,10 +151,14 @@ pub async fn observe(client: &Client, cluster: Arc<PushCluster>) -> Result<Obser
     };
     let names = Names::of(&cluster.name_any());
     // Straight from the API server, not from a cache: what is written next is decided on what is there now.
-    let (service_account, keys, config, redis, redis_service) = tokio::try_join!(
+    let (service_account, keys, config) = tokio::try_join!(
         reader.get(&names.gateway),
         reader.get(&names.keys),
         reader.get(&names.config),
+    )?;
+    let (redis, redis_service, redis_files, redis_budget) = tokio::try_join!(
+        reader.get(&names.redis),
+        reader.get(&names.redis),
         reader.get(&names.redis),
         reader.get(&names.redis),
     )?;
@@ -158,6 +175,8 @@ pub async fn observe(client: &Client, cluster: Arc<PushCluster>) -> Result<Obser
         config,
         redis,
         redis_service,
+        redis_files,
+        redis_budget,
         deployment,
         service,
         nodes_service,

@@ -239,13 +239,21 @@ fn redis_available(observed: &Observed) -> Verdict {
     };
     let name = redis.name_any();
     let found = redis.status.clone().unwrap_or_default();
-    let ready = found.ready_replicas.unwrap_or(0) >= 1;
+    let ready = found.ready_replicas.unwrap_or(0);
     let current = found.observed_generation == redis.metadata.generation
         && found.current_revision == found.update_revision;
-    if ready && current {
-        return Verdict::new(KIND, Holds::Yes, "Ready", "Redis answers");
+    let wanted = redis.spec.as_ref().and_then(|spec| spec.replicas);
+    let wanted = wanted.unwrap_or(1);
+    // A pod is ready when it is the master, or a replica that follows one.
+    let needed = wanted / 2 + 1;
+    if ready == wanted && current {
+        let message = match wanted {
+            1 => "Redis answers".to_owned(),
+            _ => format!("a master and {} replicas answer", wanted - 1),
+        };
+        return Verdict::new(KIND, Holds::Yes, "Ready", message);
     }
-    if ready {
+    if ready >= needed && wanted == 1 {
         let message = format!("Redis StatefulSet {name}: its pod is about to be replaced");
         return Verdict::new(KIND, Holds::No, "RollingOut", message);
     }
@@ -255,8 +263,13 @@ fn redis_available(observed: &Observed) -> Verdict {
         .filter(|pod| is_of(pod, "redis"))
         .find_map(pod_trouble)
         .map_or_else(String::new, |why| format!(": {why}"));
-    let message = format!("Redis StatefulSet {name}: 0 of 1 pods are ready{why}");
-    Verdict::new(KIND, Holds::No, "NotReady", message)
+    let message = format!("Redis StatefulSet {name}: {ready} of {wanted} pods are ready{why}");
+    let (holds, reason) = match (ready >= needed, current) {
+        (true, false) => (Holds::Yes, "RollingOut"),
+        (true, true) => (Holds::Yes, "Degraded"),
+        (false, _) => (Holds::No, "NotReady"),
+    };
+    Verdict::new(KIND, holds, reason, message)
 }
 
 /// A gateway is ready only while messages come back to it through Redis, so a ready one knows best. The operator may

@@ -14,7 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 
 use super::Images;
-use super::build::{FILES, Names, token_key_file};
+use super::build::{FILES, Names, sentinel, token_key_file};
 use super::observe::{Live, Observed};
 
 /// Shortest HS256 key (RFC 7518 section 3.2).
@@ -49,9 +49,19 @@ pub enum ValidatedRedis {
         image: String,
         resources: ResourceRequirements,
     },
+    Sentinel(SentinelRedis),
     External {
         password: Option<SecretKey>,
     },
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct SentinelRedis {
+    /// Of Redis and Sentinel.
+    pub image: String,
+    pub resources: ResourceRequirements,
+    pub sentinel_resources: ResourceRequirements,
+    pub down_after_seconds: i32,
 }
 
 /// One mistake.
@@ -70,38 +80,7 @@ pub fn validate(observed: &Observed, images: &Images) -> Result<ValidatedCluster
     let mut problems = taken_names(cluster, &observed.live);
 
     check_token_keys(observed, &mut problems);
-    let redis = match (spec.redis.mode, &spec.redis.external) {
-        (RedisMode::Standalone, _) => ValidatedRedis::Standalone {
-            image: spec
-                .redis
-                .image
-                .clone()
-                .unwrap_or_else(|| images.redis.clone()),
-            resources: or_default(&spec.redis.resources, "64Mi", "256Mi"),
-        },
-        (RedisMode::External, Some(external)) => {
-            if let Some(secret) = &external.password_secret {
-                check_secret(
-                    observed,
-                    secret,
-                    "spec.redis.external.passwordSecret",
-                    1,
-                    &mut problems,
-                );
-            }
-            ValidatedRedis::External {
-                password: external.password_secret.clone(),
-            }
-        }
-        (RedisMode::External, None) => {
-            // The schema refuses this; an object from before the rule could still be stored.
-            problems.push(Problem {
-                field: "spec.redis.external",
-                message: "is missing".into(),
-            });
-            ValidatedRedis::External { password: None }
-        }
-    };
+    let redis = check_redis(observed, images, &mut problems);
     if !problems.is_empty() {
         return Err(problems);
     }
@@ -125,6 +104,48 @@ pub fn validate(observed: &Observed, images: &Images) -> Result<ValidatedCluster
         names,
         namespace,
     })
+}
+
+fn check_redis(
+    observed: &Observed,
+    images: &Images,
+    problems: &mut Vec<Problem>,
+) -> ValidatedRedis {
+    let spec = &observed.cluster.spec.redis;
+    let image = || spec.image.clone().unwrap_or_else(|| images.redis.clone());
+    let resources = || or_default(&spec.resources, "64Mi", "256Mi");
+    match (spec.mode, &spec.external) {
+        (RedisMode::Standalone, _) => ValidatedRedis::Standalone {
+            image: image(),
+            resources: resources(),
+        },
+        (RedisMode::Sentinel, _) => {
+            let sentinel = spec.sentinel.clone().unwrap_or_default();
+            ValidatedRedis::Sentinel(SentinelRedis {
+                image: image(),
+                resources: resources(),
+                sentinel_resources: or_default(&sentinel.resources, "32Mi", "64Mi"),
+                down_after_seconds: sentinel.down_after_seconds,
+            })
+        }
+        (RedisMode::External, Some(external)) => {
+            if let Some(secret) = &external.password_secret {
+                let field = "spec.redis.external.passwordSecret";
+                check_secret(observed, secret, field, 1, problems);
+            }
+            ValidatedRedis::External {
+                password: external.password_secret.clone(),
+            }
+        }
+        (RedisMode::External, None) => {
+            // The schema refuses this; an object from before the rule could still be stored.
+            problems.push(Problem {
+                field: "spec.redis.external",
+                message: "is missing".into(),
+            });
+            ValidatedRedis::External { password: None }
+        }
+    }
 }
 
 fn check_token_keys(observed: &Observed, problems: &mut Vec<Problem>) {
@@ -153,11 +174,8 @@ fn read_at_start(observed: &Observed, redis: &ValidatedRedis) -> Vec<ByteString>
 /// Objects that have the name of one that would be made, and are somebody else's. To apply over them would break
 /// what they are for, and deleting the PushCluster would delete them.
 fn taken_names(cluster: &PushCluster, live: &Live) -> Vec<Problem> {
-    let makes_redis = cluster.spec.redis.mode == RedisMode::Standalone;
-    let redis = Names::of(&cluster.name_any()).redis;
     live.all()
-        .filter(|(_, meta)| makes_redis || meta.name.as_ref() != Some(&redis))
-        .filter(|(kind, _)| *kind != "HorizontalPodAutoscaler" || cluster.spec.autoscaling.enabled)
+        .filter(|(kind, meta)| makes(cluster, kind, meta))
         .filter_map(|(kind, meta)| {
             let whose = somebody_elses(cluster, meta)?;
             let name = meta.name.as_deref().unwrap_or_default();
@@ -167,6 +185,18 @@ fn taken_names(cluster: &PushCluster, live: &Live) -> Vec<Problem> {
             })
         })
         .collect()
+}
+
+/// Whether this PushCluster needs an object of the kind with that name.
+fn makes(cluster: &PushCluster, kind: &str, meta: &ObjectMeta) -> bool {
+    let mode = cluster.spec.redis.mode;
+    let is_redis = meta.name == Some(Names::of(&cluster.name_any()).redis);
+    match kind {
+        "HorizontalPodAutoscaler" => cluster.spec.autoscaling.enabled,
+        "Secret" | "PodDisruptionBudget" if is_redis => mode == RedisMode::Sentinel,
+        _ if is_redis => mode != RedisMode::External,
+        _ => true,
+    }
 }
 
 /// Whose it is, if not this PushCluster's. One that a PushCluster of this name left behind (`--cascade=orphan`) has its
@@ -285,13 +315,16 @@ fn redis_config(redis: &RedisSpec, names: &Names, namespace: &str) -> config::Re
         key_prefix: format!("pushcluster:{namespace}/{}:", names.instance),
         ..config::Redis::default()
     };
-    match &redis.external {
-        Some(ExternalRedis {
-            host,
-            port,
-            username,
-            password_secret,
-        }) => {
+    match (redis.mode, &redis.external) {
+        (
+            _,
+            Some(ExternalRedis {
+                host,
+                port,
+                username,
+                password_secret,
+            }),
+        ) => {
             // An IPv6 address stands in brackets in a URL (RFC 3986 section 3.2.2).
             let host = if host.contains(':') {
                 format!("[{host}]")
@@ -304,7 +337,18 @@ fn redis_config(redis: &RedisSpec, names: &Names, namespace: &str) -> config::Re
                 made.password_file = format!("{FILES}/redis-password");
             }
         }
-        None => {
+        (RedisMode::Sentinel, None) => {
+            let sentinels =
+                sentinel::hosts(names).map(|host| format!("{host}:{}", sentinel::SENTINEL_PORT));
+            made.mode = config::RedisMode::Sentinel;
+            made.url = format!("redis://{}/0", sentinels.join(","));
+            made.master_name = sentinel::master_name(names, namespace);
+            made.username = sentinel::GATEWAY_USER.into();
+            made.password_file = format!("{FILES}/redis-password");
+            made.sentinel_username.clone_from(&made.username);
+            made.sentinel_password_file.clone_from(&made.password_file);
+        }
+        (RedisMode::Standalone | RedisMode::External, None) => {
             made.url = format!("redis://{}.{namespace}.svc:6379/0", names.redis);
             made.password_file = format!("{FILES}/redis-password");
         }

@@ -7,6 +7,7 @@ use serde_json::Value;
 const ENTRIES: &[(&str, &[&str])] = &[
     ("containers", &["name"]),
     ("env", &["name"]),
+    ("initContainers", &["name"]),
     ("ownerReferences", &["uid"]),
     ("ports", &["containerPort", "port", "protocol"]),
     (

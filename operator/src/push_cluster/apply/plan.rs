@@ -62,18 +62,22 @@ pub fn plan(objects: Objects, live: &Live, owner: &str) -> Vec<Write> {
         budget,
         autoscaler,
     } = objects;
-    let (redis, redis_service) = match redis {
+    let (redis, redis_service, redis_files, redis_budget) = match redis {
         Some(RedisObjects {
             stateful_set,
             service,
-        }) => (Some(stateful_set), Some(service)),
-        None => (None, None),
+            files,
+            budget,
+        }) => (Some(stateful_set), Some(service), files, budget),
+        None => (None, None, None, None),
     };
     [
         put(&service_account, live.service_account.as_ref(), false),
         put(&keys, live.keys.as_ref(), false),
         put(&config, live.config.as_ref(), false),
         put_or_prune(redis_service.as_ref(), live.redis_service.as_ref(), owner),
+        put_or_prune(redis_files.as_ref(), live.redis_files.as_ref(), owner),
+        put_or_prune(redis_budget.as_ref(), live.redis_budget.as_ref(), owner),
         put_or_prune(redis.as_ref(), live.redis.as_ref(), owner),
         put(&nodes_service, live.nodes_service.as_ref(), false),
         put(&service, live.service.as_ref(), true),

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use sha1::{Digest, Sha1};
 
 use super::{Component, metadata};
@@ -40,10 +40,22 @@ pub fn keys_hash(keys: &Keys) -> String {
     text(keyed(keys))
 }
 
+/// The same for whoever reads files of this Secret at its start.
+pub fn files_hash(files: &Secret, keys: &Keys) -> String {
+    let mut digest = keyed(keys);
+    for (name, content) in files.data.iter().flatten() {
+        part(&mut digest, name.as_bytes());
+        part(&mut digest, &content.0);
+    }
+    text(digest)
+}
+
 fn keyed(keys: &Keys) -> Sha1 {
     let Keys {
         api_key,
         redis_password,
+        // No gateway has it, and Redis has it in its files.
+        redis_admin_password: _,
     } = keys;
     let mut digest = Sha1::new();
     part(&mut digest, api_key.as_bytes());

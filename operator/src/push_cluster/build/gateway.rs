@@ -156,7 +156,7 @@ fn secret_files(cluster: &ValidatedCluster) -> Vec<VolumeProjection> {
     let own = &cluster.names.keys;
     let mut files = vec![secret_file(own, "api-key", "api-key")];
     match &cluster.redis {
-        ValidatedRedis::Standalone { .. } => {
+        ValidatedRedis::Standalone { .. } | ValidatedRedis::Sentinel(_) => {
             files.push(secret_file(own, "redis-password", "redis-password"));
         }
         ValidatedRedis::External { password } => {

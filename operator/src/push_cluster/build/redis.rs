@@ -69,7 +69,7 @@ fn pod(cluster: &ValidatedCluster, image: &str, resources: &ResourceRequirements
             image: Some(image.into()),
             command: Some(vec!["redis-server".into()]),
             args: Some(arguments.map(String::from).into()),
-            env: Some(vec![password(cluster)]),
+            env: Some(vec![password(cluster, "redis-password")]),
             ports: Some(vec![ContainerPort {
                 name: Some("redis".into()),
                 container_port: 6379,
@@ -107,14 +107,14 @@ fn pod(cluster: &ValidatedCluster, image: &str, resources: &ResourceRequirements
     }
 }
 
-/// redis-cli reads its password from here.
-fn password(cluster: &ValidatedCluster) -> EnvVar {
+/// redis-cli reads its password from here; `key` of the generated Secret.
+pub(super) fn password(cluster: &ValidatedCluster, key: &str) -> EnvVar {
     EnvVar {
         name: "REDISCLI_AUTH".into(),
         value_from: Some(EnvVarSource {
             secret_key_ref: Some(SecretKeySelector {
                 name: cluster.names.keys.clone(),
-                key: "redis-password".into(),
+                key: key.into(),
                 ..SecretKeySelector::default()
             }),
             ..EnvVarSource::default()
@@ -125,9 +125,14 @@ fn password(cluster: &ValidatedCluster) -> EnvVar {
 
 /// `-e`: an answer that is an error, as while loading, is a failure.
 fn ping(period_seconds: i32, failures: i32) -> Probe {
+    let command = ["redis-cli", "-e", "ping"].map(String::from);
+    probe(&command, period_seconds, failures)
+}
+
+pub(super) fn probe(command: &[String], period_seconds: i32, failures: i32) -> Probe {
     Probe {
         exec: Some(ExecAction {
-            command: Some(["redis-cli", "-e", "ping"].map(String::from).into()),
+            command: Some(command.to_vec()),
         }),
         period_seconds: Some(period_seconds),
         timeout_seconds: Some(3),

@@ -2,7 +2,7 @@ use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::{Component, metadata, selector_labels};
-use crate::push_cluster::validate::ValidatedCluster;
+use crate::push_cluster::validate::{ValidatedCluster, ValidatedRedis};
 
 /// What clients connect to.
 pub fn clients(cluster: &ValidatedCluster) -> Service {
@@ -38,12 +38,19 @@ pub fn nodes(cluster: &ValidatedCluster) -> Service {
 }
 
 pub fn redis(cluster: &ValidatedCluster) -> Service {
+    let is_sentinel = matches!(cluster.redis, ValidatedRedis::Sentinel(_));
+    let mut ports = vec![port("redis", 6379)];
+    if is_sentinel {
+        ports.push(port("sentinel", 26379));
+    }
     Service {
         metadata: metadata(cluster, &cluster.names.redis, Component::Redis),
         spec: Some(ServiceSpec {
             cluster_ip: Some("None".into()),
+            // Before any of the three is ready they have to find each other.
+            publish_not_ready_addresses: is_sentinel.then_some(true),
             selector: Some(selector_labels(cluster, Component::Redis)),
-            ports: Some(vec![port("redis", 6379)]),
+            ports: Some(ports),
             ..ServiceSpec::default()
         }),
         ..Service::default()

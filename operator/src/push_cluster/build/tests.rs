@@ -26,20 +26,16 @@ fn config(objects: &Objects) -> &str {
 
 #[test]
 fn every_pod_passes_the_restricted_standard_and_has_no_token() {
-    let objects = built(&json!({}));
-    let redis = objects
-        .redis
-        .as_ref()
-        .unwrap()
-        .stateful_set
-        .spec
-        .as_ref()
-        .unwrap()
-        .template
-        .spec
-        .as_ref()
-        .unwrap();
-    for pod in [gateway_pod(&objects), redis] {
+    let redis = |mode: &str| {
+        let redis = built(&json!({"redis": {"mode": mode}})).redis;
+        redis.unwrap().stateful_set.spec.unwrap().template.spec
+    };
+    let gateway = gateway_pod(&built(&json!({}))).clone();
+    for pod in [
+        gateway,
+        redis("Standalone").unwrap(),
+        redis("Sentinel").unwrap(),
+    ] {
         let security = pod.security_context.as_ref().unwrap();
         assert_eq!(security.run_as_non_root, Some(true));
         assert_eq!(
@@ -47,7 +43,11 @@ fn every_pod_passes_the_restricted_standard_and_has_no_token() {
             "RuntimeDefault"
         );
         assert_eq!(pod.automount_service_account_token, Some(false));
-        for container in &pod.containers {
+        for container in pod
+            .containers
+            .iter()
+            .chain(pod.init_containers.iter().flatten())
+        {
             let security = container.security_context.as_ref().unwrap();
             assert_eq!(
                 security.allow_privilege_escalation,
@@ -78,6 +78,7 @@ fn the_config_is_one_that_the_gateway_takes() {
         json!({"gateway": {"auth": {"anonymous": false, "hs256KeySecret": {"name": "jwt", "key": "hmac"}}}}),
         json!({"gateway": {"limits": {"maxMessageBytes": 67_108_864}}}),
         json!({"redis": {"mode": "External", "external": {"host": "cache", "username": "push", "passwordSecret": {"name": "cache", "key": "pass"}}}}),
+        json!({"redis": {"mode": "Sentinel"}}),
     ] {
         let objects = built(&spec);
         let parsed = gateway_config::parse(config(&objects), &[]);
@@ -207,6 +208,7 @@ fn services_select_the_pods_that_they_are_for() {
     let RedisObjects {
         stateful_set,
         service,
+        ..
     } = objects.redis.unwrap();
     let redis = labels(&stateful_set.spec.unwrap().template);
     let selects = |service: &Service, pod: &BTreeMap<String, String>| {

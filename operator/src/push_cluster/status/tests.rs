@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{
-    Deployment, DeploymentSpec, DeploymentStatus, StatefulSet, StatefulSetStatus,
+    Deployment, DeploymentSpec, DeploymentStatus, StatefulSet, StatefulSetSpec, StatefulSetStatus,
 };
 use kube::api::ObjectMeta;
 use serde_json::json;
@@ -39,6 +39,16 @@ fn redis(ready: i32) -> StatefulSet {
             ..StatefulSetStatus::default()
         }),
         ..StatefulSet::default()
+    }
+}
+
+fn sentinels(ready: i32) -> StatefulSet {
+    StatefulSet {
+        spec: Some(StatefulSetSpec {
+            replicas: Some(3),
+            ..StatefulSetSpec::default()
+        }),
+        ..redis(ready)
     }
 }
 
@@ -84,12 +94,19 @@ fn ready_of(observed: &Observed) -> String {
             .iter()
             .all(|condition| condition.observed_generation == Some(7))
     );
-    let ready = status
-        .conditions
-        .iter()
-        .find(|condition| condition.type_ == "Ready")
-        .unwrap();
-    format!("{} {}: {}", ready.status, ready.reason, ready.message)
+    said(&status, "Ready")
+}
+
+fn said(status: &PushClusterStatus, kind: &str) -> String {
+    let mut conditions = status.conditions.iter();
+    let found = conditions.find(|condition| condition.type_ == kind);
+    let Condition {
+        status,
+        reason,
+        message,
+        ..
+    } = found.unwrap();
+    format!("{status} {reason}: {message}")
 }
 
 #[test]
@@ -160,6 +177,41 @@ fn what_was_changed_a_moment_ago_is_not_ready() {
         ),
     ] {
         assert_eq!(ready_of(&observed(&json!({}), live)), expected);
+    }
+}
+
+/// With two of three there is a master and a majority of Sentinels: messages flow, and a person should look.
+#[test]
+fn sentinels_are_available_while_two_are_ready() {
+    let rolling = |ready| {
+        let mut set = sentinels(ready);
+        set.status.as_mut().unwrap().update_revision = Some("new".into());
+        set
+    };
+    for (redis, expected) in [
+        (sentinels(3), "True Ready: a master and 2 replicas answer"),
+        (
+            sentinels(2),
+            "True Degraded: Redis StatefulSet demo-redis: 2 of 3 pods are ready",
+        ),
+        (
+            rolling(3),
+            "True RollingOut: Redis StatefulSet demo-redis: 3 of 3 pods are ready",
+        ),
+        (
+            sentinels(1),
+            "False NotReady: Redis StatefulSet demo-redis: 1 of 3 pods are ready",
+        ),
+        (
+            rolling(1),
+            "False NotReady: Redis StatefulSet demo-redis: 1 of 3 pods are ready",
+        ),
+    ] {
+        let spec = json!({"redis": {"mode": "Sentinel"}});
+        let observed = observed(&spec, live(Some(deployment(2, 2, 2)), Some(redis)));
+        assert_eq!(said(&of(&observed), "RedisAvailable"), expected);
+        let ready = said(&of(&observed), "Ready");
+        assert_eq!(ready[..4], expected[..4], "{ready}");
     }
 }
 

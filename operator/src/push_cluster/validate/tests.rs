@@ -145,6 +145,16 @@ fn its_own_objects_are_no_problem_and_names_that_it_does_not_need_are_free() {
             ..Secret::default()
         });
     };
+    let files = |live: &mut Live, metadata| {
+        live.redis_files = Some(Secret {
+            metadata,
+            ..Secret::default()
+        });
+    };
+    let sentinel = json!({"redis": {"mode": "Sentinel"}});
+    assert_eq!(problems_with(&sentinel, |_, _| (), ""), 0);
+    assert_eq!(problems_with(&sentinel, files, "demo-redis"), 1);
+    assert_eq!(problems_with(&json!({}), files, "demo-redis"), 0);
     assert_eq!(problems_with(&json!({}), |_, _| (), ""), 0);
     assert_eq!(problems_with(&json!({}), redis, "demo-redis"), 1);
     assert_eq!(problems_with(&external, redis, "demo-redis"), 0);

@@ -38,6 +38,8 @@ fn annotate(live: &mut Live, kind: &str, name: &str, hash: &str) {
         config,
         redis,
         redis_service,
+        redis_files,
+        redis_budget,
         deployment,
         service,
         nodes_service,
@@ -90,6 +92,20 @@ fn what_pods_need_is_made_before_them() {
             "HorizontalPodAutoscaler demo: create",
         ]
     );
+    let sentinel = plan(
+        built(&json!({"redis": {"mode": "Sentinel"}})),
+        &Live::default(),
+        OWNER,
+    );
+    assert_eq!(
+        lines(&sentinel)[3..7],
+        [
+            "Service demo-redis: create",
+            "Secret demo-redis: create",
+            "PodDisruptionBudget demo-redis: create",
+            "StatefulSet demo-redis: create",
+        ]
+    );
 }
 
 #[test]
@@ -98,6 +114,7 @@ fn what_is_as_built_gets_no_request() {
         json!({}),
         json!({"autoscaling": {"enabled": false}}),
         json!({"redis": {"mode": "External", "external": {"host": "cache"}}}),
+        json!({"redis": {"mode": "Sentinel"}}),
         json!({"service": {"annotations": {"a": "b"}}}),
     ] {
         assert_eq!(plan(built(&spec), &applied(&spec), OWNER), [], "{spec}");

@@ -1,0 +1,335 @@
+//! Three pods of one Redis and one Sentinel each. Only Sentinels make a master (docs/decisions/0012).
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetSpec};
+use k8s_openapi::api::core::v1::{
+    Affinity, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, EnvVarSource,
+    ObjectFieldSelector, PodAffinityTerm, PodAntiAffinity, PodDNSConfig, PodDNSConfigOption,
+    PodSpec, PodTemplateSpec, Probe, Secret, SecretVolumeSource, TopologySpreadConstraint, Volume,
+    VolumeMount, WeightedPodAffinityTerm,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::{
+    Component, Names, container_security, labels, metadata, pod_security, redis, selector,
+};
+use crate::push_cluster::observe::Keys;
+use crate::push_cluster::validate::{SentinelRedis, ValidatedCluster};
+
+mod files;
+
+/// A master and two replicas: one of them may go, and two Sentinels are still a majority.
+pub const PODS: usize = 3;
+pub const REDIS_PORT: u16 = 6379;
+pub const SENTINEL_PORT: u16 = 26379;
+/// The ACL user of gateways, at Redis and at Sentinels.
+pub const GATEWAY_USER: &str = "gateway";
+/// The ACL user of replicas, Sentinels and probes.
+pub const ADMIN_USER: &str = "admin";
+
+const CONFIG: &str = "/etc/redis";
+const STATE: &str = "/sentinel";
+
+/// The names that Redis and Sentinel go by, also in what Sentinels tell gateways: those of the headless Service, which
+/// outlive every pod's address. All who use them are in its namespace, and there this is one lookup; with the
+/// namespace in it, it would be three, one after the other.
+pub fn hosts(names: &Names) -> [String; PODS] {
+    pods(names).map(|pod| format!("{pod}.{}", names.redis))
+}
+
+fn pods(names: &Names) -> [String; PODS] {
+    std::array::from_fn(|ordinal| format!("{}-{ordinal}", names.redis))
+}
+
+/// What the Sentinels call the master. Another for each PushCluster: Sentinels that meet, because a pod got an address
+/// that was another's before, take each other for their own by this name alone.
+pub fn master_name(names: &Names, namespace: &str) -> String {
+    // No namespace has a dot in its name.
+    format!("{namespace}.{}", names.instance)
+}
+
+/// What the pods begin with; passwords are in nothing else of theirs.
+pub fn secret(cluster: &ValidatedCluster, sentinel: &SentinelRedis, keys: &Keys) -> Secret {
+    let mut data = BTreeMap::from([("redis.conf".to_owned(), files::redis(cluster, keys))]);
+    for (ordinal, pod) in pods(&cluster.names).into_iter().enumerate() {
+        let text = files::sentinel(cluster, sentinel, keys, ordinal);
+        data.insert(format!("{pod}.conf"), text);
+    }
+    let data = data.into_iter();
+    Secret {
+        metadata: metadata(cluster, &cluster.names.redis, Component::Redis),
+        type_: Some("Opaque".into()),
+        data: Some(
+            data.map(|(name, text)| (name, ByteString(text.into_bytes())))
+                .collect(),
+        ),
+        ..Secret::default()
+    }
+}
+
+/// `files_hash`: of what the pods read at their start.
+pub fn stateful_set(
+    cluster: &ValidatedCluster,
+    sentinel: &SentinelRedis,
+    files_hash: &str,
+) -> StatefulSet {
+    StatefulSet {
+        metadata: metadata(cluster, &cluster.names.redis, Component::Redis),
+        spec: Some(StatefulSetSpec {
+            replicas: i32::try_from(PODS).ok(),
+            service_name: Some(cluster.names.redis.clone()),
+            // One after the other, the first would wait to be ready for Sentinels that are still to come.
+            pod_management_policy: Some("Parallel".into()),
+            selector: selector(cluster, Component::Redis),
+            template: PodTemplateSpec {
+                metadata: Some(ObjectMeta {
+                    labels: Some(labels(cluster, Component::Redis)),
+                    annotations: Some(BTreeMap::from([(
+                        "pushcluster.io/keys-hash".to_owned(),
+                        files_hash.to_owned(),
+                    )])),
+                    ..ObjectMeta::default()
+                }),
+                spec: Some(pod(cluster, sentinel)),
+            },
+            ..StatefulSetSpec::default()
+        }),
+        ..StatefulSet::default()
+    }
+}
+
+fn pod(cluster: &ValidatedCluster, sentinel: &SentinelRedis) -> PodSpec {
+    PodSpec {
+        automount_service_account_token: Some(false),
+        enable_service_links: Some(false),
+        security_context: Some(pod_security()),
+        // A master that ends waits up to ten seconds for its replicas to have everything.
+        termination_grace_period_seconds: Some(30),
+        affinity: Some(on_other_nodes(cluster)),
+        topology_spread_constraints: Some(vec![TopologySpreadConstraint {
+            max_skew: 1,
+            topology_key: "topology.kubernetes.io/zone".into(),
+            when_unsatisfiable: "ScheduleAnyway".into(),
+            label_selector: Some(selector(cluster, Component::Redis)),
+            ..TopologySpreadConstraint::default()
+        }]),
+        dns_config: Some(impatient_names()),
+        init_containers: Some(vec![wait(sentinel), copy(sentinel)]),
+        containers: vec![
+            redis_container(cluster, sentinel),
+            sentinel_container(cluster, sentinel),
+        ],
+        volumes: Some(vec![
+            Volume {
+                name: "config".into(),
+                secret: Some(SecretVolumeSource {
+                    secret_name: Some(cluster.names.redis.clone()),
+                    ..SecretVolumeSource::default()
+                }),
+                ..Volume::default()
+            },
+            Volume {
+                name: "data".into(),
+                empty_dir: Some(EmptyDirVolumeSource::default()),
+                ..Volume::default()
+            },
+            Volume {
+                name: "sentinel".into(),
+                // Passwords are in it, so it is on no disk.
+                empty_dir: Some(EmptyDirVolumeSource {
+                    medium: Some("Memory".into()),
+                    size_limit: Some(Quantity("1Mi".into())),
+                }),
+                ..Volume::default()
+            },
+        ]),
+        ..PodSpec::default()
+    }
+}
+
+/// Preferred: on a cluster of one node they still start.
+fn on_other_nodes(cluster: &ValidatedCluster) -> Affinity {
+    let term = PodAffinityTerm {
+        topology_key: "kubernetes.io/hostname".into(),
+        label_selector: Some(selector(cluster, Component::Redis)),
+        ..PodAffinityTerm::default()
+    };
+    Affinity {
+        pod_anti_affinity: Some(PodAntiAffinity {
+            preferred_during_scheduling_ignored_during_execution: Some(vec![
+                WeightedPodAffinityTerm {
+                    weight: 100,
+                    pod_affinity_term: term,
+                },
+            ]),
+            ..PodAntiAffinity::default()
+        }),
+        ..Affinity::default()
+    }
+}
+
+/// A Sentinel does nothing else while it looks a name up, and trusts itself with no failover for half a minute when
+/// that took two seconds (its tilt mode). The resolver's default is five seconds, and five again, when the node that
+/// answers is the one that was lost.
+fn impatient_names() -> PodDNSConfig {
+    let option = |name: &str| PodDNSConfigOption {
+        name: Some(name.into()),
+        value: Some("1".into()),
+    };
+    PodDNSConfig {
+        options: Some(vec![option("timeout"), option("attempts")]),
+        ..PodDNSConfig::default()
+    }
+}
+
+/// A master that is back, empty, before anybody missed it is a replica in the Sentinels' place of the master, and it
+/// takes them half a minute to act on that. So a new pod stays away until they have elected another.
+fn wait(sentinel: &SentinelRedis) -> Container {
+    let seconds = sentinel.down_after_seconds + 1;
+    Container {
+        name: "be-missed".into(),
+        command: Some(vec!["sleep".into(), seconds.to_string()]),
+        ..init_container(sentinel)
+    }
+}
+
+/// A Sentinel writes what it learns into its configuration, so each pod needs one of its own that can be written.
+fn copy(sentinel: &SentinelRedis) -> Container {
+    let from = format!("{CONFIG}/$(POD_NAME).conf");
+    let to = format!("{STATE}/sentinel.conf");
+    Container {
+        name: "sentinel-config".into(),
+        command: Some(vec!["cp".into(), from, to]),
+        env: Some(vec![pod_name()]),
+        volume_mounts: Some(vec![
+            mount("config", CONFIG, true),
+            mount("sentinel", STATE, false),
+        ]),
+        ..init_container(sentinel)
+    }
+}
+
+fn init_container(sentinel: &SentinelRedis) -> Container {
+    Container {
+        image: Some(sentinel.image.clone()),
+        resources: Some(sentinel.sentinel_resources.clone()),
+        security_context: Some(container_security()),
+        ..Container::default()
+    }
+}
+
+fn redis_container(cluster: &ValidatedCluster, sentinel: &SentinelRedis) -> Container {
+    let own_name = format!("$(POD_NAME).{}", cluster.names.redis);
+    let arguments = [
+        format!("{CONFIG}/redis.conf"),
+        "--replica-announce-ip".into(),
+        own_name,
+    ];
+    Container {
+        name: "redis".into(),
+        image: Some(sentinel.image.clone()),
+        command: Some(vec!["redis-server".into()]),
+        args: Some(arguments.into()),
+        env: Some(vec![
+            pod_name(),
+            redis::password(cluster, "redis-admin-password"),
+        ]),
+        ports: Some(vec![port("redis", REDIS_PORT)]),
+        readiness_probe: Some(redis::probe(
+            &ask(REDIS_PORT, &["-e", "EVAL", IN_STEP, "0"]),
+            2,
+            3,
+        )),
+        liveness_probe: Some(patient(&ask(REDIS_PORT, &["PING"]))),
+        resources: Some(sentinel.resources.clone()),
+        security_context: Some(container_security()),
+        // Redis must not write its configuration: a Sentinel tells a new master to remember that it is one, and it
+        // would be one again, and empty, after a restart.
+        volume_mounts: Some(vec![
+            mount("config", CONFIG, true),
+            mount("data", files::DATA, false),
+        ]),
+        ..Container::default()
+    }
+}
+
+fn sentinel_container(cluster: &ValidatedCluster, sentinel: &SentinelRedis) -> Container {
+    Container {
+        name: "sentinel".into(),
+        image: Some(sentinel.image.clone()),
+        command: Some(vec!["redis-server".into()]),
+        args: Some(vec![format!("{STATE}/sentinel.conf"), "--sentinel".into()]),
+        env: Some(vec![redis::password(cluster, "redis-admin-password")]),
+        ports: Some(vec![port("sentinel", SENTINEL_PORT)]),
+        readiness_probe: Some(redis::probe(&ask(SENTINEL_PORT, &["-e", "PING"]), 2, 3)),
+        liveness_probe: Some(patient(&ask(SENTINEL_PORT, &["PING"]))),
+        resources: Some(sentinel.sentinel_resources.clone()),
+        security_context: Some(container_security()),
+        volume_mounts: Some(vec![mount("sentinel", STATE, false)]),
+        ..Container::default()
+    }
+}
+
+/// A master that hangs is replaced by the Sentinels; to restart a Redis that was only slow throws away what it holds.
+/// So two minutes. Without `-e`: one that takes over a large log answers with an error for a while, and is alive.
+fn patient(command: &[String]) -> Probe {
+    Probe {
+        timeout_seconds: Some(15),
+        ..redis::probe(command, 30, 4)
+    }
+}
+
+/// Ready is a master, and a replica that has what its master has: a rollout waits until the pod that was replaced could
+/// itself become master, and so does a drain of nodes.
+const IN_STEP: &str = "\
+    local is = redis.call('INFO', 'replication') \
+    if is:find('role:master', 1, true) or is:find('master_link_status:up', 1, true) then return 'ready' end \
+    return redis.error_reply('a replica that has no master yet')";
+
+fn ask(port: u16, command: &[&str]) -> Vec<String> {
+    let port = port.to_string();
+    let begin = ["redis-cli", "-p", &port, "--user", ADMIN_USER];
+    begin
+        .iter()
+        .chain(command)
+        .map(ToString::to_string)
+        .collect()
+}
+
+fn pod_name() -> EnvVar {
+    EnvVar {
+        name: "POD_NAME".into(),
+        value_from: Some(EnvVarSource {
+            field_ref: Some(ObjectFieldSelector {
+                api_version: Some("v1".into()),
+                field_path: "metadata.name".into(),
+            }),
+            ..EnvVarSource::default()
+        }),
+        ..EnvVar::default()
+    }
+}
+
+fn port(name: &str, number: u16) -> ContainerPort {
+    ContainerPort {
+        name: Some(name.into()),
+        container_port: number.into(),
+        protocol: Some("TCP".into()),
+        ..ContainerPort::default()
+    }
+}
+
+fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {
+    VolumeMount {
+        name: name.into(),
+        mount_path: path.into(),
+        read_only: read_only.then_some(true),
+        ..VolumeMount::default()
+    }
+}
+
+#[cfg(test)]
+mod tests;
