@@ -11,4 +11,6 @@ pub mod gateway;
 pub mod namespace;
 pub mod push_client;
 pub mod push_cluster;
+pub mod redis;
+pub mod tunnel;
 pub mod wait;

@@ -8,6 +8,7 @@ mod install;
 mod push;
 mod refusals;
 mod rollout;
+mod sentinel;
 
 use anyhow::Result;
 use e2e::namespace::Namespace;
