@@ -22,7 +22,7 @@ struct Field {
 pub fn reference() -> String {
     let mut text = String::from(
         "# PushCluster\n\n\
-         <!-- Made from crds/src/push_cluster.rs: UPDATE_DOCS=1 cargo test -p crds -->\n\n\
+         <!-- Made from crds/src/push_cluster: UPDATE_DOCS=1 cargo test -p crds -->\n\n\
          `apiVersion: pushcluster.io/v1alpha1`. Every field may be left out unless it says *required*; `spec: {}` is\n\
          a working cluster. An unknown field, a number out of range or a broken rule is refused by the API server.\n\n\
          | field | takes | default | |\n|---|---|---|---|\n",

@@ -1,0 +1,85 @@
+//! The Redis that carries messages between gateways.
+
+use k8s_openapi::api::core::v1::ResourceRequirements;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::ExternalRedis;
+use super::schema::resources;
+
+/// The Redis that carries messages between gateways.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "self.mode != 'External' || has(self.external)", "message": "spec.redis.external is missing: mode External needs external.host"},
+    {"rule": "self.mode == 'External' || !has(self.external)", "message": "spec.redis.external is set but not used: set mode: External, or remove external"},
+    {"rule": "self.mode == 'Sentinel' || !has(self.sentinel)", "message": "spec.redis.sentinel is set but not used: set mode: Sentinel, or remove sentinel"},
+    {"rule": "self.mode == oldSelf.mode", "message": "spec.redis.mode cannot be changed: make a second PushCluster with the mode you want and move clients to it"},
+]))]
+pub struct RedisSpec {
+    /// Who runs it: `Standalone` is one pod made by the operator, and while it restarts nobody is delivered to. With
+    /// `Sentinel` there are three: when one ends, another goes on within seconds with what channels remember. `External`
+    /// is one that you have.
+    pub mode: RedisMode,
+    /// The image of modes Standalone and Sentinel: Redis 7.0 or later, with redis-server, redis-cli and, for Sentinel, cp
+    /// and sleep on its PATH. Default: the one that came with the operator.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 500))]
+    pub image: Option<String>,
+    /// CPU and memory of a Redis in modes Standalone and Sentinel; it holds what all channels remember and who is
+    /// connected. Default: requests of 50m and 64Mi, a limit of 256Mi of memory.
+    #[schemars(schema_with = "resources")]
+    pub resources: ResourceRequirements,
+    /// How mode Sentinel replaces a master that is gone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sentinel: Option<SentinelSpec>,
+    /// The Redis of mode External.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub external: Option<ExternalRedis>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub enum RedisMode {
+    /// One pod, made by the operator.
+    #[default]
+    Standalone,
+    /// Three pods, made by the operator: a master, two replicas, and a Sentinel beside each.
+    Sentinel,
+    /// One that you have; the operator never changes it.
+    External,
+}
+
+/// How mode Sentinel replaces a master that is gone.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SentinelSpec {
+    /// How long a master may be silent before a replica takes its place. With less, messages wait for a shorter time
+    /// when a pod or node is lost; with more, a node that is short of CPU for a moment does not cost a failover.
+    #[schemars(range(min = 1, max = 60))]
+    pub down_after_seconds: i32,
+    /// CPU and memory of a Sentinel. One that starves calls healthy masters dead. Default: requests of 50m and 32Mi, a
+    /// limit of 64Mi of memory.
+    #[schemars(schema_with = "resources")]
+    pub resources: ResourceRequirements,
+}
+
+impl Default for RedisSpec {
+    fn default() -> Self {
+        RedisSpec {
+            mode: RedisMode::Standalone,
+            image: None,
+            resources: ResourceRequirements::default(),
+            sentinel: None,
+            external: None,
+        }
+    }
+}
+
+impl Default for SentinelSpec {
+    fn default() -> Self {
+        SentinelSpec {
+            down_after_seconds: 5,
+            resources: ResourceRequirements::default(),
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! Parts of schemas that the types cannot say.
+
+use schemars::{Schema, SchemaGenerator, json_schema};
+
+/// Requests and limits, and not the rest of `ResourceRequirements`: a claim would need a pod that has it. The pattern
+/// is the API server's own for quantities; without it `memory: lots` would be found when the first half is applied.
+pub(super) fn resources(_: &mut SchemaGenerator) -> Schema {
+    let quantities = |description: &str| {
+        serde_json::json!({
+            "description": description,
+            "type": "object",
+            "additionalProperties": {
+                "x-kubernetes-int-or-string": true,
+                "pattern": QUANTITY,
+            },
+        })
+    };
+    json_schema!({
+        "type": "object",
+        "properties": {
+            "requests": quantities("What a pod is promised, such as `cpu: 500m` and `memory: 256Mi`."),
+            "limits": quantities("What a pod may take at most. Beyond its `memory` it is killed."),
+        },
+    })
+}
+
+const QUANTITY: &str = r"^(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))))?$";

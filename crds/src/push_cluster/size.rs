@@ -1,0 +1,56 @@
+//! How many gateways there are, and how clients move when there are fewer.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A HorizontalPodAutoscaler on the number of connected clients.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "self.minReplicas <= self.maxReplicas", "message": "spec.autoscaling.minReplicas is greater than spec.autoscaling.maxReplicas: lower the one or raise the other"},
+]))]
+pub struct AutoscalingSpec {
+    /// Whether there is one. If not, there are `spec.replicas` gateways.
+    pub enabled: bool,
+    /// Never fewer gateways.
+    #[schemars(range(min = 1, max = 1000))]
+    pub min_replicas: i32,
+    /// Never more gateways.
+    #[schemars(range(min = 1, max = 1000))]
+    pub max_replicas: i32,
+    /// Connected clients for each gateway that the autoscaler aims at.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub target_connections_per_pod: i32,
+}
+
+/// How clients are moved when a gateway ends.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DrainSpec {
+    /// Clients that one gateway tells to reconnect each second.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub reconnects_per_second: i32,
+    /// Seconds that a gateway has to move its clients before it ends.
+    #[schemars(range(min = 1, max = 3_600))]
+    pub deadline_seconds: i32,
+}
+
+impl Default for AutoscalingSpec {
+    fn default() -> Self {
+        AutoscalingSpec {
+            enabled: true,
+            min_replicas: 2,
+            max_replicas: 10,
+            target_connections_per_pod: 5_000,
+        }
+    }
+}
+
+impl Default for DrainSpec {
+    fn default() -> Self {
+        DrainSpec {
+            reconnects_per_second: 500,
+            deadline_seconds: 30,
+        }
+    }
+}
