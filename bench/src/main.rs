@@ -8,6 +8,7 @@ mod client;
 mod cores;
 mod floor;
 mod opening;
+mod path;
 mod poster;
 mod programs;
 mod redis;

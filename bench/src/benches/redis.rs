@@ -1,7 +1,7 @@
 //! What goes through Redis: from one node to another, publishes a second, a node that subscribes again, and thousands
 //! that recover at once. Each against Redis alone, or against a bar.
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use super::{Rig, alternate, rows_of};
 use crate::opening::{Opening, Words};
 use crate::programs::{Peer, Program};
-use crate::redis::{Connection, Redis};
+use crate::redis::Redis;
 use crate::report::Row;
 use crate::server::{Server, token};
-use crate::statistics::quantile;
 
+mod crossing;
 mod publishing;
 mod recovery;
 
@@ -53,8 +53,9 @@ impl Stage {
         })
     }
 
-    fn gateway(&self) -> anyhow::Result<Server> {
-        let url = format!("broker.redis.url=redis://127.0.0.1:{}", self.redis.port);
+    /// `redis`: where it finds Redis.
+    fn gateway_at(&self, redis: SocketAddr) -> anyhow::Result<Server> {
+        let url = format!("broker.redis.url=redis://{redis}");
         let settings = ["broker.kind=redis", &url];
         let server = Server::start(&self.gateway, self.core, &settings)?;
         // It serves before it has found Redis.
@@ -68,6 +69,10 @@ impl Stage {
             }
             anyhow::ensure!(began.elapsed() < Duration::from_secs(30), "{answer}");
         }
+    }
+
+    fn gateway(&self) -> anyhow::Result<Server> {
+        self.gateway_at(self.redis.address())
     }
 
     /// On the gateways' core.
@@ -97,7 +102,7 @@ pub fn run(rig: &Rig) -> anyhow::Result<Vec<Row>> {
     rig.cores.use_all()?;
     let stage = Stage::new(rig, &gateway)?;
     let parts: [(&str, Part); 4] = [
-        ("redis/crossing-p50", crossing),
+        ("redis/crossing-p50", crossing::rows),
         ("redis/publish", publishing::rows),
         ("redis/resubscribed", resubscribing),
         ("redis/recovered", recovery::rows),
@@ -113,86 +118,6 @@ pub fn run(rig: &Rig) -> anyhow::Result<Vec<Row>> {
 }
 
 type Part = fn(&Rig, &Stage) -> anyhow::Result<Vec<Row>>;
-
-/// From a publisher on one node to a subscriber on the other, one message at a time: against Redis's own Pub/Sub, and
-/// against what anything in the place of the two nodes pays, a relay that only hands bytes on.
-fn crossing(rig: &Rig, stage: &Stage) -> anyhow::Result<Vec<Row>> {
-    let (here, there) = (stage.gateway()?, stage.gateway()?);
-    let (mut publisher, mut subscriber) = (connect(&here, "p")?, connect(&there, "s")?);
-    subscriber.send(&Words::subscribe("c"))?;
-    subscriber.text()?;
-    let text = Words::of(here.peer).message("c", BYTES / 2);
-    let slice = rig.effort.slice * SLICES;
-    let mut ours = || {
-        median_us(slice, || {
-            publisher.send(&text)?;
-            subscriber.text()?;
-            Ok(())
-        })
-    };
-    let redis = stage.redis.address();
-    let mut bare = Pair::new(redis, redis, "bare")?;
-    let relays = [stage.relay()?, stage.relay()?];
-    let mut relayed = Pair::new(relays[0].address, relays[1].address, "relayed")?;
-    let rounds = rig.effort.rounds;
-    let against_bare = alternate(rounds, &mut ours, || bare.median_us(slice))?;
-    let against_relays = alternate(rounds, &mut ours, || relayed.median_us(slice))?;
-    let floor = alternate(
-        rounds,
-        || relayed.median_us(slice),
-        || bare.median_us(slice),
-    )?;
-    let unit = "microseconds";
-    rows_of(&[
-        ("redis/crossing-p50", "PUBLISH", unit, against_bare),
-        ("redis/crossing-p50", "two relays", unit, against_relays),
-        ("redis/two-relays-p50", "PUBLISH", unit, floor),
-    ])
-}
-
-/// A publisher and a subscriber who speak to Redis themselves.
-struct Pair {
-    publisher: Connection,
-    subscriber: Connection,
-    channel: &'static str,
-}
-
-impl Pair {
-    fn new(here: SocketAddr, there: SocketAddr, channel: &'static str) -> io::Result<Pair> {
-        let (publisher, mut subscriber) = (Connection::open(here)?, Connection::open(there)?);
-        subscriber.ask(&["SUBSCRIBE", channel])?;
-        Ok(Pair {
-            publisher,
-            subscriber,
-            channel,
-        })
-    }
-
-    fn median_us(&mut self, slice: Duration) -> anyhow::Result<f64> {
-        let payload = "x".repeat(BYTES);
-        let publish = ["PUBLISH", self.channel, &payload];
-        median_us(slice, || {
-            self.publisher.send(&publish)?;
-            self.subscriber.answer()?;
-            self.publisher.answer()?;
-            Ok(())
-        })
-    }
-}
-
-/// The median time of a turn, for as long as a slice.
-fn median_us(slice: Duration, mut turn: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<f64> {
-    let (began, mut took) = (Instant::now(), Vec::new());
-    while took.is_empty() || began.elapsed() < slice {
-        let begin = Instant::now();
-        turn()?;
-        took.push(u64::try_from(begin.elapsed().as_nanos())?);
-    }
-    took.sort_unstable();
-    #[expect(clippy::cast_precision_loss, reason = "nanoseconds of one message")]
-    let nanoseconds = quantile(&took, 500) as f64;
-    Ok(nanoseconds / 1_000.0)
-}
 
 /// From the death of its Pub/Sub connections until Redis has all channels of a node again.
 fn resubscribing(rig: &Rig, stage: &Stage) -> anyhow::Result<Vec<Row>> {

@@ -105,6 +105,8 @@ fn every_bench_works() {
             &[
                 "redis/crossing-p50 PUBLISH",
                 "redis/crossing-p50 two relays",
+                "redis/crossing-p50-100 PUBLISH",
+                "redis/crossing-p50-elsewhere PUBLISH",
                 "redis/publish its pipelines",
                 "redis/publish redis-benchmark",
                 "redis/publish-kept its pipelines",
