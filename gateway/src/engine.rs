@@ -31,6 +31,7 @@ mod room;
 mod shard;
 pub(crate) mod subscriptions;
 mod timers;
+pub(crate) mod told;
 pub mod weight;
 mod wire;
 

@@ -255,7 +255,7 @@ mod tests {
     use bytes::Bytes;
 
     #[tokio::test]
-    async fn a_connection_without_a_path_ends() {
+    async fn a_connection_has_what_tcp_ends_it_by() {
         let liveness = Liveness {
             ask_after: Duration::from_secs(3),
             unacknowledged: Duration::from_secs(6),

@@ -15,17 +15,9 @@ impl Shard {
         id: Option<RequestId>,
         now: Now,
     ) {
-        let rules = self.shared.rules.clone();
-        // One that is closing needs no user any more.
-        let Some(connection) = self.connection(key).filter(|c| c.closing.is_none()) else {
-            return;
-        };
-        let cx = Context { rules: &rules, now };
-        let mut effects = Vec::new();
-        connection.session.keys_came(token, id, cx, &mut effects);
-        for effect in effects {
-            self.effect(key, effect, now);
-        }
+        self.effects_of(key, now, |session, rules, effects| {
+            session.keys_came(token, id, Context { rules, now }, effects);
+        });
     }
 
     /// Has the user counted on all nodes, if there is a limit.
@@ -57,7 +49,6 @@ impl Shard {
         place: Result<Option<Place>, AllTaken>,
         now: Now,
     ) {
-        let rules = self.shared.rules.clone();
         // The place of one that is closing is given up when its time is over.
         let Some(connection) = self.connection(key).filter(|c| c.closing.is_none()) else {
             return;
@@ -69,14 +60,9 @@ impl Shard {
         if place.is_some() {
             connection.share.get_or_insert_default().place = place;
         }
-        let cx = Context { rules: &rules, now };
-        let mut effects = Vec::new();
-        connection
-            .session
-            .place_came(identity, id, cx, &mut effects);
-        for effect in effects {
-            self.effect(key, effect, now);
-        }
+        self.effects_of(key, now, |session, rules, effects| {
+            session.place_came(identity, id, Context { rules, now }, effects);
+        });
     }
 
     /// Counts a connection under the user that it has just said to be; closes it when that user has enough.

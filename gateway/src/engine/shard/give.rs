@@ -13,7 +13,7 @@ impl Shard {
 
     /// The channels that its token names, which follow what tells a client who it is.
     pub(super) fn begin_named(&mut self, key: ConnectionKey, now: Now) {
-        self.effects_for([key], now, Session::begin_named);
+        self.effects_of(key, now, Session::begin_named);
     }
 
     fn effects_for(
@@ -22,16 +22,26 @@ impl Shard {
         now: Now,
         decide: impl Fn(&mut Session, &Rules, &mut Vec<Effect>),
     ) {
-        let rules = self.shared.rules.clone();
         for key in keys {
-            let Some(connection) = self.connection(key).filter(|c| c.closing.is_none()) else {
-                continue;
-            };
-            let mut effects = Vec::new();
-            decide(&mut connection.session, &rules, &mut effects);
-            for effect in effects {
-                self.effect(key, effect, now);
-            }
+            self.effects_of(key, now, &decide);
+        }
+    }
+
+    /// Carries out what a connection's session decides. One that is closing decides nothing any more.
+    pub(super) fn effects_of(
+        &mut self,
+        key: ConnectionKey,
+        now: Now,
+        decide: impl FnOnce(&mut Session, &Rules, &mut Vec<Effect>),
+    ) {
+        let rules = self.shared.rules.clone();
+        let Some(connection) = self.connection(key).filter(|c| c.closing.is_none()) else {
+            return;
+        };
+        let mut effects = Vec::new();
+        decide(&mut connection.session, &rules, &mut effects);
+        for effect in effects {
+            self.effect(key, effect, now);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Telling which connections are here and what they have, for those who know the connections of all nodes.
 
 use super::*;
-use crate::presence::{Change, Changed};
+use crate::engine::told;
 use crate::registry::fact::{Came, Page, Round, Told, is_written};
 
 /// Connections that are looked at for one page.
@@ -26,11 +26,7 @@ impl Shard {
         let Some(connection) = self.connection(key).filter(|c| c.closing.is_none()) else {
             return;
         };
-        let told = Told::Subscribed {
-            number: connection.session.number(),
-            user: connection.session.user().cloned(),
-            channel: channel.clone(),
-        };
+        let told = told::subscribed(&connection.session, channel);
         self.tell(Event::Told(told));
     }
 
@@ -41,22 +37,14 @@ impl Shard {
         let Some(connection) = self.connection(key) else {
             return;
         };
-        let told = Told::Unsubscribed {
-            number: connection.session.number(),
-            user: connection.session.user().cloned(),
-            channel: channel.clone(),
-        };
+        let told = told::unsubscribed(&connection.session, channel);
         self.tell(Event::Told(told));
     }
 
     pub(super) fn gone(&mut self, session: &Session, channels: Vec<ChannelName>) {
         let known = session.user().is_some() || !channels.is_empty();
         if self.shared.rules.registers && known && !session.is_self_test() {
-            self.tell(Event::Told(Told::Gone {
-                number: session.number(),
-                user: session.user().cloned(),
-                channels,
-            }));
+            self.tell(Event::Told(told::gone(session, channels)));
         }
     }
 
@@ -94,17 +82,9 @@ impl Shard {
         let Some(connection) = self.here_now(key) else {
             return Vec::new();
         };
-        let session = &connection.session;
-        let channels = session.channels().iter();
-        // The others are told when they are acknowledged.
-        let live = channels.filter(|c| is_written(c) && self.subscriptions.is_live(c));
-        let subscribed = live.map(|channel| Told::Subscribed {
-            number: session.number(),
-            user: session.user().cloned(),
-            channel: channel.clone(),
-        });
         let came = self.came_of(key, now).map(Told::Came);
-        came.into_iter().chain(subscribed).collect()
+        let has = told::has(&connection.session, &self.subscriptions);
+        came.into_iter().chain(has).collect()
     }
 
     /// The channels in which others may know of it.
@@ -112,22 +92,8 @@ impl Shard {
         let Some(connection) = self.here_now(key) else {
             return Vec::new();
         };
-        let session = &connection.session;
         let rules = &self.shared.rules;
-        let channels = session.channels().iter();
-        let seen = channels.filter(|c| rules.has_presence(c) && self.subscriptions.is_live(c));
-        seen.map(|channel| Told::Presence {
-            changed: Changed {
-                channel: channel.clone(),
-                number: session.number(),
-                change: Change::Join {
-                    user: session.user().cloned(),
-                },
-                timestamp: now.unix_ms,
-            },
-            aloud: true,
-        })
-        .collect()
+        told::present(&connection.session, rules, &self.subscriptions, now).collect()
     }
 
     fn came_of(&self, key: ConnectionKey, now: Now) -> Option<Came> {
@@ -135,16 +101,8 @@ impl Shard {
         let noted = connection.share.as_ref().and_then(|share| share.client);
         let peer = || connection.socket.peer_addr().ok();
         let ip = noted.or_else(|| peer().map(|peer| peer.ip().to_canonical()));
-        let lived_ms = now
-            .monotonic_ms
-            .saturating_sub(connection.session.opened_ms());
-        Some(Came {
-            number: connection.session.number(),
-            user: connection.session.user()?.clone(),
-            ip,
-            connected_ms: now.unix_ms.saturating_sub(lived_ms),
-            place: connection.share.as_ref().and_then(|share| share.place),
-        })
+        let place = connection.share.as_ref().and_then(|share| share.place);
+        told::came(&connection.session, ip, place, now)
     }
 
     /// A connection that has been welcomed and is not closing: others are not yet, or no longer, here.

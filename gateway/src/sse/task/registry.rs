@@ -1,7 +1,7 @@
 //! Telling which streams are here and what they have, as threads do of their sockets.
 
 use super::*;
-use crate::presence::{Change, Changed};
+use crate::engine::told;
 use crate::registry::fact::{Came, Page, Round, Told, is_written};
 
 /// Streams on one page.
@@ -23,11 +23,8 @@ impl Task {
         let Some(client) = self.clients.get(&key) else {
             return;
         };
-        self.backlog.push_back(Event::Told(Told::Subscribed {
-            number: client.session.number(),
-            user: client.session.user().cloned(),
-            channel: channel.clone(),
-        }));
+        let told = told::subscribed(&client.session, channel);
+        self.backlog.push_back(Event::Told(told));
     }
 
     pub(super) fn deregistered(&mut self, key: ConnectionKey, channel: &ChannelName) {
@@ -37,20 +34,14 @@ impl Task {
         let Some(client) = self.clients.get(&key) else {
             return;
         };
-        self.backlog.push_back(Event::Told(Told::Unsubscribed {
-            number: client.session.number(),
-            user: client.session.user().cloned(),
-            channel: channel.clone(),
-        }));
+        let told = told::unsubscribed(&client.session, channel);
+        self.backlog.push_back(Event::Told(told));
     }
 
     pub(super) fn gone(&mut self, session: &Session, channels: Vec<ChannelName>) {
         if self.rules.registers {
-            self.backlog.push_back(Event::Told(Told::Gone {
-                number: session.number(),
-                user: session.user().cloned(),
-                channels,
-            }));
+            let told = told::gone(session, channels);
+            self.backlog.push_back(Event::Told(told));
         }
     }
 
@@ -87,17 +78,9 @@ impl Task {
         let Some(client) = self.clients.get(&key) else {
             return Vec::new();
         };
-        let session = &client.session;
-        let channels = session.channels().iter();
-        // The others are told when they are acknowledged.
-        let live = channels.filter(|c| is_written(c) && self.subscriptions.is_live(c));
-        let subscribed = live.map(|channel| Told::Subscribed {
-            number: session.number(),
-            user: session.user().cloned(),
-            channel: channel.clone(),
-        });
         let came = self.came_of(key).map(Told::Came);
-        came.into_iter().chain(subscribed).collect()
+        let has = told::has(&client.session, &self.subscriptions);
+        came.into_iter().chain(has).collect()
     }
 
     /// The channels in which others may know of it.
@@ -105,33 +88,13 @@ impl Task {
         let Some(client) = self.clients.get(&key) else {
             return Vec::new();
         };
-        let session = &client.session;
-        let channels = session.channels().iter();
-        let seen = channels.filter(|c| self.rules.has_presence(c) && self.subscriptions.is_live(c));
-        seen.map(|channel| Told::Presence {
-            changed: Changed {
-                channel: channel.clone(),
-                number: session.number(),
-                change: Change::Join {
-                    user: session.user().cloned(),
-                },
-                timestamp: self.now().unix_ms,
-            },
-            aloud: true,
-        })
-        .collect()
+        let now = self.now();
+        told::present(&client.session, &self.rules, &self.subscriptions, now).collect()
     }
 
     fn came_of(&self, key: ConnectionKey) -> Option<Came> {
         let client = self.clients.get(&key)?;
-        let now = self.now();
-        let lived_ms = now.monotonic_ms.saturating_sub(client.session.opened_ms());
-        Some(Came {
-            number: client.session.number(),
-            user: client.session.user()?.clone(),
-            ip: client.share.client,
-            connected_ms: now.unix_ms.saturating_sub(lived_ms),
-            place: client.share.place,
-        })
+        let share = &client.share;
+        told::came(&client.session, share.client, share.place, self.now())
     }
 }
