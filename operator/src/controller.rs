@@ -17,6 +17,7 @@ use kube::runtime::watcher;
 use kube::{Client, Resource};
 
 use crate::backoff::Backoff;
+use crate::contest::Contests;
 use crate::failure::line;
 use crate::metrics::Metrics;
 use crate::push_cluster::apply::{Change, What};
@@ -46,6 +47,7 @@ struct Shared {
     images: Images,
     metrics: Arc<Metrics>,
     backoff: Backoff,
+    contests: Contests,
     events: Recorder,
 }
 
@@ -62,6 +64,7 @@ impl Operator {
             images: self.images.clone(),
             metrics: self.metrics.clone(),
             backoff: Backoff::default(),
+            contests: Contests::default(),
         });
         let all = watcher::Config::default;
         let ours = || all().labels("app.kubernetes.io/managed-by=pushcluster-operator");
@@ -116,8 +119,13 @@ async fn one(cluster: Arc<PushCluster>, shared: Arc<Shared>) -> Result<Action, R
         return Ok(Action::await_change());
     }
     let begun = Instant::now();
-    let Outcome { changes, settled } =
-        reconcile(&shared.client, cluster.clone(), &shared.images).await;
+    let Outcome { changes, settled } = reconcile(
+        &shared.client,
+        cluster.clone(),
+        &shared.images,
+        &shared.contests,
+    )
+    .await;
     shared.metrics.reconciled(settled.is_ok(), begun.elapsed());
     tell(&shared, &cluster, &changes).await;
     let settled = settled?;

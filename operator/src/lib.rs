@@ -1,6 +1,7 @@
 //! The operator: turns `PushCluster` objects into gateways, a Redis, Services and autoscaling, and keeps them so.
 
 pub mod backoff;
+pub mod contest;
 pub mod controller;
 pub mod failure;
 pub mod lease;

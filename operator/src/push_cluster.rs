@@ -10,6 +10,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::{Client, ResourceExt};
 use rand::RngCore;
 
+use crate::contest::Contests;
 use apply::Change;
 
 pub mod apply;
@@ -52,9 +53,14 @@ pub struct Outcome {
     pub settled: Result<bool, ReconcileError>,
 }
 
-pub async fn reconcile(client: &Client, cluster: Arc<PushCluster>, images: &Images) -> Outcome {
+pub async fn reconcile(
+    client: &Client,
+    cluster: Arc<PushCluster>,
+    images: &Images,
+    contests: &Contests,
+) -> Outcome {
     let mut changes = Vec::new();
-    let settled = steps(client, cluster, images, &mut changes).await;
+    let settled = steps(client, cluster, images, contests, &mut changes).await;
     Outcome { changes, settled }
 }
 
@@ -62,6 +68,7 @@ async fn steps(
     client: &Client,
     cluster: Arc<PushCluster>,
     images: &Images,
+    contests: &Contests,
     changes: &mut Vec<Change>,
 ) -> Result<bool, ReconcileError> {
     let object = name(&cluster);
@@ -70,7 +77,7 @@ async fn steps(
     let mut failure = None;
     if let (Ok(validated), false) = (&validated, observed.cluster.spec.paused) {
         let objects = build::build(validated, &observed.keys.or_generate(random_key));
-        let applied = apply::apply(client, objects, &observed).await;
+        let applied = apply::apply(client, objects, &observed, contests).await;
         *changes = applied.changes;
         failure = applied.failure;
     }

@@ -35,6 +35,43 @@ async fn what_others_change_is_put_back() {
     .await;
 }
 
+/// Another program that is after the same field: neither may keep the API server busy, and the user has to know of it.
+#[tokio::test]
+async fn who_changes_it_again_and_again_is_named_and_not_raced() {
+    let _guard = operator_stays().await;
+    in_namespace("contest", async |namespace| {
+        two_gateways(&namespace).await?;
+        let services: Api<Service> = Api::namespaced(namespace.cluster.client(), &namespace.name);
+        let objects = push_cluster::api(&namespace.cluster, &namespace.name);
+        let wrong = json!({"spec": {"selector": {"app.kubernetes.io/component": "nobody"}}});
+        let other = PatchParams {
+            field_manager: Some("deploy-bot".into()),
+            ..PatchParams::default()
+        };
+        eventually("the other one is named", PUT_BACK, async || {
+            services.patch(NAME, &other, &Patch::Merge(&wrong)).await?;
+            let object = objects.get(NAME).await?;
+            let condition = push_cluster::condition(&object, "ConfigValid");
+            let condition = condition.context("no such condition")?;
+            let message = &condition.message;
+            ensure!(
+                condition.reason == "Contested",
+                "{}: {message}",
+                condition.reason
+            );
+            ensure!(
+                message.contains("Service demo: deploy-bot sets spec.selector"),
+                "{message}"
+            );
+            Ok::<_, anyhow::Error>(())
+        })
+        .await?;
+        // It has stopped: the operator's word is the last one.
+        push_cluster::until_ready(&namespace.cluster, &namespace.name, NAME).await
+    })
+    .await;
+}
+
 /// Points the clients' Service at nobody, and waits until it points at the gateways again.
 async fn break_the_service(namespace: &Namespace) -> Result<()> {
     let services: Api<Service> = Api::namespaced(namespace.cluster.client(), &namespace.name);

@@ -1,10 +1,13 @@
 //! Makes the owned objects as built: server-side apply under one field manager, and no request for what is so already.
 
+use std::time::Instant;
+
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
 use kube::{Client, ResourceExt};
 
 use super::build::Objects;
 use super::observe::Observed;
+use crate::contest::Contests;
 use plan::{Act, Write, plan};
 
 pub use plan::What;
@@ -30,14 +33,32 @@ pub struct Applied {
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("{action} {object} failed")]
-pub struct ApplyError {
-    action: &'static str,
-    object: String,
-    source: kube::Error,
+pub enum ApplyError {
+    #[error("{action} {object} failed")]
+    Request {
+        action: &'static str,
+        object: String,
+        source: kube::Error,
+    },
+    #[error(
+        "{object}: {by} sets {path} again and again, and it is the operator's: end that, or set it in the PushCluster; \
+         the operator sets it at most five times a minute meanwhile"
+    )]
+    Contested {
+        object: String,
+        /// The other one's name for itself (its field manager).
+        by: String,
+        path: String,
+    },
 }
 
-pub async fn apply(client: &Client, objects: Objects, observed: &Observed) -> Applied {
+/// What somebody else writes again and again is left to them for a while, see [`Contests`]; all else is written.
+pub async fn apply(
+    client: &Client,
+    objects: Objects,
+    observed: &Observed,
+    contests: &Contests,
+) -> Applied {
     let owner = observed.cluster.uid().unwrap_or_default();
     let writes = plan(objects, &observed.live, &owner);
     let writer = Writer {
@@ -50,15 +71,38 @@ pub async fn apply(client: &Client, objects: Objects, observed: &Observed) -> Ap
         return applied;
     }
     for write in &writes {
+        if let Some(contested) = contested(write, &writer.namespace, contests) {
+            applied.failure.get_or_insert(contested);
+            continue;
+        }
         match writer.write(write).await {
             Ok(change) => applied.changes.extend(change),
             Err(failure) => {
-                applied.failure = Some(failure);
+                applied.failure.get_or_insert(failure);
                 break;
             }
         }
     }
     applied
+}
+
+fn contested(write: &Write, namespace: &str, contests: &Contests) -> Option<ApplyError> {
+    let Act::Apply {
+        what: What::Changed { path, by: Some(by) },
+        ..
+    } = &write.act
+    else {
+        return None;
+    };
+    let object = object(write);
+    contests
+        .restore(&format!("{namespace} {object}"), Instant::now())
+        .err()?;
+    Some(ApplyError::Contested {
+        object,
+        by: by.clone(),
+        path: path.clone(),
+    })
 }
 
 struct Writer<'a> {
@@ -133,7 +177,7 @@ fn parameters() -> PatchParams {
 
 fn failed(action: &'static str, write: &Write) -> impl FnOnce(kube::Error) -> ApplyError {
     let object = object(write);
-    move |source| ApplyError {
+    move |source| ApplyError::Request {
         action,
         object,
         source,

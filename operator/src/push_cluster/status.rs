@@ -134,6 +134,9 @@ fn config_valid(
                 .collect();
             Verdict::new(KIND, Holds::No, "InvalidSpec", all.join("; "))
         }
+        (Ok(_), Some(failure @ ApplyError::Contested { .. })) => {
+            Verdict::new(KIND, Holds::No, "Contested", line(failure))
+        }
         (Ok(_), Some(failure)) => Verdict::new(KIND, Holds::No, "ApplyFailed", line(failure)),
         (Ok(_), None) => Verdict::new(KIND, Holds::Yes, "Valid", "the spec is applied"),
     }
