@@ -214,7 +214,7 @@ async fn with_history(namespace: &Namespace) -> Result<Vec<PodAddress>> {
     let text = config.data.and_then(|mut data| data.remove("gateway.yaml"));
     let mut settings: Value = serde_yaml::from_str(&text.context("a gateway.yaml")?)?;
     settings["channels"] =
-        json!([{"prefix": "kept:", "historyMessages": 100_000, "historySeconds": 3600}]);
+        json!([{"prefix": "kept:", "historyMessages": 10_000, "historySeconds": 3600}]);
     let change = json!({"data": {"gateway.yaml": serde_yaml::to_string(&settings)?}});
     configs
         .patch(
