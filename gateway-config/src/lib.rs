@@ -31,7 +31,7 @@ pub use parse::parse;
 pub use problem::{Override, Place, Problem};
 pub use redis::{LISTEN, Redis, RedisAddress, RedisMode};
 pub use reference::reference;
-pub use reload::{Change, Reload, diff, reload, take};
+pub use reload::{Change, Reload, diff, read_at_start, reload, take};
 
 impl Config {
     /// The whole configuration as the YAML that [`parse`] reads back.

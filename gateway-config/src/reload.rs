@@ -129,6 +129,16 @@ pub fn diff(old: &Config, new: &Config) -> Change {
     change
 }
 
+/// What of `config` a gateway reads at its start only, as keys and values in JSON: gateways for which this differs are
+/// different processes, and gateways for which it is the same can become each other by a reload. Without what is as by
+/// default, so that a key which a later version adds is no difference where nobody uses it.
+#[must_use]
+pub fn read_at_start(config: &Config) -> Vec<(String, String)> {
+    let mut keys = config.differences();
+    keys.retain(|(path, _)| reload(path) == Restart);
+    keys
+}
+
 /// What a gateway with the configuration `running` has after it has taken what it can of `wanted`. An error when that
 /// breaks a rule, as one that binds two keys of which only one can be taken.
 pub fn take(running: &Config, wanted: &Config) -> Result<Config, Vec<Problem>> {
@@ -285,6 +295,31 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_is_read_at_the_start_is_what_waits_for_it() {
+        for (old, new) in [
+            ("", "limits: {maxConnections: 5}\nchannels: [{prefix: a}]"),
+            ("", "engine: {shards: 2}"),
+            ("broker: {redis: {url: 'redis://a/0'}}", ""),
+            (
+                "broker: {redis: {timeoutSeconds: 5}}\nlog: {filter: warn}",
+                "broker: {redis: {timeoutSeconds: 6}}",
+            ),
+        ] {
+            let (old, new) = (of(old), of(new));
+            assert_eq!(
+                read_at_start(&old) != read_at_start(&new),
+                !diff(&old, &new).needs_restart.is_empty(),
+                "{new:?}"
+            );
+        }
+        assert_eq!(read_at_start(&Config::default()), []);
+        assert_eq!(
+            read_at_start(&of("engine: {shards: 2}\nlog: {filter: warn}")),
+            [("engine.shards".to_owned(), "2".to_owned())]
+        );
     }
 
     #[test]

@@ -89,7 +89,10 @@ pub fn build(cluster: &ValidatedCluster, keys: &Keys) -> Objects {
         service_account: service_account(cluster),
         keys: secret::keys(cluster, keys),
         redis: redis_objects(cluster, keys),
-        deployment: gateway::deployment(cluster, &config::hash(&config, keys, &cluster.referenced)),
+        deployment: gateway::deployment(
+            cluster,
+            &config::hash(&cluster.config, keys, &cluster.referenced),
+        ),
         service: service::clients(cluster),
         nodes_service: service::nodes(cluster),
         budget: budget::budget(cluster),

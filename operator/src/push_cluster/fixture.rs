@@ -57,6 +57,7 @@ pub fn keys() -> Keys {
         api_key: "the-api-key".into(),
         redis_password: "the-password".into(),
         redis_admin_password: "the-admin-password".into(),
+        salt: "the-salt".into(),
     }
 }
 

@@ -98,6 +98,7 @@ pub struct StoredKeys {
     pub api_key: Option<String>,
     pub redis_password: Option<String>,
     pub redis_admin_password: Option<String>,
+    pub salt: Option<String>,
 }
 
 /// The same, complete.
@@ -108,6 +109,8 @@ pub struct Keys {
     pub redis_password: String,
     /// What replicas, Sentinels and probes of mode Sentinel have.
     pub redis_admin_password: String,
+    /// What hashes of the others are made with.
+    pub salt: String,
 }
 
 impl StoredKeys {
@@ -122,6 +125,7 @@ impl StoredKeys {
             api_key: value("api-key"),
             redis_password: value("redis-password"),
             redis_admin_password: value("redis-admin-password"),
+            salt: value("salt"),
         }
     }
 
@@ -132,6 +136,7 @@ impl StoredKeys {
             api_key: kept(&self.api_key),
             redis_password: kept(&self.redis_password),
             redis_admin_password: kept(&self.redis_admin_password),
+            salt: kept(&self.salt),
         }
     }
 }

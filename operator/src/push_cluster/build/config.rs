@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use gateway_config::{Config, read_at_start};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use sha1::{Digest, Sha1};
@@ -21,13 +22,15 @@ pub fn config_map(cluster: &ValidatedCluster) -> ConfigMap {
     }
 }
 
-/// Stands in the pod template: what a gateway reads at its start, so that other settings or keys are other pods.
-/// The secret values are hashed together with the API key, which makes the hash worth nothing to whoever reads the
-/// pod and would try passwords until one fits.
-pub fn hash(config: &ConfigMap, keys: &Keys, referenced: &[ByteString]) -> String {
+/// Stands in the pod template: what a gateway reads at its start only, so that other ones are other pods. What it reads
+/// again while it runs is not in it, and reaches the pods that there are. The secret values are hashed together with a
+/// secret of their own, which makes the hash worth nothing to whoever reads the pod and would try passwords until one
+/// fits; it is never rotated, for then every pod would be another one.
+pub fn hash(config: &Config, keys: &Keys, referenced: &[ByteString]) -> String {
     let mut digest = keyed(keys);
-    for (_, text) in config.data.iter().flatten() {
-        part(&mut digest, text.as_bytes());
+    for (key, value) in read_at_start(config) {
+        part(&mut digest, key.as_bytes());
+        part(&mut digest, value.as_bytes());
     }
     for value in referenced {
         part(&mut digest, &value.0);
@@ -52,13 +55,15 @@ pub fn files_hash(files: &Secret, keys: &Keys) -> String {
 
 fn keyed(keys: &Keys) -> Sha1 {
     let Keys {
-        api_key,
+        // Gateways read it again when it changes.
+        api_key: _,
         redis_password,
         // No gateway has it, and Redis has it in its files.
         redis_admin_password: _,
+        salt,
     } = keys;
     let mut digest = Sha1::new();
-    part(&mut digest, api_key.as_bytes());
+    part(&mut digest, salt.as_bytes());
     part(&mut digest, redis_password.as_bytes());
     digest
 }

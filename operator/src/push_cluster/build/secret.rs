@@ -11,11 +11,13 @@ pub fn keys(cluster: &ValidatedCluster, keys: &Keys) -> Secret {
         api_key,
         redis_password,
         redis_admin_password,
+        salt,
     } = keys;
     let values = [
         ("api-key", api_key.clone()),
         ("redis-password", redis_password.clone()),
         ("redis-admin-password", redis_admin_password.clone()),
+        ("salt", salt.clone()),
         // A file, so that the password is on no command line.
         ("redis.conf", format!("requirepass {redis_password}\n")),
     ];

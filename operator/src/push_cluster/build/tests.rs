@@ -101,22 +101,55 @@ fn a_gateway_may_have_the_memory_of_its_pod() {
 }
 
 #[test]
-fn a_gateway_with_another_config_is_another_pod_and_else_the_same() {
-    let template = |spec| built(&spec).deployment.spec.unwrap().template;
-    assert_eq!(template(json!({})), template(json!({})));
-    assert_eq!(
-        template(json!({})),
-        template(json!({"replicas": 5})),
-        "scaling restarts nothing"
-    );
-    assert_eq!(
-        template(json!({})),
-        template(json!({"service": {"port": 81}}))
-    );
-    assert_ne!(
-        template(json!({})),
-        template(json!({"gateway": {"limits": {"maxConnections": 5}}}))
-    );
+fn a_gateway_is_another_pod_only_where_it_cannot_become_what_is_asked_for() {
+    let made = |spec: &Value| {
+        let objects = built(spec);
+        let config = config(&objects).to_owned();
+        (objects.deployment.spec.unwrap().template, config)
+    };
+    let plain = || json!({});
+    let gateway = |spec: Value| json!({ "gateway": spec });
+    let drain = |spec: Value| json!({ "drain": spec });
+    let auth = |spec: Value| json!({"gateway": {"auth": spec}});
+    let redis = |host| json!({"redis": {"mode": "External", "external": {"host": host}}});
+    let (one, two) = ("https://a/keys", "https://b/keys");
+    let secret = json!({"name": "jwt", "key": "hmac"});
+    // From, to, whether other pods are made, whether the configuration is another one.
+    for (before, after, pods, config) in [
+        (plain(), plain(), false, false),
+        (plain(), json!({"replicas": 5}), false, false),
+        (plain(), json!({"service": {"port": 81}}), false, false),
+        (
+            plain(),
+            gateway(json!({"limits": {"maxConnections": 5}})),
+            false,
+            true,
+        ),
+        (plain(), gateway(json!({"logFilter": "debug"})), false, true),
+        (
+            plain(),
+            drain(json!({"reconnectsPerSecond": 5})),
+            false,
+            true,
+        ),
+        (
+            auth(json!({"jwksUrl": one})),
+            auth(json!({"jwksUrl": two})),
+            false,
+            true,
+        ),
+        // The file would not be in the pod.
+        (plain(), auth(json!({"hs256KeySecret": secret})), true, true),
+        // The kubelet ends a pod by the deadline that it began with.
+        (plain(), drain(json!({"deadlineSeconds": 60})), true, true),
+        (redis("a"), redis("b"), true, true),
+        (plain(), gateway(json!({"image": "other"})), true, false),
+    ] {
+        let what = format!("{before} to {after}");
+        let (before, after) = (made(&before), made(&after));
+        assert_eq!(before.0 != after.0, pods, "{what}: the pods");
+        assert_eq!(before.1 != after.1, config, "{what}: the configuration");
+    }
 }
 
 #[test]
@@ -229,8 +262,8 @@ fn services_select_the_pods_that_they_are_for() {
     }
 }
 
-/// Gateways and Redis read passwords at their start only: with other ones they must be other pods. Keys of tokens are
-/// read again, and a rotation that ended every connection would be worse than none.
+/// Gateways and Redis read passwords at their start only: with other ones they must be other pods. Keys of tokens and of
+/// the API are read again, and a rotation that ended every connection would be worse than none.
 #[test]
 fn a_pod_with_other_passwords_is_another_pod() {
     let templates = |spec: &Value, keys: Keys, (name, key): (&str, &str), value: &[u8]| {
@@ -252,6 +285,11 @@ fn a_pod_with_other_passwords_is_another_pod() {
     let jwt = ("jwt", "hmac");
     let before = templates(&tokens, keys(), jwt, &[b'a'; 32]);
     assert_eq!(before, templates(&tokens, keys(), jwt, &[b'b'; 32]));
+    let other_api_key = Keys {
+        api_key: "another".into(),
+        ..keys()
+    };
+    assert_eq!(before, templates(&tokens, other_api_key, jwt, &[b'a'; 32]));
     let other_password = Keys {
         redis_password: "another".into(),
         ..keys()
@@ -293,16 +331,16 @@ fn gateways_are_told_which_tokens_count() {
     }
 }
 
-/// What can be read from a pod must not let anybody try passwords: the same one under another API key looks otherwise.
+/// What can be read from a pod must not let anybody try passwords: the same one with another salt looks otherwise.
 #[test]
-fn the_hash_of_a_password_is_worth_nothing_without_the_api_key() {
-    let hash = |api_key: &str| {
+fn the_hash_of_a_password_is_worth_nothing_without_the_salt() {
+    let hash = |salt: &str| {
         let keys = Keys {
-            api_key: api_key.into(),
+            salt: salt.into(),
             ..keys()
         };
         config::hash(
-            &built(&json!({})).config,
+            &gateway_config::Config::default(),
             &keys,
             &[ByteString(b"hunter2".to_vec())],
         )

@@ -147,6 +147,12 @@ fn a_changed_spec_writes_what_it_is_about() {
         (
             json!({}),
             json!({"gateway": {"limits": {"maxConnections": 5}}}),
+            // Gateways read it again.
+            &["ConfigMap demo-config: data.gateway.yaml by us"],
+        ),
+        (
+            json!({"redis": {"mode": "External", "external": {"host": "a"}}}),
+            json!({"redis": {"mode": "External", "external": {"host": "b"}}}),
             &[
                 "ConfigMap demo-config: data.gateway.yaml by us",
                 "Deployment demo-gateway: spec.template.metadata.annotations.pushcluster.io/config-hash by us",
