@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 /// So many times an object is put back at once …
 const RESTORATIONS: usize = 5;
 /// … within this time; then it stays as the other one wants it until the first of them is so old.
-const WINDOW: Duration = Duration::from_secs(60);
+const WINDOW: Duration = Duration::from_secs(30);
 
 /// When each object was put back, the last [`RESTORATIONS`] times. An entry goes when its last time is older than
 /// [`WINDOW`], with the next restoration of any object.
@@ -53,16 +53,16 @@ mod tests {
             (2, Ok(())),
             (3, Ok(())),
             (4, Ok(())),
-            (5, Err(55 * SECOND)),
-            (59, Err(SECOND)),
-            (60, Ok(())),
-            (60, Err(SECOND)),
-            (61, Ok(())),
+            (5, Err(25 * SECOND)),
+            (29, Err(SECOND)),
+            (30, Ok(())),
+            (30, Err(SECOND)),
+            (31, Ok(())),
         ] {
             let now = begin + second * SECOND;
             assert_eq!(contests.restore("a", now), expected, "at {second} s");
         }
-        assert_eq!(contests.restore("b", begin + 61 * SECOND), Ok(()));
+        assert_eq!(contests.restore("b", begin + 31 * SECOND), Ok(()));
     }
 
     #[test]

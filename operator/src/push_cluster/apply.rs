@@ -42,7 +42,7 @@ pub enum ApplyError {
     },
     #[error(
         "{object}: {by} sets {path} again and again, and it is the operator's: end that, or set it in the PushCluster; \
-         the operator sets it at most five times a minute meanwhile"
+         the operator sets it at most five times in half a minute"
     )]
     Contested {
         object: String,
