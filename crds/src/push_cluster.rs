@@ -7,19 +7,25 @@ use serde::{Deserialize, Serialize};
 use crate::PushClusterStatus;
 
 mod auth;
+mod channels;
 mod external;
 mod gateway;
 mod limits;
+mod pods;
 mod redis;
 mod schema;
+mod secrets;
 mod service;
 mod size;
 
 pub use auth::*;
+pub use channels::*;
 pub use external::*;
 pub use gateway::*;
 pub use limits::*;
+pub use pods::*;
 pub use redis::*;
+pub use secrets::*;
 pub use service::*;
 pub use size::*;
 
@@ -84,6 +90,9 @@ pub use size::*;
         .message("metadata.name is longer than 45 characters: names of its pods and Services would not fit")
 )]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "!self.autoscaling.enabled || !has(self.autoscaling.targetConnectionsPerPod) || self.autoscaling.targetConnectionsPerPod * 10 <= self.gateway.limits.maxConnections * 8", "message": "spec.autoscaling.targetConnectionsPerPod is above 80 % of spec.gateway.limits.maxConnections, where a gateway takes no more clients: lower the one or raise the other"},
+]))]
 pub struct PushClusterSpec {
     /// Gateways. While autoscaling is on this is its starting point, and it is what `kubectl scale` sets.
     #[schemars(range(min = 0, max = 1000))]
@@ -100,18 +109,6 @@ pub struct PushClusterSpec {
     pub service: ServiceSpec,
     /// While true the operator looks but changes nothing; the status says so.
     pub paused: bool,
-}
-
-/// One key of a Secret in the namespace of the PushCluster.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct SecretKey {
-    /// The Secret's name.
-    #[schemars(length(min = 1, max = 253))]
-    pub name: String,
-    /// The key in it.
-    #[schemars(length(min = 1, max = 253))]
-    pub key: String,
 }
 
 impl Default for PushClusterSpec {

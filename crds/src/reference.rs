@@ -110,7 +110,9 @@ fn takes(path: &str, schema: &Value) -> String {
             |words| {
                 words
                     .iter()
-                    .map(|w| format!("`{}`", w.as_str().unwrap_or_default()))
+                    // An optional one may also be null.
+                    .filter_map(Value::as_str)
+                    .map(|word| format!("`{word}`"))
                     .collect::<Vec<_>>()
                     .join(", ")
             },

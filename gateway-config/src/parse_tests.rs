@@ -108,7 +108,7 @@ fn mistakes_in_a_file() {
         ("broker: {kind: redis, redis: {listen: [ws:broadcast, 'ws:room:*', system:notifications, ws:private]}}", "good"),
         ("broker: {kind: redis, redis: {listen: [ws:room:a]}}", "g.yaml:1:39: broker.redis.listen: \"ws:room:a\" is none of system:notifications, ws:broadcast, ws:room:*, ws:private"),
         ("broker: {kind: redis, redis: {listenPrefix: 'pushcluster:channel:'}}", "g.yaml:1:45: broker.redis.listenPrefix: begins the gateways' own channels"),
-        ("broker: {kind: redis, redis: {listenPrefix: 'a b'}}", "g.yaml:1:45: broker.redis.listenPrefix: must be at most 64 bytes without spaces"),
+        ("broker: {kind: redis, redis: {listenPrefix: 'a b'}}", "g.yaml:1:45: broker.redis.listenPrefix: must be at most 128 bytes without spaces"),
         ("broker: {kind: redis, redis: {probeSeconds: 0}}", "g.yaml:1:45: broker.redis.probeSeconds: must be at least 1"),
         // Lists of entries.
         ("channels: []", "good"),

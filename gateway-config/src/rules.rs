@@ -267,6 +267,10 @@ fn web_url(url: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
+/// It is in each key and each message to Redis. The operator's are up to 122 bytes long: a namespace has 63 characters
+/// and a PushCluster 45.
+const MAX_PREFIX_BYTES: usize = 128;
+
 fn broker(config: &Config, rules: &mut Rules) {
     if config.broker.kind == BrokerKind::Memory {
         return;
@@ -292,8 +296,9 @@ fn broker(config: &Config, rules: &mut Rules) {
         ("broker.redis.keyPrefix", &redis.key_prefix),
         ("broker.redis.listenPrefix", &redis.listen_prefix),
     ] {
-        if prefix.len() > 64 || prefix.chars().any(|c| c.is_control() || c == ' ') {
-            rules.say(&[key], "must be at most 64 bytes without spaces");
+        if prefix.len() > MAX_PREFIX_BYTES || prefix.chars().any(|c| c.is_control() || c == ' ') {
+            let message = format!("must be at most {MAX_PREFIX_BYTES} bytes without spaces");
+            rules.say(&[key], message);
         }
     }
     redis_listen(redis, rules);

@@ -17,6 +17,7 @@ pub mod apply;
 pub mod build;
 #[cfg(test)]
 mod fixture;
+pub mod named;
 pub mod observe;
 pub mod status;
 pub mod validate;

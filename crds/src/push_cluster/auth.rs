@@ -3,13 +3,14 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::SecretKey;
+use super::{SecretKey, TrustedCertificates};
 
 /// Who may connect.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("x-kubernetes-validations" = [
     {"rule": "self.anonymous || has(self.hs256KeySecret) || has(self.jwksUrl) || (has(self.keySecrets) && size(self.keySecrets) > 0)", "message": "spec.gateway.auth: nobody could connect: set anonymous: true, or say where the keys of your tokens are: hs256KeySecret, keySecrets or jwksUrl"},
+    {"rule": "!has(self.jwksCa) || has(self.jwksUrl)", "message": "spec.gateway.auth.jwksCa is set but not used: set jwksUrl, or remove jwksCa"},
 ]))]
 pub struct AuthSpec {
     /// Whether a client without a token may stay.
@@ -33,6 +34,16 @@ pub struct AuthSpec {
     )]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jwks_url: Option<String>,
+    /// Whom the server of `jwksUrl` may be signed by, for an identity provider of your own. Default: those that browsers
+    /// trust.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jwks_ca: Option<TrustedCertificates>,
+    /// Between two requests to `jwksUrl`. A token with a key that is not known asks at once, too.
+    #[schemars(range(min = 1, max = 86_400))]
+    pub jwks_refresh_seconds: i32,
+    /// How far clocks may differ: a token counts so much earlier than its `nbf` and longer than its `exp`.
+    #[schemars(range(min = 0, max = 300))]
+    pub leeway_seconds: i32,
     /// The `iss` of a token must be one of these. Default: any.
     #[schemars(length(max = 16), inner(length(min = 1, max = 500)))]
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -50,6 +61,9 @@ impl Default for AuthSpec {
             hs256_key_secret: None,
             key_secrets: Vec::new(),
             jwks_url: None,
+            jwks_ca: None,
+            jwks_refresh_seconds: 300,
+            leeway_seconds: 5,
             issuers: Vec::new(),
             audiences: Vec::new(),
         }

@@ -4,16 +4,18 @@ use k8s_openapi::api::core::v1::ResourceRequirements;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::ExternalRedis;
 use super::schema::resources;
+use super::{ExternalRedis, PodsSpec};
 
 /// The Redis that carries messages between gateways.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("x-kubernetes-validations" = [
-    {"rule": "self.mode != 'External' || has(self.external)", "message": "spec.redis.external is missing: mode External needs external.host"},
+    {"rule": "self.mode != 'External' || has(self.external)", "message": "spec.redis.external is missing: mode External needs external.host, or external.hosts"},
     {"rule": "self.mode == 'External' || !has(self.external)", "message": "spec.redis.external is set but not used: set mode: External, or remove external"},
     {"rule": "self.mode == 'Sentinel' || !has(self.sentinel)", "message": "spec.redis.sentinel is set but not used: set mode: Sentinel, or remove sentinel"},
+    {"rule": "self.mode != 'External' || !has(self.image)", "message": "spec.redis.image is set but not used: mode External runs no Redis of its own: remove image"},
+    {"rule": "!has(self.listenPrefix) || has(self.listen)", "message": "spec.redis.listenPrefix is set but not used: name the channels in listen, or remove listenPrefix"},
     {"rule": "self.mode == oldSelf.mode", "message": "spec.redis.mode cannot be changed: make a second PushCluster with the mode you want and move clients to it"},
 ]))]
 pub struct RedisSpec {
@@ -30,6 +32,20 @@ pub struct RedisSpec {
     /// connected. Default: requests of 50m and 64Mi, a limit of 256Mi of memory.
     #[schemars(schema_with = "resources")]
     pub resources: ResourceRequirements,
+    /// Where its pods may run, and what they carry.
+    pub pods: PodsSpec,
+    /// Channels in which backends publish straight into Redis, and which the gateways pass on to their clients:
+    /// `system:notifications`, `ws:broadcast`, `ws:room:*`, `ws:private`. Default: none.
+    #[schemars(
+        length(max = 4),
+        inner(regex(pattern = r"^(system:notifications|ws:broadcast|ws:room:\*|ws:private)$"))
+    )]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub listen: Vec<String>,
+    /// Begins the names of these channels, as in `app:ws:broadcast`, where a framework adds a prefix of its own.
+    #[schemars(length(max = 128), regex(pattern = r"^[!-z|~]*$"))]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub listen_prefix: String,
     /// How mode Sentinel replaces a master that is gone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sentinel: Option<SentinelSpec>,
@@ -69,6 +85,9 @@ impl Default for RedisSpec {
             mode: RedisMode::Standalone,
             image: None,
             resources: ResourceRequirements::default(),
+            pods: PodsSpec::default(),
+            listen: Vec::new(),
+            listen_prefix: String::new(),
             sentinel: None,
             external: None,
         }

@@ -24,4 +24,21 @@ pub(super) fn resources(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// The API server's own pattern for values of labels, so that a wrong one is refused with the field's name.
+pub(super) fn label_values(_: &mut SchemaGenerator) -> Schema {
+    texts(&serde_json::json!({
+        "type": "string",
+        "maxLength": 63,
+        "pattern": r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$",
+    }))
+}
+
+pub(super) fn annotation_values(_: &mut SchemaGenerator) -> Schema {
+    texts(&serde_json::json!({"type": "string", "maxLength": 4_096}))
+}
+
+fn texts(of: &serde_json::Value) -> Schema {
+    json_schema!({"type": "object", "maxProperties": 32, "additionalProperties": of})
+}
+
 const QUANTITY: &str = r"^(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))))?$";

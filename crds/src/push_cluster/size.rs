@@ -18,9 +18,11 @@ pub struct AutoscalingSpec {
     /// Never more gateways.
     #[schemars(range(min = 1, max = 1000))]
     pub max_replicas: i32,
-    /// Connected clients for each gateway that the autoscaler aims at.
+    /// Connected clients for each gateway that the autoscaler aims at. Default: half of `gateway.limits.maxConnections`,
+    /// so that the others can take over the clients of one that is lost.
     #[schemars(range(min = 1, max = 1_000_000))]
-    pub target_connections_per_pod: i32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_connections_per_pod: Option<i32>,
 }
 
 /// How clients are moved when a gateway ends.
@@ -41,7 +43,7 @@ impl Default for AutoscalingSpec {
             enabled: true,
             min_replicas: 2,
             max_replicas: 10,
-            target_connections_per_pod: 5_000,
+            target_connections_per_pod: None,
         }
     }
 }

@@ -10,6 +10,7 @@ mod push;
 mod refusals;
 mod rollout;
 mod sentinel;
+mod spec;
 
 use anyhow::Result;
 use e2e::namespace::Namespace;

@@ -60,6 +60,31 @@ const REFUSED: &[(&str, &str)] = &[
         "spec.autoscaling.minReplicas is greater than spec.autoscaling.maxReplicas",
     ),
     ("{gateway: {auth: {anonymous: false}}}", "hs256KeySecret"),
+    (
+        "{gateway: {channels: [{prefix: a, maxMessageBytes: 200}], limits: {maxMessageBytes: 199}}}",
+        "spec.gateway.channels: a maxMessageBytes is greater",
+    ),
+    // Two policies of one prefix.
+    (
+        "{gateway: {channels: [{prefix: a}, {prefix: a}]}}",
+        "spec.gateway.channels[1]",
+    ),
+    (
+        "{gateway: {pods: {labels: {app.kubernetes.io/name: mine}}}}",
+        "keys that begin with app.kubernetes.io/ or pushcluster.io/ are the operator's",
+    ),
+    (
+        "{gateway: {pods: {labels: {team: 'a b'}}}}",
+        "spec.gateway.pods.labels.team",
+    ),
+    (
+        "{redis: {mode: External, external: {topology: Sentinel, hosts: ['a:1']}}}",
+        "spec.redis.external.masterName is what Sentinels call the master",
+    ),
+    (
+        "{redis: {mode: External, external: {topology: Cluster, hosts: [a]}}}",
+        "spec.redis.external.hosts[0]",
+    ),
 ];
 
 #[tokio::test]

@@ -18,6 +18,7 @@ mod autoscaler;
 mod budget;
 mod config;
 mod gateway;
+mod pods;
 mod redis;
 mod secret;
 pub mod sentinel;
@@ -124,7 +125,7 @@ fn redis_objects(cluster: &ValidatedCluster, keys: &Keys) -> Option<RedisObjects
                 budget: Some(budget::redis(cluster)),
             })
         }
-        ValidatedRedis::External { .. } => None,
+        ValidatedRedis::External => None,
     }
 }
 

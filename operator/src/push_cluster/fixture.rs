@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crds::PushCluster;
+use crds::{ConfigMapKey, PushCluster, SecretKey};
 use k8s_openapi::ByteString;
 use kube::api::ObjectMeta;
 use serde_json::{Value, json};
 
 use super::Images;
 use super::build::{Objects, build};
+use super::named::Source;
 use super::observe::{Keys, Live, Observed, StoredKeys};
 use super::validate::validate;
 
@@ -21,20 +22,33 @@ pub fn observed(spec: &Value) -> Observed {
         "spec": spec,
     }))
     .unwrap();
-    let secret = |name: &str, key: &str| {
-        (
-            (name.to_owned(), key.to_owned()),
-            Some(ByteString(vec![b'x'; 32])),
-        )
-    };
+    let value = Some(ByteString(vec![b'x'; 32]));
+    let pem = |what: &str| Some(ByteString(format!("-----BEGIN {what}-----").into_bytes()));
+    let trusted = Source::ConfigMap(ConfigMapKey {
+        name: "pem".into(),
+        key: "ca.crt".into(),
+    });
     Observed {
         cluster: Arc::new(cluster),
         live: Live::default(),
         keys: StoredKeys::default(),
-        referenced: BTreeMap::from([secret("jwt", "hmac"), secret("cache", "pass")]),
+        referenced: BTreeMap::from([
+            (secret("jwt", "hmac"), value.clone()),
+            (secret("cache", "pass"), value),
+            (secret("pem", "tls.crt"), pem("CERTIFICATE")),
+            (secret("pem", "tls.key"), pem("PRIVATE KEY")),
+            (trusted, pem("CERTIFICATE")),
+        ]),
         pods: vec![],
         external_redis: None,
     }
+}
+
+pub fn secret(name: &str, key: &str) -> Source {
+    Source::Secret(SecretKey {
+        name: name.into(),
+        key: key.into(),
+    })
 }
 
 /// Metadata of an object of this PushCluster.

@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
-use std::time::Duration;
 
-use crds::{ExternalRedis, PushCluster, SecretKey};
+use crds::PushCluster;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service, ServiceAccount};
@@ -14,13 +13,11 @@ use k8s_openapi::{ByteString, NamespaceResourceScope};
 use kube::api::{Api, ListParams, ObjectMeta};
 use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use super::build::Names;
+use super::named::{Source, named};
 
-/// How long an external Redis has to answer.
-const REDIS_DEADLINE: Duration = Duration::from_secs(3);
+mod external;
 
 #[derive(Debug)]
 pub struct Observed {
@@ -28,8 +25,8 @@ pub struct Observed {
     pub live: Live,
     /// The secrets that the operator generated before, as far as they are there.
     pub keys: StoredKeys,
-    /// The values of the Secret keys that the manifest names; None where there is no such thing.
-    pub referenced: BTreeMap<(String, String), Option<ByteString>>,
+    /// The values that the manifest names in Secrets and ConfigMaps; None where there is no such thing.
+    pub referenced: BTreeMap<Source, Option<ByteString>>,
     /// The pods of gateways and of Redis.
     pub pods: Vec<Pod>,
     /// What an external Redis answered.
@@ -189,14 +186,13 @@ pub async fn observe(client: &Client, cluster: Arc<PushCluster>) -> Result<Obser
         autoscaler,
     };
     let mut referenced = BTreeMap::new();
-    for SecretKey { name, key } in secrets_named(&cluster) {
-        let secret: Option<Secret> = reader.get(name).await?;
-        let value = secret.and_then(|secret| secret.data?.remove(key));
-        referenced.insert((name.clone(), key.clone()), value);
+    for one in named(&cluster.spec) {
+        let value = reader.value(&one.source).await?;
+        referenced.insert(one.source, value);
     }
     let pods = reader.pods(&names.instance).await?;
     let external_redis = match &cluster.spec.redis.external {
-        Some(external) => Some(ping(external).await),
+        Some(redis) => Some(external::ask(redis).await),
         None => None,
     };
     let keys = StoredKeys::of(live.keys.as_ref());
@@ -208,16 +204,6 @@ pub async fn observe(client: &Client, cluster: Arc<PushCluster>) -> Result<Obser
         pods,
         external_redis,
     })
-}
-
-fn secrets_named(cluster: &PushCluster) -> impl Iterator<Item = &SecretKey> {
-    let external = cluster.spec.redis.external.as_ref();
-    let password = external.and_then(|external| external.password_secret.as_ref());
-    let auth = &cluster.spec.gateway.auth;
-    auth.hs256_key_secret
-        .iter()
-        .chain(&auth.key_secrets)
-        .chain(password)
 }
 
 struct Reader<'a> {
@@ -241,6 +227,20 @@ impl Reader<'_> {
         })
     }
 
+    async fn value(&self, source: &Source) -> Result<Option<ByteString>, ObserveError> {
+        Ok(match source {
+            Source::Secret(at) => {
+                let secret: Option<Secret> = self.get(&at.name).await?;
+                secret.and_then(|secret| secret.data?.remove(&at.key))
+            }
+            Source::ConfigMap(at) => {
+                let map: Option<ConfigMap> = self.get(&at.name).await?;
+                let text = map.and_then(|map| map.data?.remove(&at.key));
+                text.map(|text| ByteString(text.into_bytes()))
+            }
+        })
+    }
+
     async fn pods(&self, instance: &str) -> Result<Vec<Pod>, ObserveError> {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
         let labels =
@@ -253,30 +253,5 @@ impl Reader<'_> {
                 source,
             })?
             .items)
-    }
-}
-
-/// Whether a Redis is there at all. It need not let us in: an answer that asks for a password is an answer.
-/// Of any other answer nothing is repeated: whoever may write a PushCluster must not read, through its status, what
-/// services say that only the operator can reach.
-async fn ping(redis: &ExternalRedis) -> Result<(), String> {
-    let ExternalRedis { host, port, .. } = redis;
-    let number = u16::try_from(*port).map_err(|_| format!("{port} is no port"))?;
-    let talk = async {
-        let mut socket = TcpStream::connect((host.as_str(), number)).await?;
-        socket.write_all(b"PING\r\n").await?;
-        let mut answer = [0; 64];
-        let count = socket.read(&mut answer).await?;
-        let answer = &answer[..count];
-        Ok::<_, std::io::Error>(answer.starts_with(b"+PONG") || answer.starts_with(b"-NOAUTH"))
-    };
-    match tokio::time::timeout(REDIS_DEADLINE, talk).await {
-        Err(_) => Err(format!(
-            "Redis {host}:{port} did not answer within {} s",
-            REDIS_DEADLINE.as_secs()
-        )),
-        Ok(Err(error)) => Err(format!("Redis {host}:{port} is not reachable: {error}")),
-        Ok(Ok(true)) => Ok(()),
-        Ok(Ok(false)) => Err(format!("{host}:{port} does not answer like a Redis")),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crds::{AutoscalingSpec, PushCluster, RedisMode, SecretKey, ServiceSpec};
+use crds::{AutoscalingSpec, PodsSpec, PushCluster, RedisMode, ServiceSpec};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -11,12 +11,10 @@ use kube::ResourceExt;
 
 use super::Images;
 use super::build::Names;
+use super::named::{Named, named};
 use super::observe::{Live, Observed};
 
 mod config;
-
-/// Shortest HS256 key (RFC 7518 section 3.2).
-const MIN_HS256_KEY_BYTES: usize = 32;
 
 /// What can be built, whole: nothing in it is optional that a builder would have to guess.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,12 +27,12 @@ pub struct ValidatedCluster {
     pub gateway_resources: ResourceRequirements,
     /// What the gateways read.
     pub config: gateway_config::Config,
-    pub hs256_key: Option<SecretKey>,
-    /// Keys of tokens; the file of each is named after its place.
-    pub token_keys: Vec<SecretKey>,
-    /// What the Secrets that the manifest names hold, as far as gateways read it at their start only, so that other
-    /// values are other pods. Keys of tokens are not among them: gateways read those again when they change.
+    /// What gateways find as files and the manifest names.
+    pub named: Vec<Named>,
+    /// The values of these, as far as gateways read them at their start only, so that other values are other pods.
     pub referenced: Vec<ByteString>,
+    pub gateway_pods: PodsSpec,
+    pub redis_pods: PodsSpec,
     pub redis: ValidatedRedis,
     pub autoscaling: Option<AutoscalingSpec>,
     pub drain_deadline_seconds: i64,
@@ -48,9 +46,7 @@ pub enum ValidatedRedis {
         resources: ResourceRequirements,
     },
     Sentinel(SentinelRedis),
-    External {
-        password: Option<SecretKey>,
-    },
+    External,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -77,7 +73,8 @@ pub fn validate(observed: &Observed, images: &Images) -> Result<ValidatedCluster
     let namespace = cluster.namespace().unwrap_or_default();
     let mut problems = taken_names(cluster, &observed.live);
 
-    check_token_keys(observed, &mut problems);
+    let named = named(spec);
+    problems.extend(named.iter().filter_map(|one| fault(observed, one)));
     let redis = check_redis(observed, images, &mut problems);
     if !problems.is_empty() {
         return Err(problems);
@@ -92,9 +89,10 @@ pub fn validate(observed: &Observed, images: &Images) -> Result<ValidatedCluster
             .clone()
             .unwrap_or_else(|| images.gateway.clone()),
         gateway_resources: or_default(&spec.gateway.resources, GATEWAY_REQUEST, GATEWAY_LIMIT),
-        hs256_key: spec.gateway.auth.hs256_key_secret.clone(),
-        token_keys: spec.gateway.auth.key_secrets.clone(),
-        referenced: read_at_start(observed, &redis),
+        referenced: read_at_start(observed, &named),
+        named,
+        gateway_pods: spec.gateway.pods.clone(),
+        redis_pods: spec.redis.pods.clone(),
         redis,
         autoscaling: spec.autoscaling.enabled.then(|| spec.autoscaling.clone()),
         drain_deadline_seconds: i64::from(spec.drain.deadline_seconds),
@@ -126,47 +124,23 @@ fn check_redis(
                 down_after_seconds: sentinel.down_after_seconds,
             })
         }
-        (RedisMode::External, Some(external)) => {
-            if let Some(secret) = &external.password_secret {
-                let field = "spec.redis.external.passwordSecret";
-                check_secret(observed, secret, field, 1, problems);
-            }
-            ValidatedRedis::External {
-                password: external.password_secret.clone(),
-            }
-        }
+        (RedisMode::External, Some(_)) => ValidatedRedis::External,
         (RedisMode::External, None) => {
             // The schema refuses this; an object from before the rule could still be stored.
             problems.push(Problem {
                 field: "spec.redis.external",
                 message: "is missing".into(),
             });
-            ValidatedRedis::External { password: None }
+            ValidatedRedis::External
         }
     }
 }
 
-fn check_token_keys(observed: &Observed, problems: &mut Vec<Problem>) {
-    let auth = &observed.cluster.spec.gateway.auth;
-    if let Some(secret) = &auth.hs256_key_secret {
-        let field = "spec.gateway.auth.hs256KeySecret";
-        check_secret(observed, secret, field, MIN_HS256_KEY_BYTES, problems);
-    }
-    for secret in &auth.key_secrets {
-        let field = "spec.gateway.auth.keySecrets";
-        check_secret(observed, secret, field, 1, problems);
-    }
-}
-
-fn read_at_start(observed: &Observed, redis: &ValidatedRedis) -> Vec<ByteString> {
-    let ValidatedRedis::External {
-        password: Some(SecretKey { name, key }),
-    } = redis
-    else {
-        return Vec::new();
-    };
-    let value = observed.referenced.get(&(name.clone(), key.clone()));
-    value.into_iter().flatten().cloned().collect()
+fn read_at_start(observed: &Observed, named: &[Named]) -> Vec<ByteString> {
+    let at_start = named.iter().filter(|one| !one.read_again);
+    at_start
+        .filter_map(|one| observed.referenced.get(&one.source)?.clone())
+        .collect()
 }
 
 /// Objects that have the name of one that would be made, and are somebody else's. To apply over them would break
@@ -225,29 +199,19 @@ fn somebody_elses(cluster: &PushCluster, meta: &ObjectMeta) -> Option<String> {
     }
 }
 
-fn check_secret(
-    observed: &Observed,
-    secret: &SecretKey,
-    field: &'static str,
-    min_bytes: usize,
-    problems: &mut Vec<Problem>,
-) {
-    let SecretKey { name, key } = secret;
+fn fault(observed: &Observed, one: &Named) -> Option<Problem> {
     let value = observed
         .referenced
-        .get(&(name.clone(), key.clone()))
+        .get(&one.source)
         .and_then(Option::as_ref);
-    let message = match value {
-        None => format!("names key {key} of Secret {name}, which is not there"),
-        Some(value) if value.0.len() < min_bytes => {
-            format!(
-                "names key {key} of Secret {name}, which has {} bytes: at least {min_bytes} are needed",
-                value.0.len()
-            )
-        }
-        Some(_) => return,
+    let why = match value {
+        None => "is not there".to_owned(),
+        Some(value) => one.wants.fault(&value.0)?,
     };
-    problems.push(Problem { field, message });
+    Some(Problem {
+        field: one.field,
+        message: format!("names {}, which {why}", one.source),
+    })
 }
 
 /// Memory of a gateway's pod, where the manifest says nothing.

@@ -31,7 +31,7 @@ pub fn autoscaler(cluster: &ValidatedCluster, spec: &AutoscalingSpec) -> Horizon
                     },
                     target: MetricTarget {
                         type_: "AverageValue".into(),
-                        average_value: Some(Quantity(spec.target_connections_per_pod.to_string())),
+                        average_value: Some(Quantity(connections_per_pod(cluster, spec))),
                         ..MetricTarget::default()
                     },
                 }),
@@ -41,4 +41,11 @@ pub fn autoscaler(cluster: &ValidatedCluster, spec: &AutoscalingSpec) -> Horizon
         }),
         ..HorizontalPodAutoscaler::default()
     }
+}
+
+/// Half of what a gateway may have: one that is lost, or is replaced, finds room in the others.
+fn connections_per_pod(cluster: &ValidatedCluster, spec: &AutoscalingSpec) -> String {
+    let half = cluster.config.limits.max_connections / 2;
+    spec.target_connections_per_pod
+        .map_or_else(|| half.max(1).to_string(), |given| given.to_string())
 }

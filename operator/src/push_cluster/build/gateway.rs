@@ -4,17 +4,19 @@ use k8s_openapi::api::apps::v1::{
     Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment,
 };
 use k8s_openapi::api::core::v1::{
-    ConfigMapVolumeSource, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction,
-    KeyToPath, ObjectFieldSelector, PodSpec, PodTemplateSpec, Probe, ProjectedVolumeSource,
-    SecretProjection, TopologySpreadConstraint, Volume, VolumeMount, VolumeProjection,
+    ConfigMapProjection, ConfigMapVolumeSource, Container, ContainerPort, EnvVar, EnvVarSource,
+    HTTPGetAction, KeyToPath, ObjectFieldSelector, PodSpec, PodTemplateSpec, Probe,
+    ProjectedVolumeSource, SecretProjection, TopologySpreadConstraint, Volume, VolumeMount,
+    VolumeProjection,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::{
-    Component, FILES, config, container_security, labels, metadata, pod_security, selector,
-    token_key_file,
+    Component, FILES, config, container_security, labels, metadata, pod_security, pods::carrying,
+    selector,
 };
+use crate::push_cluster::named::Source;
 use crate::push_cluster::validate::{ValidatedCluster, ValidatedRedis};
 
 const CONFIG_DIRECTORY: &str = "/etc/pushcluster/config";
@@ -37,17 +39,20 @@ pub fn deployment(cluster: &ValidatedCluster, config_hash: &str) -> Deployment {
                     max_unavailable: whole(0),
                 }),
             }),
-            template: PodTemplateSpec {
-                metadata: Some(ObjectMeta {
-                    labels: Some(labels(cluster, Component::Gateway)),
-                    annotations: Some(BTreeMap::from([(
-                        "pushcluster.io/config-hash".to_owned(),
-                        config_hash.to_owned(),
-                    )])),
-                    ..ObjectMeta::default()
-                }),
-                spec: Some(pod(cluster)),
-            },
+            template: carrying(
+                &cluster.gateway_pods,
+                PodTemplateSpec {
+                    metadata: Some(ObjectMeta {
+                        labels: Some(labels(cluster, Component::Gateway)),
+                        annotations: Some(BTreeMap::from([(
+                            "pushcluster.io/config-hash".to_owned(),
+                            config_hash.to_owned(),
+                        )])),
+                        ..ObjectMeta::default()
+                    }),
+                    spec: Some(pod(cluster)),
+                },
+            ),
             ..DeploymentSpec::default()
         }),
         ..Deployment::default()
@@ -82,7 +87,7 @@ fn pod(cluster: &ValidatedCluster) -> PodSpec {
             Volume {
                 name: "keys".into(),
                 projected: Some(ProjectedVolumeSource {
-                    sources: Some(secret_files(cluster)),
+                    sources: Some(files(cluster)),
                     ..ProjectedVolumeSource::default()
                 }),
                 ..Volume::default()
@@ -151,33 +156,27 @@ fn probe(path: &str, period_seconds: i32, failures: i32) -> Probe {
     }
 }
 
-/// Each file that the config names, from whichever Secret holds it.
-fn secret_files(cluster: &ValidatedCluster) -> Vec<VolumeProjection> {
+/// Each file that the config names, from whichever object holds it.
+fn files(cluster: &ValidatedCluster) -> Vec<VolumeProjection> {
     let own = &cluster.names.keys;
     let mut files = vec![secret_file(own, "api-key", "api-key")];
     match &cluster.redis {
         ValidatedRedis::Standalone { .. } | ValidatedRedis::Sentinel(_) => {
             files.push(secret_file(own, "redis-password", "redis-password"));
         }
-        ValidatedRedis::External { password } => {
-            files.extend(
-                password
-                    .iter()
-                    .map(|secret| secret_file(&secret.name, &secret.key, "redis-password")),
-            );
-        }
+        ValidatedRedis::External => {}
     }
-    files.extend(
-        cluster
-            .hs256_key
-            .iter()
-            .map(|secret| secret_file(&secret.name, &secret.key, "hs256-key")),
-    );
-    let token_keys = cluster.token_keys.iter().enumerate();
-    files.extend(
-        token_keys
-            .map(|(place, secret)| secret_file(&secret.name, &secret.key, &token_key_file(place))),
-    );
+    files.extend(cluster.named.iter().map(|one| match &one.source {
+        Source::Secret(at) => secret_file(&at.name, &at.key, &one.path),
+        Source::ConfigMap(at) => VolumeProjection {
+            config_map: Some(ConfigMapProjection {
+                name: at.name.clone(),
+                items: Some(vec![item(&at.key, &one.path)]),
+                ..ConfigMapProjection::default()
+            }),
+            ..VolumeProjection::default()
+        },
+    }));
     files
 }
 
@@ -185,13 +184,17 @@ fn secret_file(secret: &str, key: &str, path: &str) -> VolumeProjection {
     VolumeProjection {
         secret: Some(SecretProjection {
             name: secret.into(),
-            items: Some(vec![KeyToPath {
-                key: key.into(),
-                path: path.into(),
-                ..KeyToPath::default()
-            }]),
+            items: Some(vec![item(key, path)]),
             ..SecretProjection::default()
         }),
         ..VolumeProjection::default()
+    }
+}
+
+fn item(key: &str, path: &str) -> KeyToPath {
+    KeyToPath {
+        key: key.into(),
+        path: path.into(),
+        ..KeyToPath::default()
     }
 }

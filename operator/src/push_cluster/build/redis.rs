@@ -8,7 +8,9 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::{Component, container_security, labels, metadata, pod_security, selector};
+use super::{
+    Component, container_security, labels, metadata, pod_security, pods::carrying, selector,
+};
 use crate::push_cluster::validate::ValidatedCluster;
 
 /// One Redis that keeps nothing on disk: it carries messages, and what it forgets in a restart clients are told.
@@ -24,17 +26,20 @@ pub fn stateful_set(
             replicas: Some(1),
             service_name: Some(cluster.names.redis.clone()),
             selector: selector(cluster, Component::Redis),
-            template: PodTemplateSpec {
-                metadata: Some(ObjectMeta {
-                    labels: Some(labels(cluster, Component::Redis)),
-                    annotations: Some(BTreeMap::from([(
-                        "pushcluster.io/keys-hash".to_owned(),
-                        keys_hash.to_owned(),
-                    )])),
-                    ..ObjectMeta::default()
-                }),
-                spec: Some(pod(cluster, image, resources)),
-            },
+            template: carrying(
+                &cluster.redis_pods,
+                PodTemplateSpec {
+                    metadata: Some(ObjectMeta {
+                        labels: Some(labels(cluster, Component::Redis)),
+                        annotations: Some(BTreeMap::from([(
+                            "pushcluster.io/keys-hash".to_owned(),
+                            keys_hash.to_owned(),
+                        )])),
+                        ..ObjectMeta::default()
+                    }),
+                    spec: Some(pod(cluster, image, resources)),
+                },
+            ),
             ..StatefulSetSpec::default()
         }),
         ..StatefulSet::default()

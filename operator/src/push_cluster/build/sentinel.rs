@@ -14,7 +14,8 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::{
-    Component, Names, container_security, labels, metadata, pod_security, redis, selector,
+    Component, Names, container_security, labels, metadata, pod_security, pods::carrying, redis,
+    selector,
 };
 use crate::push_cluster::observe::Keys;
 use crate::push_cluster::validate::{SentinelRedis, ValidatedCluster};
@@ -84,17 +85,20 @@ pub fn stateful_set(
             // One after the other, the first would wait to be ready for Sentinels that are still to come.
             pod_management_policy: Some("Parallel".into()),
             selector: selector(cluster, Component::Redis),
-            template: PodTemplateSpec {
-                metadata: Some(ObjectMeta {
-                    labels: Some(labels(cluster, Component::Redis)),
-                    annotations: Some(BTreeMap::from([(
-                        "pushcluster.io/keys-hash".to_owned(),
-                        files_hash.to_owned(),
-                    )])),
-                    ..ObjectMeta::default()
-                }),
-                spec: Some(pod(cluster, sentinel)),
-            },
+            template: carrying(
+                &cluster.redis_pods,
+                PodTemplateSpec {
+                    metadata: Some(ObjectMeta {
+                        labels: Some(labels(cluster, Component::Redis)),
+                        annotations: Some(BTreeMap::from([(
+                            "pushcluster.io/keys-hash".to_owned(),
+                            files_hash.to_owned(),
+                        )])),
+                        ..ObjectMeta::default()
+                    }),
+                    spec: Some(pod(cluster, sentinel)),
+                },
+            ),
             ..StatefulSetSpec::default()
         }),
         ..StatefulSet::default()

@@ -16,6 +16,11 @@ pub fn clients(cluster: &ValidatedCluster) -> Service {
             type_: Some(format!("{:?}", cluster.service.type_)),
             selector: Some(selector_labels(cluster, Component::Gateway)),
             ports: Some(vec![port("clients", cluster.service.port)]),
+            external_traffic_policy: cluster
+                .service
+                .external_traffic_policy
+                .map(|policy| format!("{policy:?}")),
+            load_balancer_class: cluster.service.load_balancer_class.clone(),
             ..ServiceSpec::default()
         }),
         ..Service::default()

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::{PodSpec, PodTemplateSpec};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::push_cluster::fixture::{built, images, keys, observed};
+use crate::push_cluster::fixture::{built, images, keys, observed, secret};
 use crate::push_cluster::validate::validate;
 
 fn gateway_pod(objects: &Objects) -> &PodSpec {
@@ -232,6 +232,39 @@ fn the_autoscaler_scales_the_push_cluster_and_is_absent_when_off() {
 }
 
 #[test]
+fn an_autoscaler_that_is_told_nothing_aims_at_half_of_what_a_gateway_may_have() {
+    let target = |spec| {
+        let spec = built(&spec).autoscaler.unwrap().spec.unwrap();
+        let metric = spec.metrics.unwrap().remove(0).object.unwrap();
+        metric.target.average_value.unwrap().0
+    };
+    assert_eq!(target(json!({})), "5000");
+    let gateway = json!({"limits": {"maxConnections": 300}});
+    assert_eq!(target(json!({"gateway": gateway})), "150");
+    assert_eq!(
+        target(json!({"gateway": gateway, "autoscaling": {"targetConnectionsPerPod": 200}})),
+        "200"
+    );
+    assert_eq!(
+        target(json!({"gateway": {"limits": {"maxConnections": 1}}})),
+        "1"
+    );
+}
+
+#[test]
+fn the_clients_service_is_as_asked_for() {
+    let service = json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local", "loadBalancerClass": "a/b"});
+    let spec = built(&json!({"service": service})).service.spec.unwrap();
+    assert_eq!(spec.external_traffic_policy.as_deref(), Some("Local"));
+    assert_eq!(spec.load_balancer_class.as_deref(), Some("a/b"));
+    let plain = built(&json!({})).service.spec.unwrap();
+    assert_eq!(
+        (plain.external_traffic_policy, plain.load_balancer_class),
+        (None, None)
+    );
+}
+
+#[test]
 fn services_select_the_pods_that_they_are_for() {
     let objects = built(&json!({}));
     let labels = |template: &k8s_openapi::api::core::v1::PodTemplateSpec| {
@@ -269,7 +302,7 @@ fn a_pod_with_other_passwords_is_another_pod() {
     let templates = |spec: &Value, keys: Keys, (name, key): (&str, &str), value: &[u8]| {
         let mut observed = observed(spec);
         let value = Some(ByteString(value.to_vec()));
-        let secret = (name.to_owned(), key.to_owned());
+        let secret = secret(name, key);
         observed.referenced.insert(secret, value);
         let objects = build(&validate(&observed, &images()).unwrap(), &keys);
         let template = |spec: PodTemplateSpec| spec.metadata.unwrap().annotations.unwrap();

@@ -3,7 +3,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::push_cluster::fixture::{built, images, live, observed};
+use crate::push_cluster::fixture::{built, images, live, observed, secret};
 
 /// Each problem as its user reads it.
 fn problems(observed: &Observed) -> Vec<String> {
@@ -37,6 +37,26 @@ fn a_secret_that_cannot_be_used_is_named_with_its_field() {
             &["spec.gateway.auth.keySecrets names key k of Secret no, which is not there"],
         ),
         (
+            json!({"gateway": {"tls": {"secretName": "jwt"}}}),
+            Some(32),
+            &[
+                "spec.gateway.tls names key tls.crt of Secret jwt, which is not there",
+                "spec.gateway.tls names key tls.key of Secret jwt, which is not there",
+            ],
+        ),
+        (
+            json!({"gateway": {"auth": {"jwksUrl": "https://id/", "jwksCa": {"secret": {"name": "jwt", "key": "hmac"}}}}}),
+            Some(32),
+            &[
+                "spec.gateway.auth.jwksCa names key hmac of Secret jwt, which has no certificate in PEM (BEGIN CERTIFICATE)",
+            ],
+        ),
+        (
+            json!({"gateway": {"auth": {"jwksUrl": "https://id/", "jwksCa": {"configMap": {"name": "no", "key": "ca"}}}}}),
+            Some(32),
+            &["spec.gateway.auth.jwksCa names key ca of ConfigMap no, which is not there"],
+        ),
+        (
             redis,
             Some(32),
             &[
@@ -47,7 +67,7 @@ fn a_secret_that_cannot_be_used_is_named_with_its_field() {
         let mut observed = observed(&spec);
         let value: Option<usize> = value;
         observed.referenced.insert(
-            ("jwt".into(), "hmac".into()),
+            secret("jwt", "hmac"),
             value.map(|bytes| ByteString(vec![b'x'; bytes])),
         );
         assert_eq!(problems(&observed), expected, "{spec}");
@@ -159,17 +179,4 @@ fn its_own_objects_are_no_problem_and_names_that_it_does_not_need_are_free() {
     assert_eq!(problems_with(&json!({}), redis, "demo-redis"), 1);
     assert_eq!(problems_with(&external, redis, "demo-redis"), 0);
     assert_eq!(problems_with(&json!({}), keys, "demo-keys"), 1);
-}
-
-#[test]
-fn an_ipv6_address_stands_in_brackets() {
-    for (host, url) in [
-        ("cache", "redis://cache:6379/0"),
-        ("10.1.2.3", "redis://10.1.2.3:6379/0"),
-        ("fd00::1", "redis://[fd00::1]:6379/0"),
-    ] {
-        let spec = json!({"redis": {"mode": "External", "external": {"host": host}}});
-        let validated = validate(&observed(&spec), &images()).unwrap();
-        assert_eq!(validated.config.broker.redis.url, url);
-    }
 }

@@ -146,7 +146,7 @@ fn a_changed_spec_writes_what_it_is_about() {
         ),
         (
             json!({}),
-            json!({"gateway": {"limits": {"maxConnections": 5}}}),
+            json!({"gateway": {"limits": {"maxPresenceMembers": 5}}}),
             // Gateways read it again.
             &["ConfigMap demo-config: data.gateway.yaml by us"],
         ),

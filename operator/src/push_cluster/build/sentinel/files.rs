@@ -47,8 +47,18 @@ pub fn redis(cluster: &ValidatedCluster, keys: &Keys) -> String {
          masterauth {redis_admin_password}\n\
          user default off\n\
          user {ADMIN_USER} on >{redis_admin_password} ~* &* +@all\n\
-         user {GATEWAY_USER} on >{redis_password} ~{prefix}* resetchannels &{prefix}* {GATEWAY_RIGHTS}\n"
+         user {GATEWAY_USER} on >{redis_password} ~{prefix}* resetchannels &{prefix}*{listen} {GATEWAY_RIGHTS}\n",
+        listen = listen(cluster),
     )
+}
+
+/// The right to the channels of backends.
+fn listen(cluster: &ValidatedCluster) -> String {
+    let redis = &cluster.config.broker.redis;
+    let channels = redis.listen.iter();
+    channels
+        .map(|name| format!(" &{}{name}", redis.listen_prefix))
+        .collect()
 }
 
 /// For the pod with this ordinal. Everybody knows everybody from the start: a Sentinel that knows of no others would

@@ -215,3 +215,18 @@ fn pods_are_found_before_they_are_ready_and_go_one_at_a_time() {
         Some(k8s_openapi::apimachinery::pkg::util::intstr::IntOrString::Int(1))
     );
 }
+
+/// Without the right to them gateways could not listen to backends.
+#[test]
+fn gateways_may_listen_to_the_channels_of_backends() {
+    let rights = |redis: Value| {
+        let directives = file(&redis_of(built(&json!({"redis": redis}))), "redis.conf");
+        all(&directives, "user gateway").remove(0)
+    };
+    let own = "&pushcluster:shop/demo:*";
+    let listening =
+        json!({"mode": "Sentinel", "listen": ["ws:room:*", "ws:private"], "listenPrefix": "app:"});
+    assert!(rights(listening).contains(&format!("{own} &app:ws:room:* &app:ws:private ")));
+    let silent = rights(json!({"mode": "Sentinel"}));
+    assert!(silent.contains(own) && !silent.contains("ws:"), "{silent}");
+}
