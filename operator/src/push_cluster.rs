@@ -19,6 +19,7 @@ pub mod build;
 mod fixture;
 pub mod named;
 pub mod observe;
+pub mod preview;
 pub mod status;
 pub mod validate;
 

@@ -12,8 +12,8 @@ use plan::{Act, Write, plan};
 
 pub use plan::What;
 
-mod difference;
-mod plan;
+pub mod difference;
+pub mod plan;
 
 pub const FIELD_MANAGER: &str = "pushcluster-operator";
 

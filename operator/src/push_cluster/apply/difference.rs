@@ -18,59 +18,89 @@ const ENTRIES: &[(&str, &[&str])] = &[
     ("volumes", &["name"]),
 ];
 
-/// The path of the first thing that was built and is otherwise in the live object; None when all of it is there.
+/// One field that was built and is otherwise in the live object.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Difference<'a> {
+    /// As in `spec.template.spec.containers[0].image`: the place is that of the entry as built.
+    pub path: String,
+    pub built: &'a Value,
+    /// Null: it is not there.
+    pub live: &'a Value,
+}
+
+/// Everything that was built and is otherwise in the live object, in the order of the fields' names.
 ///
 /// What the live object has besides does not count: defaults, status, other people's labels, an environment variable
 /// that somebody added. Server-side apply would leave it there, so to call it a difference would be to write for ever.
 /// Quantities count as numbers: the API server writes `1024Mi` back as `1Gi`.
-pub fn difference(built: &Value, live: &Value) -> Option<String> {
-    differs(built, live, "")
+pub fn differences<'a>(built: &'a Value, live: &'a Value) -> Vec<Difference<'a>> {
+    let mut found = Vec::new();
+    compare(built, live, "", &mut found);
+    found
 }
 
-fn differs(built: &Value, live: &Value, path: &str) -> Option<String> {
+/// The path of the first of them; None when all that was built is there.
+pub fn difference(built: &Value, live: &Value) -> Option<String> {
+    let first = differences(built, live).into_iter().next();
+    first.map(|difference| difference.path)
+}
+
+fn compare<'a>(built: &'a Value, live: &'a Value, path: &str, found: &mut Vec<Difference<'a>>) {
     match (built, live) {
-        (Value::Object(built), live) => {
-            // An empty map or list and none are the same to the API server.
-            built.iter().find_map(|(key, value)| {
+        // An empty map or list and none are the same to the API server.
+        (Value::Object(fields), live) => {
+            for (key, value) in fields {
                 let path = if path.is_empty() {
                     key.clone()
                 } else {
                     format!("{path}.{key}")
                 };
-                let live = live.get(key).unwrap_or(&Value::Null);
-                differs(value, live, &path)
-            })
+                compare(value, live.get(key).unwrap_or(&Value::Null), &path, found);
+            }
         }
-        (Value::Array(built), Value::Null) if built.is_empty() => None,
-        (Value::Array(built), Value::Array(live)) => differing_entry(built, live, path),
-        (Value::String(built), Value::String(live))
-            if is_quantity(path) && quantity(built) == quantity(live) =>
-        {
-            None
+        (Value::Array(entries), Value::Null) if entries.is_empty() => {}
+        (Value::Array(entries), Value::Array(others)) => {
+            let last = path.rsplit('.').next().unwrap_or_default();
+            let keys = ENTRIES.iter().find(|(list, _)| *list == last);
+            if keys.is_none() && entries.len() != others.len() {
+                found.push(Difference {
+                    path: path.to_owned(),
+                    built,
+                    live,
+                });
+                return;
+            }
+            for (index, entry) in entries.iter().enumerate() {
+                let same = match keys {
+                    Some((_, keys)) => entry_of_keys(entry, others, keys),
+                    None => others.get(index),
+                };
+                let path = format!("{path}[{index}]");
+                match same {
+                    Some(other) => compare(entry, other, &path, found),
+                    None => found.push(Difference {
+                        path,
+                        built: entry,
+                        live: &Value::Null,
+                    }),
+                }
+            }
         }
-        (built, live) => (built != live).then(|| path.to_owned()),
+        (Value::String(text), Value::String(other))
+            if is_quantity(path) && quantity(text) == quantity(other) => {}
+        (built, live) if built == live => {}
+        (built, live) => found.push(Difference {
+            path: path.to_owned(),
+            built,
+            live,
+        }),
     }
 }
 
-fn differing_entry(built: &[Value], live: &[Value], path: &str) -> Option<String> {
-    let last = path.rsplit('.').next().unwrap_or_default();
-    let keys = ENTRIES.iter().find(|(list, _)| *list == last);
-    if keys.is_none() && built.len() != live.len() {
-        return Some(path.to_owned());
-    }
-    built.iter().enumerate().find_map(|(index, entry)| {
-        let path = format!("{path}[{index}]");
-        let same = match keys {
-            Some((_, keys)) => live
-                .iter()
-                .find(|live| keys.iter().all(|key| live.get(key) == entry.get(key))),
-            None => live.get(index),
-        };
-        match same {
-            Some(live) => differs(entry, live, &path),
-            None => Some(path),
-        }
-    })
+fn entry_of_keys<'a>(entry: &Value, others: &'a [Value], keys: &[&str]) -> Option<&'a Value> {
+    others
+        .iter()
+        .find(|other| keys.iter().all(|key| other.get(key) == entry.get(key)))
 }
 
 /// Whether the value at this path is a Kubernetes quantity.
@@ -163,6 +193,31 @@ mod tests {
                 "{built} in {live}"
             );
         }
+    }
+
+    #[test]
+    fn every_difference_is_told_with_both_values() {
+        let built = json!({"a": {"b": "x", "c": [1]}, "env": [{"name": "e", "value": "1"}]});
+        let live = json!({"a": {"b": "y", "c": [1]}, "z": 1, "env": [{"name": "f"}]});
+        let found: Vec<_> = differences(&built, &live)
+            .into_iter()
+            .map(|difference| {
+                (
+                    difference.path,
+                    difference.built.clone(),
+                    difference.live.clone(),
+                )
+            })
+            .collect();
+        let expected = [
+            ("a.b".to_owned(), json!("x"), json!("y")),
+            (
+                "env[0]".to_owned(),
+                json!({"name": "e", "value": "1"}),
+                Value::Null,
+            ),
+        ];
+        assert_eq!(found, expected);
     }
 
     #[test]

@@ -1,0 +1,104 @@
+//! What a reconcile would come to, without one: for `kubectl push`. Pure, and made of the same steps.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crds::PushCluster;
+use k8s_openapi::ByteString;
+use kube::ResourceExt;
+
+use super::Images;
+use super::apply::plan::{Write, plan};
+use super::build::build;
+use super::named::{Wants, named};
+use super::observe::{Live, Observed, StoredKeys};
+use super::validate::{Problem, validate};
+
+/// Stands for every password and key that the operator would make.
+pub const NOT_MADE_YET: &str = "(made by the operator)";
+
+#[derive(Debug)]
+pub struct Preview {
+    /// Every owned object whole, as if none were there, in the order of writing.
+    pub built: Vec<Write>,
+    /// What a reconcile would write.
+    pub writes: Vec<Write>,
+}
+
+pub fn preview(observed: &Observed, images: &Images) -> Result<Preview, Vec<Problem>> {
+    let validated = validate(observed, images)?;
+    let keys = observed.keys.or_generate(|| NOT_MADE_YET.to_owned());
+    let owner = observed.cluster.uid().unwrap_or_default();
+    let objects = build(&validated, &keys);
+    Ok(Preview {
+        built: plan(objects.clone(), &Live::default(), &owner),
+        writes: plan(objects, &observed.live, &owner),
+    })
+}
+
+/// A namespace in which nothing is yet, but what the manifest names in Secrets and ConfigMaps, with good values.
+pub fn assumed(cluster: PushCluster) -> Observed {
+    let referenced: BTreeMap<_, _> = named(&cluster.spec)
+        .into_iter()
+        .map(|named| (named.source, Some(good(named.wants))))
+        .collect();
+    Observed {
+        cluster: Arc::new(cluster),
+        live: Live::default(),
+        keys: StoredKeys::default(),
+        referenced,
+        pods: Vec::new(),
+        external_redis: None,
+    }
+}
+
+fn good(wants: Wants) -> ByteString {
+    let value = match wants {
+        Wants::Bytes(min) => vec![b'x'; min.max(64)],
+        Wants::Certificates => b"-----BEGIN CERTIFICATE-----".to_vec(),
+        Wants::PrivateKey => b"-----BEGIN PRIVATE KEY-----".to_vec(),
+    };
+    ByteString(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::push_cluster::apply::What;
+    use crate::push_cluster::apply::plan::Act;
+    use crate::push_cluster::fixture::{images, live, observed};
+
+    #[test]
+    fn in_an_empty_namespace_everything_is_created() {
+        let spec =
+            json!({"gateway": {"auth": {"keySecrets": [{"name": "nowhere", "key": "pem"}]}}});
+        let cluster = observed(&spec).cluster;
+        let preview = preview(&assumed((*cluster).clone()), &images()).unwrap();
+        assert!(preview.built.len() > 5, "{preview:?}");
+        assert_eq!(preview.built, preview.writes);
+    }
+
+    #[test]
+    fn what_is_there_is_left_alone_and_what_is_wrong_is_told() {
+        let mut seen = observed(&json!({}));
+        let keys = seen.keys.or_generate(|| NOT_MADE_YET.to_owned());
+        seen.live = live(build(&validate(&seen, &images()).unwrap(), &keys));
+        // Nobody has written the hash of what was applied, so all of them are written once more, and for no other reason.
+        let writes = preview(&seen, &images()).unwrap().writes;
+        for write in writes {
+            let Act::Apply { what, .. } = &write.act else {
+                panic!("{write:?}")
+            };
+            assert!(
+                matches!(what, What::Changed { path, .. } if path.ends_with("applied")),
+                "{write:?}"
+            );
+        }
+        let absent =
+            json!({"gateway": {"auth": {"keySecrets": [{"name": "nowhere", "key": "pem"}]}}});
+        let problems = preview(&observed(&absent), &images()).unwrap_err();
+        assert_eq!(problems[0].field, "spec.gateway.auth.keySecrets");
+    }
+}
