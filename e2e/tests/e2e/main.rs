@@ -6,6 +6,7 @@ mod deletion;
 mod drift;
 mod faults;
 mod install;
+mod kubectl_push;
 mod push;
 mod refusals;
 mod rollout;

@@ -23,6 +23,11 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
     ),
     ("operator", &["gateway"], "it does not know sockets"),
     ("operator", WEBSOCKET_CRATES, "it does not know sockets"),
+    (
+        "kubectl-push",
+        &["gateway"],
+        "it reaches gateways as everybody does, over the network",
+    ),
     ("crds", &["tokio"], "it is values; anybody can link it"),
     (
         "gateway-config",
