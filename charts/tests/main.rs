@@ -38,6 +38,7 @@ fn a_wrong_value_is_refused_by_name() {
         ("images.pullPolicy=Sometimes", "pullPolicy"),
         ("watchNamespace=Not_A_Name", "watchNamespace"),
         ("adminPort=80", "adminPort"),
+        ("secretNamespaces={Not_A_Name}", "secretNamespaces"),
         (
             "serviceAccount.create=false",
             "serviceAccount.name is needed",
@@ -245,6 +246,51 @@ fn selectors_find_the_pods_and_never_change_with_the_version() {
     }
 }
 
+/// The rights on Secrets in each role: where, and the verbs.
+fn rules_on_secrets(objects: &Objects) -> Vec<(String, Vec<String>)> {
+    let cluster = objects
+        .of::<ClusterRole>("ClusterRole")
+        .into_iter()
+        .map(|role| ("everywhere".to_owned(), role.rules));
+    let local = objects.of::<Role>("Role").into_iter().map(|role| {
+        let namespace = role.metadata.namespace.unwrap_or_default();
+        (namespace, role.rules)
+    });
+    cluster
+        .chain(local)
+        .flat_map(|(place, rules)| {
+            let of_secrets = rules.unwrap_or_default().into_iter().filter(|rule| {
+                let resources = rule.resources.iter().flatten();
+                resources.into_iter().any(|resource| resource == "secrets")
+            });
+            of_secrets
+                .map(|rule| (place.clone(), rule.verbs))
+                .collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+/// Who may list or watch Secrets, or delete them all at once, has every one of them with one request.
+#[test]
+fn secrets_are_reached_by_name_only_and_only_where_allowed() {
+    let by_name = || ["get", "create", "patch"].map(String::from).to_vec();
+    for (values, places) in [
+        (&[][..], &["everywhere"][..]),
+        (&["watchNamespace=pushing"], &["pushing"]),
+        (&["secretNamespaces={shop,news}"], &["shop", "news"]),
+    ] {
+        let found = rules_on_secrets(&rendered(values));
+        let expected: Vec<_> = places
+            .iter()
+            .map(|place| ((*place).to_owned(), by_name()))
+            .collect();
+        assert_eq!(found, expected, "{values:?}");
+    }
+    let both = ["watchNamespace=pushing", "secretNamespaces={shop}"];
+    let refused = render(&both).expect_err("they contradict each other");
+    assert!(refused.contains("secretNamespaces is for"), "{refused}");
+}
+
 fn rules_of(objects: &Objects) -> Vec<PolicyRule> {
     let cluster = objects
         .of::<ClusterRole>("ClusterRole")
@@ -314,7 +360,11 @@ fn one_namespace_needs_no_cluster_role_on_secrets() {
 /// A binding to an account that does not exist is a silent refusal of everything.
 #[test]
 fn every_binding_names_the_operators_account_and_a_role_that_exists() {
-    for mode in [&[][..], &["watchNamespace=pushing"][..]] {
+    for mode in [
+        &[][..],
+        &["watchNamespace=pushing"],
+        &["secretNamespaces={shop}"],
+    ] {
         let objects = rendered(mode);
         let account: ServiceAccount = objects.one("ServiceAccount");
         let deployment: Deployment = objects.one("Deployment");

@@ -1,5 +1,6 @@
 //! What the API server wrote down about who changed what.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -44,7 +45,9 @@ struct User {
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
+#[serde(rename_all = "camelCase")]
 struct ObjectRef {
+    api_group: String,
     namespace: String,
     resource: String,
     subresource: String,
@@ -73,6 +76,47 @@ pub fn operator_writes(operator_namespace: &str, namespace: &str) -> Result<Vec<
 /// All requests so far of service accounts of `operator_namespace` that RBAC refused: verb and object.
 pub fn operator_refusals(operator_namespace: &str) -> Result<Vec<String>> {
     Ok(refusals_in(&read()?, &account_prefix(operator_namespace)))
+}
+
+/// A right that a request needed.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Right {
+    /// Empty: the core group.
+    pub group: String,
+    /// With its subresource, as in `pushclusters/status`.
+    pub resource: String,
+    pub verb: String,
+}
+
+/// All rights that requests so far of service accounts of `operator_namespace` needed and had.
+pub fn operator_rights(operator_namespace: &str) -> Result<BTreeSet<Right>> {
+    Ok(rights_in(&read()?, &account_prefix(operator_namespace)))
+}
+
+fn rights_in(log: &str, account_prefix: &str) -> BTreeSet<Right> {
+    const CREATED: u16 = 201;
+    finished(log, account_prefix)
+        .filter(|line| line.annotations.decision == "allow")
+        .filter_map(|line| {
+            let object = line
+                .object_ref
+                .filter(|object| !object.resource.is_empty())?;
+            let resource = match object.subresource.as_str() {
+                "" => object.resource,
+                subresource => format!("{}/{subresource}", object.resource),
+            };
+            let right = |verb: &str| Right {
+                group: object.api_group.clone(),
+                resource: resource.clone(),
+                verb: verb.to_owned(),
+            };
+            // A server-side apply of what is not there needs both, and is logged as the one.
+            let created = line.response_status.is_some_and(|s| s.code == CREATED);
+            let create = (line.verb == "patch" && created).then(|| right("create"));
+            Some(std::iter::once(right(&line.verb)).chain(create))
+        })
+        .flatten()
+        .collect()
 }
 
 fn read() -> Result<String> {
@@ -160,6 +204,32 @@ mod tests {
         assert_eq!(
             writes_in(&log, "system:serviceaccount:system:", "here"),
             [expected]
+        );
+    }
+
+    #[test]
+    fn what_an_apply_creates_needed_two_rights() {
+        let us = "system:serviceaccount:system:operator";
+        let created = line(us, "patch", "here", "services").replace("200", "201");
+        let status = line(us, "patch", "here", "pushclusters").replace(
+            r#""resource""#,
+            r#""apiGroup":"pushcluster.io","subresource":"status","resource""#,
+        );
+        let forbidden = line(us, "list", "here", "secrets").replace("allow", "forbid");
+        let other = line("admin", "list", "here", "secrets");
+        let log = [created, status, forbidden, other].join("\n");
+        let right = |group: &str, resource: &str, verb: &str| Right {
+            group: group.into(),
+            resource: resource.into(),
+            verb: verb.into(),
+        };
+        assert_eq!(
+            rights_in(&log, "system:serviceaccount:system:"),
+            BTreeSet::from([
+                right("", "services", "create"),
+                right("", "services", "patch"),
+                right("pushcluster.io", "pushclusters/status", "patch"),
+            ])
         );
     }
 

@@ -8,7 +8,7 @@ use crds::PushCluster;
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::Api;
 use kube::runtime::controller::{self, Action, Config, Controller};
@@ -74,7 +74,7 @@ impl Operator {
             .owns(self.api::<StatefulSet>(), ours())
             .owns(self.api::<Service>(), ours())
             .owns(self.api::<ConfigMap>(), ours())
-            .owns(self.api::<Secret>(), ours())
+            // No Secret: who may watch those may read all of them (decision 13). One that is gone is seen by the next look.
             .owns(self.api::<ServiceAccount>(), ours())
             .owns(self.api::<PodDisruptionBudget>(), ours())
             .owns(self.api::<HorizontalPodAutoscaler>(), ours())
@@ -128,6 +128,19 @@ async fn one(cluster: Arc<PushCluster>, shared: Arc<Shared>) -> Result<Action, R
     .await;
     shared.metrics.reconciled(settled.is_ok(), begun.elapsed());
     tell(&shared, &cluster, &changes).await;
+    if let Err(error @ ReconcileError::Observe { .. }) = &settled
+        && is_forbidden(error)
+    {
+        // Nothing can be observed, so there is no status that could say it.
+        publish(
+            &shared,
+            &cluster,
+            EventType::Warning,
+            "Forbidden",
+            line(error),
+        )
+        .await;
+    }
     let settled = settled?;
     shared.backoff.succeeded(&name(&cluster));
     Ok(Action::requeue(if settled {
@@ -151,26 +164,48 @@ fn failed(cluster: Arc<PushCluster>, error: &ReconcileError, shared: Arc<Shared>
 
 /// An Event for each sort of change, which says what and why.
 async fn tell(shared: &Shared, cluster: &PushCluster, changes: &[Change]) {
-    for (reason, mut note) in notes(changes) {
+    for (reason, note) in notes(changes) {
         tracing::info!(object = name(cluster), "{note}");
-        if let Some((cut, _)) = note.char_indices().nth(MAX_NOTE) {
-            note.truncate(cut);
-        }
-        let event = Event {
-            type_: EventType::Normal,
-            reason: reason.into(),
-            note: Some(note),
-            action: "Apply".into(),
-            secondary: None,
-        };
-        let published = shared
-            .events
-            .publish(&event, &cluster.object_ref(&()))
-            .await;
-        if let Err(error) = published {
-            tracing::warn!("publishing an Event failed: {}", line(&error));
-        }
+        publish(shared, cluster, EventType::Normal, reason, note).await;
     }
+}
+
+async fn publish(
+    shared: &Shared,
+    cluster: &PushCluster,
+    type_: EventType,
+    reason: &str,
+    mut note: String,
+) {
+    if let Some((cut, _)) = note.char_indices().nth(MAX_NOTE) {
+        note.truncate(cut);
+    }
+    let event = Event {
+        type_,
+        reason: reason.into(),
+        note: Some(note),
+        action: "Apply".into(),
+        secondary: None,
+    };
+    let published = shared
+        .events
+        .publish(&event, &cluster.object_ref(&()))
+        .await;
+    if let Err(error) = published {
+        tracing::warn!("publishing an Event failed: {}", line(&error));
+    }
+}
+
+/// Whether the installation withholds a right, which nobody sees who only looks at the PushCluster.
+fn is_forbidden(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        if let Some(kube::Error::Api(status)) = cause.downcast_ref::<kube::Error>() {
+            return status.code == 403;
+        }
+        next = cause.source();
+    }
+    false
 }
 
 /// Reason and note of each Event, in the order in which users think of them.

@@ -8,6 +8,7 @@ mod faults;
 mod install;
 mod kubectl_push;
 mod push;
+mod rbac;
 mod refusals;
 mod rollout;
 mod sentinel;

@@ -1,0 +1,132 @@
+//! What the chart allows the operator, beside what it was seen to do.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result, ensure};
+use e2e::audit::{Right, operator_refusals, operator_rights};
+use e2e::cluster::{Cluster, OPERATOR_LABELS};
+use e2e::namespace::in_namespace;
+use e2e::push_cluster;
+use e2e::wait::eventually;
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role};
+use kube::api::{Api, ListParams, Patch, PatchParams};
+use serde_json::json;
+use std::time::Duration;
+
+use crate::{NAME, operator_stays, two_gateways};
+
+/// Rights that no request of the operator's asks for, and who asks for them.
+const ASKED_FOR_BY_OTHERS: &[(&str, &str, &str)] = &[(
+    "pushclusters/finalizers",
+    "update",
+    "the admission plugin OwnerReferencesPermissionEnforcement, for an owner reference that blocks deletion",
+)];
+
+/// Rights that must be nobody's but a person's: with them one request has every Secret of the cluster.
+#[tokio::test]
+async fn the_operator_cannot_list_secrets() -> Result<()> {
+    let rights = granted(&Cluster::under_test().await?).await?;
+    let of_secrets: BTreeSet<_> = rights
+        .iter()
+        .filter(|right| right.resource == "secrets")
+        .map(|right| right.verb.as_str())
+        .collect();
+    ensure!(!of_secrets.is_empty(), "no rule on Secrets was found");
+    for verb in ["list", "watch", "delete", "deletecollection"] {
+        ensure!(!of_secrets.contains(verb), "{of_secrets:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_the_spec_no_longer_asks_for_is_deleted() {
+    let _guard = operator_stays().await;
+    in_namespace("pruned", async |namespace| {
+        let (cluster, name) = (&namespace.cluster, &namespace.name);
+        two_gateways(&namespace).await?;
+        let autoscalers: Api<HorizontalPodAutoscaler> = Api::namespaced(cluster.client(), name);
+        autoscalers
+            .get(NAME)
+            .await
+            .context("by default there is one")?;
+        let without = json!({"spec": {"autoscaling": {"enabled": false}}});
+        push_cluster::api(cluster, name)
+            .patch(NAME, &PatchParams::default(), &Patch::Merge(without))
+            .await?;
+        eventually(
+            "the autoscaler is gone",
+            Duration::from_secs(30),
+            async || {
+                let found = autoscalers.get_opt(NAME).await?;
+                ensure!(found.is_none(), "{:?}", found.map(|hpa| hpa.metadata));
+                Ok::<_, anyhow::Error>(())
+            },
+        )
+        .await
+    })
+    .await;
+}
+
+/// `e2e/run.sh` runs this when all other tests have ended: their work is what is compared.
+#[tokio::test]
+#[ignore = "compares what all other tests made the operator do"]
+async fn the_chart_allows_what_was_seen_and_no_more() -> Result<()> {
+    let cluster = Cluster::under_test().await?;
+    let namespace = Cluster::operator_namespace();
+    let refused = operator_refusals(&namespace)?;
+    ensure!(refused.is_empty(), "the operator was refused: {refused:?}");
+
+    let granted = granted(&cluster).await?;
+    let used = operator_rights(&namespace)?;
+    let by_others = |right: &&Right| {
+        ASKED_FOR_BY_OTHERS
+            .iter()
+            .any(|(resource, verb, _)| right.resource == *resource && right.verb == *verb)
+    };
+    let unused: Vec<_> = granted
+        .difference(&used)
+        .filter(|right| !by_others(right))
+        .collect();
+    ensure!(
+        unused.is_empty(),
+        "the chart grants what no test saw the operator use: {unused:#?}"
+    );
+    // Each account may look up what it may do.
+    let without_rule: Vec<_> = used.difference(&granted).collect();
+    ensure!(
+        without_rule.is_empty(),
+        "the operator has rights that are not the chart's: {without_rule:#?}"
+    );
+    Ok(())
+}
+
+/// Everything that roles of the chart allow.
+async fn granted(cluster: &Cluster) -> Result<BTreeSet<Right>> {
+    let ours = ListParams::default().labels(OPERATOR_LABELS);
+    let everywhere: Api<ClusterRole> = Api::all(cluster.client());
+    let everywhere = everywhere.list(&ours).await.context("list ClusterRoles")?;
+    let local: Api<Role> = Api::all(cluster.client());
+    let local = local.list(&ours).await.context("list Roles")?;
+    let rules = everywhere
+        .into_iter()
+        .filter_map(|role| role.rules)
+        .chain(local.into_iter().filter_map(|role| role.rules));
+    let rights: BTreeSet<_> = rules.flatten().flat_map(|rule| rights_of(&rule)).collect();
+    ensure!(!rights.is_empty(), "no role has labels {OPERATOR_LABELS}");
+    Ok(rights)
+}
+
+fn rights_of(rule: &PolicyRule) -> Vec<Right> {
+    let mut rights = Vec::new();
+    for group in rule.api_groups.iter().flatten() {
+        for resource in rule.resources.iter().flatten() {
+            rights.extend(rule.verbs.iter().map(|verb| Right {
+                group: group.clone(),
+                resource: resource.clone(),
+                verb: verb.clone(),
+            }));
+        }
+    }
+    rights
+}
