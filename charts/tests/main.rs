@@ -4,6 +4,7 @@ mod render;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{PodSpec, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding};
 
@@ -38,6 +39,7 @@ fn a_wrong_value_is_refused_by_name() {
         ("images.pullPolicy=Sometimes", "pullPolicy"),
         ("watchNamespace=Not_A_Name", "watchNamespace"),
         ("adminPort=80", "adminPort"),
+        ("networkPolicy.enbled=true", "enbled"),
         ("secretNamespaces={Not_A_Name}", "secretNamespaces"),
         (
             "serviceAccount.create=false",
@@ -220,12 +222,17 @@ fn selectors_find_the_pods_and_never_change_with_the_version() {
     }
     let service: Service = objects.one("Service");
     let budget: PodDisruptionBudget = objects.one("PodDisruptionBudget");
+    let policy: NetworkPolicy = objects.one("NetworkPolicy");
     let selectors = [
         spec.selector.match_labels,
         service.spec.and_then(|spec| spec.selector),
         budget
             .spec
             .and_then(|spec| spec.selector)
+            .and_then(|selector| selector.match_labels),
+        policy
+            .spec
+            .and_then(|spec| spec.pod_selector)
             .and_then(|selector| selector.match_labels),
     ];
     for selector in selectors {
@@ -244,6 +251,22 @@ fn selectors_find_the_pods_and_never_change_with_the_version() {
             Some(RELEASE)
         );
     }
+}
+
+#[test]
+fn only_the_monitoring_reaches_the_operator() {
+    let from = |values: &[&str]| {
+        let policy: NetworkPolicy = rendered(values).one("NetworkPolicy");
+        let rules = policy.spec.and_then(|spec| spec.ingress);
+        rules.map(|rules| serde_json::to_string(&rules).expect("JSON"))
+    };
+    let expected = r#"[{"from":[{"namespaceSelector":{"matchExpressions":[{"key":"kubernetes.io/metadata.name","operator":"In","values":["watch","look"]}]}}],"ports":[{"port":"admin","protocol":"TCP"}]}]"#;
+    let named = ["networkPolicy.monitoringNamespaces={watch,look}"];
+    assert_eq!(from(&named).as_deref(), Some(expected));
+    // No rule: nobody. A rule without a peer would be everybody.
+    assert_eq!(from(&["networkPolicy.monitoringNamespaces=null"]), None);
+    let without = rendered(&["networkPolicy.enabled=false"]);
+    assert!(!without.kinds().contains(&"NetworkPolicy"));
 }
 
 /// The rights on Secrets in each role: where, and the verbs.

@@ -11,6 +11,7 @@ mod channels;
 mod external;
 mod gateway;
 mod limits;
+mod network;
 mod pods;
 mod redis;
 mod schema;
@@ -23,6 +24,7 @@ pub use channels::*;
 pub use external::*;
 pub use gateway::*;
 pub use limits::*;
+pub use network::*;
 pub use pods::*;
 pub use redis::*;
 pub use secrets::*;
@@ -107,6 +109,8 @@ pub struct PushClusterSpec {
     pub drain: DrainSpec,
     /// The Service that clients connect to.
     pub service: ServiceSpec,
+    /// Who may open connections to the pods, where the cluster's network enforces NetworkPolicies.
+    pub network_policies: NetworkPoliciesSpec,
     /// While true the operator looks but changes nothing; the status says so.
     pub paused: bool,
 }
@@ -120,6 +124,7 @@ impl Default for PushClusterSpec {
             autoscaling: AutoscalingSpec::default(),
             drain: DrainSpec::default(),
             service: ServiceSpec::default(),
+            network_policies: NetworkPoliciesSpec::default(),
             paused: false,
         }
     }

@@ -9,6 +9,7 @@ use futures::StreamExt;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::Api;
 use kube::runtime::controller::{self, Action, Config, Controller};
@@ -78,6 +79,7 @@ impl Operator {
             .owns(self.api::<ServiceAccount>(), ours())
             .owns(self.api::<PodDisruptionBudget>(), ours())
             .owns(self.api::<HorizontalPodAutoscaler>(), ours())
+            .owns(self.api::<NetworkPolicy>(), ours())
             .graceful_shutdown_on(ended)
             .run(one, failed, shared)
             .for_each(|result| {

@@ -9,6 +9,7 @@ use e2e::namespace::in_namespace;
 use e2e::push_cluster;
 use e2e::wait::eventually;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role};
 use kube::api::{Api, ListParams, Patch, PatchParams};
 use serde_json::json;
@@ -46,20 +47,27 @@ async fn what_the_spec_no_longer_asks_for_is_deleted() {
         let (cluster, name) = (&namespace.cluster, &namespace.name);
         two_gateways(&namespace).await?;
         let autoscalers: Api<HorizontalPodAutoscaler> = Api::namespaced(cluster.client(), name);
-        autoscalers
-            .get(NAME)
-            .await
-            .context("by default there is one")?;
-        let without = json!({"spec": {"autoscaling": {"enabled": false}}});
+        let policies: Api<NetworkPolicy> = Api::namespaced(cluster.client(), name);
+        let all = ListParams::default();
+        let found = async || {
+            let autoscalers = autoscalers.list(&all).await?.items;
+            let policies = policies.list(&all).await?.items;
+            Ok::<_, anyhow::Error>((autoscalers.len(), policies.len()))
+        };
+        ensure!(found().await? == (1, 2), "{:?}", found().await?);
+        let without = json!({"spec": {
+            "autoscaling": {"enabled": false},
+            "networkPolicies": {"enabled": false},
+        }});
         push_cluster::api(cluster, name)
             .patch(NAME, &PatchParams::default(), &Patch::Merge(without))
             .await?;
         eventually(
-            "the autoscaler is gone",
+            "the autoscaler and the NetworkPolicies are gone",
             Duration::from_secs(30),
             async || {
-                let found = autoscalers.get_opt(NAME).await?;
-                ensure!(found.is_none(), "{:?}", found.map(|hpa| hpa.metadata));
+                let found = found().await?;
+                ensure!(found == (0, 0), "{found:?}");
                 Ok::<_, anyhow::Error>(())
             },
         )

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{
     Capabilities, ConfigMap, PodSecurityContext, SeccompProfile, Secret, SecurityContext, Service,
     ServiceAccount,
 };
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
 
@@ -18,6 +19,7 @@ mod autoscaler;
 mod budget;
 mod config;
 mod gateway;
+mod network;
 mod pods;
 mod redis;
 mod secret;
@@ -46,6 +48,8 @@ pub struct Objects {
     pub nodes_service: Service,
     pub budget: PodDisruptionBudget,
     pub autoscaler: Option<HorizontalPodAutoscaler>,
+    pub gateway_policy: Option<NetworkPolicy>,
+    pub redis_policy: Option<NetworkPolicy>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -86,6 +90,7 @@ impl Names {
 
 pub fn build(cluster: &ValidatedCluster, keys: &Keys) -> Objects {
     let config = config::config_map(cluster);
+    let has_policies = cluster.network_policies.enabled;
     Objects {
         service_account: service_account(cluster),
         keys: secret::keys(cluster, keys),
@@ -101,6 +106,8 @@ pub fn build(cluster: &ValidatedCluster, keys: &Keys) -> Objects {
             .autoscaling
             .as_ref()
             .map(|spec| autoscaler::autoscaler(cluster, spec)),
+        gateway_policy: has_policies.then(|| network::gateways(cluster)),
+        redis_policy: has_policies.then(|| network::redis(cluster)).flatten(),
         config,
     }
 }

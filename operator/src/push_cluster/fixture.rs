@@ -41,6 +41,7 @@ pub fn observed(spec: &Value) -> Observed {
         ]),
         pods: vec![],
         external_redis: None,
+        operator_namespace: "operators".into(),
     }
 }
 
@@ -92,6 +93,8 @@ pub fn live(objects: Objects) -> Live {
         nodes_service,
         budget,
         autoscaler,
+        gateway_policy,
+        redis_policy,
     } = objects;
     let (redis, redis_service, redis_files, redis_budget) =
         redis.map_or((None, None, None, None), |redis| {
@@ -111,5 +114,7 @@ pub fn live(objects: Objects) -> Live {
         nodes_service: Some(nodes_service),
         budget: Some(budget),
         autoscaler,
+        gateway_policy,
+        redis_policy,
     }
 }

@@ -8,6 +8,7 @@ use crds::PushCluster;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::{ByteString, NamespaceResourceScope};
 use kube::api::{Api, ListParams, ObjectMeta};
@@ -31,6 +32,8 @@ pub struct Observed {
     pub pods: Vec<Pod>,
     /// What an external Redis answered.
     pub external_redis: Option<Result<(), String>>,
+    /// Where the operator's own pods are.
+    pub operator_namespace: String,
 }
 
 /// The owned objects as they are.
@@ -48,6 +51,8 @@ pub struct Live {
     pub nodes_service: Option<Service>,
     pub budget: Option<PodDisruptionBudget>,
     pub autoscaler: Option<HorizontalPodAutoscaler>,
+    pub gateway_policy: Option<NetworkPolicy>,
+    pub redis_policy: Option<NetworkPolicy>,
 }
 
 impl Live {
@@ -66,6 +71,8 @@ impl Live {
             nodes_service,
             budget,
             autoscaler,
+            gateway_policy,
+            redis_policy,
         } = self;
         fn meta<K: Resource>(object: &Option<K>) -> Option<&ObjectMeta> {
             object.as_ref().map(Resource::meta)
@@ -83,6 +90,8 @@ impl Live {
             ("Service", meta(nodes_service)),
             ("PodDisruptionBudget", meta(budget)),
             ("HorizontalPodAutoscaler", meta(autoscaler)),
+            ("NetworkPolicy", meta(gateway_policy)),
+            ("NetworkPolicy", meta(redis_policy)),
         ]
         .into_iter()
         .filter_map(|(kind, meta)| Some((kind, meta?)))
@@ -171,6 +180,8 @@ pub async fn observe(client: &Client, cluster: Arc<PushCluster>) -> Result<Obser
         reader.get(&names.gateway),
         reader.get(&names.service),
     )?;
+    let (gateway_policy, redis_policy) =
+        tokio::try_join!(reader.get(&names.gateway), reader.get(&names.redis))?;
     let live = Live {
         service_account,
         keys,
@@ -184,6 +195,8 @@ pub async fn observe(client: &Client, cluster: Arc<PushCluster>) -> Result<Obser
         nodes_service,
         budget,
         autoscaler,
+        gateway_policy,
+        redis_policy,
     };
     let mut referenced = BTreeMap::new();
     for one in named(&cluster.spec) {
@@ -203,6 +216,7 @@ pub async fn observe(client: &Client, cluster: Arc<PushCluster>) -> Result<Obser
         referenced,
         pods,
         external_redis,
+        operator_namespace: client.default_namespace().to_owned(),
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crds::{AutoscalingSpec, PodsSpec, PushCluster, RedisMode, ServiceSpec};
+use crds::{AutoscalingSpec, NetworkPoliciesSpec, PodsSpec, PushCluster, RedisMode, ServiceSpec};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -37,6 +37,9 @@ pub struct ValidatedCluster {
     pub autoscaling: Option<AutoscalingSpec>,
     pub drain_deadline_seconds: i64,
     pub service: ServiceSpec,
+    pub network_policies: NetworkPoliciesSpec,
+    /// Where the operator's own pods are.
+    pub operator_namespace: String,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -97,6 +100,8 @@ pub fn validate(observed: &Observed, images: &Images) -> Result<ValidatedCluster
         autoscaling: spec.autoscaling.enabled.then(|| spec.autoscaling.clone()),
         drain_deadline_seconds: i64::from(spec.drain.deadline_seconds),
         service: spec.service.clone(),
+        network_policies: spec.network_policies.clone(),
+        operator_namespace: observed.operator_namespace.clone(),
         names,
         namespace,
     })
@@ -165,6 +170,7 @@ fn makes(cluster: &PushCluster, kind: &str, meta: &ObjectMeta) -> bool {
     let is_redis = meta.name == Some(Names::of(&cluster.name_any()).redis);
     match kind {
         "HorizontalPodAutoscaler" => cluster.spec.autoscaling.enabled,
+        "NetworkPolicy" if !cluster.spec.network_policies.enabled => false,
         "Secret" | "PodDisruptionBudget" if is_redis => mode == RedisMode::Sentinel,
         _ if is_redis => mode != RedisMode::External,
         _ => true,

@@ -61,6 +61,8 @@ pub fn plan(objects: Objects, live: &Live, owner: &str) -> Vec<Write> {
         nodes_service,
         budget,
         autoscaler,
+        gateway_policy,
+        redis_policy,
     } = objects;
     let (redis, redis_service, redis_files, redis_budget) = match redis {
         Some(RedisObjects {
@@ -75,6 +77,9 @@ pub fn plan(objects: Objects, live: &Live, owner: &str) -> Vec<Write> {
         put(&service_account, live.service_account.as_ref(), false),
         put(&keys, live.keys.as_ref(), false),
         put(&config, live.config.as_ref(), false),
+        // Before the pods that they protect.
+        put_or_prune(redis_policy.as_ref(), live.redis_policy.as_ref(), owner),
+        put_or_prune(gateway_policy.as_ref(), live.gateway_policy.as_ref(), owner),
         put_or_prune(redis_service.as_ref(), live.redis_service.as_ref(), owner),
         put_or_prune(redis_files.as_ref(), live.redis_files.as_ref(), owner),
         put_or_prune(redis_budget.as_ref(), live.redis_budget.as_ref(), owner),

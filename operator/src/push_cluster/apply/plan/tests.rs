@@ -44,7 +44,9 @@ fn annotate(live: &mut Live, kind: &str, name: &str, hash: &str) {
         service,
         nodes_service,
         budget,
-        autoscaler
+        autoscaler,
+        gateway_policy,
+        redis_policy
     );
 }
 
@@ -83,6 +85,8 @@ fn what_pods_need_is_made_before_them() {
             "ServiceAccount demo-gateway: create",
             "Secret demo-keys: create",
             "ConfigMap demo-config: create",
+            "NetworkPolicy demo-redis: create",
+            "NetworkPolicy demo-gateway: create",
             "Service demo-redis: create",
             "StatefulSet demo-redis: create",
             "Service demo-nodes: create",
@@ -98,7 +102,7 @@ fn what_pods_need_is_made_before_them() {
         OWNER,
     );
     assert_eq!(
-        lines(&sentinel)[3..7],
+        lines(&sentinel)[5..9],
         [
             "Service demo-redis: create",
             "Secret demo-redis: create",
@@ -143,6 +147,14 @@ fn a_changed_spec_writes_what_it_is_about() {
             json!({}),
             json!({"autoscaling": {"enabled": false}}),
             &["HorizontalPodAutoscaler demo: delete hpa-uid"],
+        ),
+        (
+            json!({}),
+            json!({"networkPolicies": {"enabled": false}}),
+            &[
+                "NetworkPolicy demo-redis: delete ",
+                "NetworkPolicy demo-gateway: delete ",
+            ],
         ),
         (
             json!({}),
