@@ -95,8 +95,9 @@ bench: ## measure against floors and peers (B=fanout: one; B=list; PEERS=folder 
 	  $(if $(filter list,$(B)),,$(or $(B),all)) $(if $(PEERS),--peers "$(abspath $(PEERS))")
 
 .PHONY: generate
-generate: ## write the files that come from code (the CRD in the chart)
+generate: ## write the files that come from others (the CRD in the chart, the chart's README)
 	cargo run -q -p operator -- crds > charts/pushcluster-operator/templates/crds/pushclusters.yaml
+	UPDATE_DOCS=1 cargo test -q --locked -p e2e --test chart readme
 
 .PHONY: binaries
 binaries: ## the gateway and the operator as static programs

@@ -1,5 +1,7 @@
 //! The chart as the API server would get it: rendered by Helm, read as typed objects, then checked.
 
+mod monitoring;
+mod readme;
 mod render;
 
 use k8s_openapi::api::apps::v1::Deployment;
@@ -39,6 +41,7 @@ fn a_wrong_value_is_refused_by_name() {
         ("images.pullPolicy=Sometimes", "pullPolicy"),
         ("watchNamespace=Not_A_Name", "watchNamespace"),
         ("adminPort=80", "adminPort"),
+        ("monitoring.alerts=loud", "alerts"),
         ("networkPolicy.enbled=true", "enbled"),
         ("secretNamespaces={Not_A_Name}", "secretNamespaces"),
         (

@@ -12,7 +12,7 @@ use serde_json::Value;
 pub(crate) const NAMESPACE: &str = "chosen-namespace";
 pub(crate) const RELEASE: &str = "chosen-release";
 
-fn chart() -> PathBuf {
+pub(crate) fn chart() -> PathBuf {
     Path::new(&std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets it for tests"))
         .join("../charts/pushcluster-operator")
 }
@@ -38,11 +38,19 @@ pub(crate) fn lint() -> Output {
 
 /// `helm template` with each of `values` as a `--set`; the error is what Helm prints.
 pub(crate) fn render(values: &[&str]) -> Result<Objects, String> {
+    render_where(&[], values)
+}
+
+/// The same in a cluster that has these kinds beside its own, each as `group/version/Kind`.
+pub(crate) fn render_where(kinds: &[&str], values: &[&str]) -> Result<Objects, String> {
     let chart = chart();
     let mut arguments = vec!["template", RELEASE, chart.to_str().expect("UTF-8 path")];
     arguments.extend(["--namespace", NAMESPACE, "--kube-version", "1.34.0"]);
     for value in values {
         arguments.extend(["--set", value]);
+    }
+    for kind in kinds {
+        arguments.extend(["--api-versions", kind]);
     }
     let output = helm(&arguments);
     if !output.status.success() {

@@ -44,3 +44,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $program := index . 1 -}}
 {{- index $root.Values.images $program | default (printf "pushcluster/%s:%s" $program $root.Chart.AppVersion) -}}
 {{- end -}}
+
+{{/* The chart's own labels win: two of the same name would be no YAML. */}}
+{{- define "pushcluster-operator.monitoringLabels" -}}
+{{- toYaml (merge (include "pushcluster-operator.labels" . | fromYaml) .Values.monitoring.labels) -}}
+{{- end -}}
