@@ -30,6 +30,7 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 
 "$HERE/make-up.sh" --operator-only
+export HELM=$BIN/helm
 export PUSHCLUSTER_E2E_KUBECONFIG=$KUBECONFIG_ADMIN PUSHCLUSTER_E2E_AUDIT_LOG=$AUDIT_LOG
 cargo test --manifest-path "$REPO/Cargo.toml" --locked -p e2e --test e2e -- --test-threads "$THREADS" ${TEST:+"$TEST"}
 # What all of them made the operator do, beside what the chart allows it.

@@ -64,6 +64,9 @@ const CHANGING: &[&str] = &["create", "update", "patch", "delete", "deletecollec
 /// Written all the time by anyone who leads or tells; they change nothing that a user owns.
 const NOT_COUNTED: &[&str] = &["events", "leases"];
 
+/// Account under which a test runs the operator of an earlier chart: what that chart does not allow says nothing of this one.
+pub const PREVIOUS_CHART: &str = "previous-chart";
+
 /// All writes so far of service accounts of `operator_namespace` to `namespace`, oldest first.
 pub fn operator_writes(operator_namespace: &str, namespace: &str) -> Result<Vec<Write>> {
     Ok(writes_in(
@@ -95,7 +98,12 @@ pub fn operator_rights(operator_namespace: &str) -> Result<BTreeSet<Right>> {
 
 fn rights_in(log: &str, account_prefix: &str) -> BTreeSet<Right> {
     const CREATED: u16 = 201;
-    finished(log, account_prefix)
+    by_account(log, account_prefix)
+        // A watch goes on: of it only the beginning is told.
+        .filter(|line| {
+            line.stage == "ResponseComplete"
+                || (line.verb == "watch" && line.stage == "ResponseStarted")
+        })
         .filter(|line| line.annotations.decision == "allow")
         .filter_map(|line| {
             let object = line
@@ -145,11 +153,18 @@ fn refusals_in(log: &str, account_prefix: &str) -> Vec<String> {
 
 /// The account's requests that have ended.
 fn finished<'a>(log: &'a str, account_prefix: &'a str) -> impl Iterator<Item = Line> + 'a {
+    by_account(log, account_prefix).filter(|line| line.stage == "ResponseComplete")
+}
+
+/// All that the log tells of the account's requests: a line for each stage.
+fn by_account<'a>(log: &'a str, account_prefix: &'a str) -> impl Iterator<Item = Line> + 'a {
     log.lines()
         // The last line may be half written; everything else is an event.
         .filter_map(|line| serde_json::from_str::<Line>(line).ok())
-        .filter(|line| line.stage == "ResponseComplete")
-        .filter(move |line| line.user.username.starts_with(account_prefix))
+        .filter(move |line| {
+            let account = line.user.username.strip_prefix(account_prefix);
+            account.is_some_and(|account| account != PREVIOUS_CHART)
+        })
 }
 
 fn writes_in(log: &str, account_prefix: &str, namespace: &str) -> Vec<Write> {
@@ -215,9 +230,12 @@ mod tests {
             r#""resource""#,
             r#""apiGroup":"pushcluster.io","subresource":"status","resource""#,
         );
+        let started =
+            |verb| line(us, verb, "here", "pods").replace("ResponseComplete", "ResponseStarted");
+        let (watch, half) = (started("watch"), started("get"));
         let forbidden = line(us, "list", "here", "secrets").replace("allow", "forbid");
         let other = line("admin", "list", "here", "secrets");
-        let log = [created, status, forbidden, other].join("\n");
+        let log = [created, status, watch, half, forbidden, other].join("\n");
         let right = |group: &str, resource: &str, verb: &str| Right {
             group: group.into(),
             resource: resource.into(),
@@ -226,6 +244,7 @@ mod tests {
         assert_eq!(
             rights_in(&log, "system:serviceaccount:system:"),
             BTreeSet::from([
+                right("", "pods", "watch"),
                 right("", "services", "create"),
                 right("", "services", "patch"),
                 right("pushcluster.io", "pushclusters/status", "patch"),
@@ -241,6 +260,13 @@ mod tests {
             // The namespace is being terminated.
             line(us, "create", "here", "secrets").replace("200", "403"),
             line("admin", "get", "here", "nodes").replace("allow", "forbid"),
+            line(
+                &us.replace("operator", PREVIOUS_CHART),
+                "get",
+                "here",
+                "nodes",
+            )
+            .replace("allow", "forbid"),
         ]
         .join("\n");
         assert_eq!(

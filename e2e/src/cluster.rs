@@ -22,6 +22,13 @@ pub const OPERATOR_NAMESPACE: &str = "pushcluster-system";
 /// Selects the operator's pods.
 pub const OPERATOR_LABELS: &str = "app.kubernetes.io/name=pushcluster-operator";
 
+/// Kinds without a namespace that are applied from here.
+const CLUSTER_SCOPED: &[&str] = &[
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "CustomResourceDefinition",
+];
+
 /// Field manager of everything that is applied from here.
 const FIELD_MANAGER: &str = "e2e";
 
@@ -63,7 +70,7 @@ impl Cluster {
         self.client.clone()
     }
 
-    /// Objects of one kind in one namespace, without their type.
+    /// Objects of one kind in one namespace (or in none, by their kind), without their type.
     pub fn objects(
         &self,
         namespace: &str,
@@ -72,7 +79,11 @@ impl Cluster {
         kind: &str,
     ) -> Api<DynamicObject> {
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
-        Api::namespaced_with(self.client.clone(), namespace, &resource)
+        if CLUSTER_SCOPED.contains(&kind) {
+            Api::all_with(self.client.clone(), &resource)
+        } else {
+            Api::namespaced_with(self.client.clone(), namespace, &resource)
+        }
     }
 
     /// `kubectl apply --server-side` of one object written as YAML, in `namespace`. An unknown key is an error.

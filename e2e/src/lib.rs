@@ -8,6 +8,7 @@ pub mod cluster;
 pub mod diagnosis;
 pub mod fan_out;
 pub mod gateway;
+pub mod helm;
 pub mod namespace;
 pub mod push_client;
 pub mod push_cluster;

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use anyhow::{Context, Result, ensure};
 use e2e::cluster::{Cluster, is_ready, name_of};
 use e2e::gateway::{ADMIN_PORT, PodAddress};
+use e2e::helm::{self, Helm};
 use e2e::namespace::in_namespace;
 use e2e::push_cluster;
 use e2e::wait::eventually;
@@ -12,6 +13,8 @@ use http::Request;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams};
+use serde::Deserialize;
+use serde_json::Value;
 use std::time::Duration;
 
 use crate::{NAME, operator_stays, two_gateways};
@@ -123,6 +126,52 @@ async fn a_manifest_becomes_a_ready_push_cluster() {
                 ) == (2, 2, 2),
             "{status:?}"
         );
+        Ok(())
+    })
+    .await;
+}
+
+/// Templates that render can still be objects that the API server refuses: each is shown to it.
+#[tokio::test]
+async fn the_api_server_takes_every_object_of_the_chart() {
+    in_namespace("chart", async |namespace| {
+        let helm = Helm::under_test()?;
+        let (watch, secrets) = (
+            format!("watchNamespace={}", namespace.name),
+            format!("secretNamespaces={{{}}}", namespace.name),
+        );
+        let modes: [&[&str]; 4] = [
+            &[],
+            &[&watch],
+            &[&secrets, "monitoring.dashboards=true"],
+            &[
+                "networkPolicy.monitoringNamespaces=null",
+                "imagePullSecrets[0].name=registry",
+                "serviceAccount.annotations.a=b",
+            ],
+        ];
+        for values in modes {
+            let chart = helm::chart();
+            let mut arguments = vec!["template", helm::RELEASE, &chart];
+            arguments.extend(values.iter().flat_map(|value| ["--set", value]));
+            let rendered = helm.run(&arguments).await?;
+            let mut objects = 0;
+            for document in serde_yaml::Deserializer::from_str(&rendered) {
+                let object = Value::deserialize(document)?;
+                if object.is_null() {
+                    continue;
+                }
+                let place = object["metadata"]["namespace"].as_str();
+                let place = place.unwrap_or_default().to_owned();
+                let accepted = namespace
+                    .cluster
+                    .would_apply(&place, &object.to_string())
+                    .await;
+                accepted.with_context(|| format!("{values:?}"))?;
+                objects += 1;
+            }
+            ensure!(objects >= 10, "{values:?}: only {objects} objects");
+        }
         Ok(())
     })
     .await;

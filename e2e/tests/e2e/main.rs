@@ -7,6 +7,7 @@ mod drift;
 mod faults;
 mod install;
 mod kubectl_push;
+mod lifecycle;
 mod push;
 mod rbac;
 mod refusals;
