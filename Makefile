@@ -19,6 +19,8 @@ endif
 
 CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := $(CACHE)/cargo-deny-$(CARGO_DENY_VERSION)
+CARGO_CYCLONEDX_VERSION := 0.5.9
+CARGO_CYCLONEDX := $(CACHE)/cargo-cyclonedx-$(CARGO_CYCLONEDX_VERSION)
 HELM = $$(. e2e/cluster/lib.sh && echo "$$BIN/helm")
 
 .PHONY: help
@@ -109,9 +111,17 @@ TAG ?= dev
 BUILDER ?= docker
 
 .PHONY: images
-images: binaries ## container images of the gateway and the operator (IMAGES=registry/path TAG=… BUILDER=docker)
-	@programs=$$(e2e/cluster/build-binaries.sh --where); context=$$(mktemp -d); trap 'rm -rf "$$context"' EXIT; \
+images: binaries sbom ## container images of the gateway and the operator (IMAGES=registry/path TAG=… BUILDER=docker)
+	@context=$$(mktemp -d); trap 'rm -rf "$$context"' EXIT; \
 	for program in gateway operator; do \
-	  cp "$$programs/$$program" "$$context/"; \
-	  $(BUILDER) build -t "$(IMAGES)/$$program:$(TAG)" -f "$$program/Dockerfile" "$$context"; \
+	  e2e/cluster/build-binaries.sh --copy "$$program" "$$context/$$program"; \
+	  $(BUILDER) build -t "$(IMAGES)/$$program:$(TAG)" -f "$$program/Dockerfile" \
+	    --build-arg VERSION="$(TAG)" --build-arg REVISION="$$(git describe --always --dirty --abbrev=40)" "$$context"; \
 	done
+
+.PHONY: sbom
+sbom: $(CARGO_CYCLONEDX)/bin/cargo-cyclonedx ## what each image is made of, as CycloneDX: target/sbom
+	@CARGO_CYCLONEDX="$(CARGO_CYCLONEDX)/bin/cargo-cyclonedx" e2e/cluster/sbom.sh
+
+$(CARGO_CYCLONEDX)/bin/cargo-cyclonedx:
+	cargo install cargo-cyclonedx --version $(CARGO_CYCLONEDX_VERSION) --locked --debug --root $(CARGO_CYCLONEDX)

@@ -20,6 +20,7 @@ pub mod latency;
 pub mod memory;
 mod paced;
 pub mod redis;
+pub mod shipped;
 pub mod storm;
 
 type Run = fn(&Rig) -> anyhow::Result<Vec<Row>>;
@@ -60,6 +61,11 @@ pub const BENCHES: &[(&str, &str, Run)] = &[
         "redis",
         "between nodes, publishes, a node that subscribes again and 5,000 that recover, against Redis alone",
         redis::run,
+    ),
+    (
+        "shipped",
+        "bytes of each image, and what an idle operator holds on a real API server",
+        shipped::run,
     ),
 ];
 

@@ -15,10 +15,12 @@ context_coredns() {
   cp "$BIN/coredns" "$HERE/images/coredns/Dockerfile" "$1/"
 }
 context_gateway() {
-  cp "$("$HERE/build-binaries.sh" --where)/gateway" "$REPO/gateway/Dockerfile" "$1/"
+  "$HERE/build-binaries.sh" --copy gateway "$1/gateway"
+  cp "$REPO/gateway/Dockerfile" "$1/"
 }
 context_operator() {
-  cp "$("$HERE/build-binaries.sh" --where)/operator" "$REPO/operator/Dockerfile" "$1/"
+  "$HERE/build-binaries.sh" --copy operator "$1/operator"
+  cp "$REPO/operator/Dockerfile" "$1/"
 }
 # Debian's Redis with the libraries it names, cp and sleep, with which pods of Sentinels begin, and nothing else.
 context_redis() {

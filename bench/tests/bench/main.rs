@@ -119,6 +119,7 @@ fn every_bench_works() {
                 "redis/two-relays-p50 PUBLISH",
             ],
         ),
+        ("shipped", &["shipped/gateway-image budget"]),
     ] {
         let expected = expected.iter().map(|row| (*row).to_owned()).collect();
         assert_eq!(rows(out.path(), name), expected, "{name}");
@@ -142,7 +143,8 @@ fn without_a_name_the_benches_are_listed() {
             "latency",
             "storm",
             "channels",
-            "redis"
+            "redis",
+            "shipped"
         ]
     );
 }
