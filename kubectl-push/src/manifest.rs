@@ -163,7 +163,7 @@ mod tests {
             ),
             (
                 manifest("{redis: {mode: External, external: {}}}"),
-                "spec.redis.external.host is missing",
+                "spec.redis.external: one Redis is named by host",
             ),
             (
                 manifest("{gateway: {resources: {limits: {memory: lots}}}}"),
