@@ -18,10 +18,27 @@ pub struct PushClusterStatus {
     /// Selects the gateway pods, for autoscalers.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub selector: String,
+    /// Which gateways run with the configuration that there is now. Unset before the operator has asked them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config: Option<ConfigStatus>,
     /// Ready, GatewayAvailable, RedisAvailable, ConfigValid, AutoscalerActive, ReconciliationPaused.
     #[schemars(extend(
         "x-kubernetes-list-type" = "map",
         "x-kubernetes-list-map-keys" = ["type"]
     ))]
     pub conditions: Vec<Condition>,
+}
+
+/// What gateways run with, as they say themselves.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ConfigStatus {
+    /// Gateways that run with the configuration that there is now.
+    pub current: i32,
+    /// Pods that run with another one, and will take this one in a moment or be replaced: at most 20 of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub outdated: Vec<String>,
+    /// Pods that did not say what they run with: at most 20 of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unknown: Vec<String>,
 }

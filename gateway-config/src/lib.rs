@@ -20,6 +20,7 @@ mod redis;
 mod reference;
 mod reload;
 mod rules;
+mod shown;
 mod tree;
 
 pub use channels::*;

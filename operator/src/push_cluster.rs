@@ -17,6 +17,7 @@ pub mod apply;
 pub mod build;
 #[cfg(test)]
 mod fixture;
+pub mod gateways;
 pub mod named;
 pub mod observe;
 pub mod preview;
@@ -87,8 +88,18 @@ async fn steps(
         // What was seen before is no longer so: a Deployment that was changed a moment ago is not rolled out.
         observed = look(client, observed.cluster).await?;
     }
+    let compared = gateways::compare(&gateways::ask::ask(&observed).await);
+    if let (Some(compared), false) = (&compared, observed.cluster.spec.paused) {
+        gateways::nudge::nudge(client, &observed, compared).await;
+    }
     let now = status::to_the_second(Timestamp::now());
-    let status = status::status(&observed, &validated, failure.as_ref(), now);
+    let status = status::status(
+        &observed,
+        &validated,
+        failure.as_ref(),
+        compared.as_ref(),
+        now,
+    );
     let settled = status::is_settled(&status);
     status::write(client, &observed.cluster, status)
         .await

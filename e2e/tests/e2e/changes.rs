@@ -44,6 +44,19 @@ async fn pods(namespace: &Namespace) -> Result<Vec<String>> {
     Ok(names)
 }
 
+/// The status says that both gateways run with what there is now.
+async fn until_all_current(namespace: &Namespace) -> Result<()> {
+    let objects = push_cluster::api(&namespace.cluster, &namespace.name);
+    eventually("the status knows it", BECOMES_READY, async || {
+        let config = objects.get(NAME).await?.status.unwrap_or_default().config;
+        let config = config.context("status.config is unset")?;
+        let all = config.current == 2 && config.outdated.is_empty() && config.unknown.is_empty();
+        ensure!(all, "{config:?}");
+        Ok::<_, anyhow::Error>(())
+    })
+    .await
+}
+
 #[tokio::test]
 async fn a_cap_reaches_gateways_that_run_and_closes_nobody() {
     let _guard = operator_stays().await;
@@ -74,6 +87,7 @@ async fn a_cap_reaches_gateways_that_run_and_closes_nobody() {
         })
         .await?;
         until_ready(cluster, name, NAME).await?;
+        until_all_current(&namespace).await?;
         ensure!(pods(&namespace).await? == before, "other pods");
         publish_and_receive(
             &gateways[1],

@@ -5,7 +5,7 @@
 //! GET    /drain                                                         → 200 where it stands
 //! DELETE /drain                                                         → 200, or 409 while the process ends
 //! POST   /reload                            → 200 {"taken","needsRestart","generation","hash"}, or 422 and what is wrong
-//! GET    /config                            → 200 what it runs with
+//! GET    /config                            → 200 {"generation","hash","needsRestart","refused"?,"config"}
 //! ```
 //! Where it stands: `{"draining","connections","connectionsPerSecond"?,"secondsLeft"?}`. A `POST` while it drains changes
 //! the pace. Changing anything takes an API key, as publishing does: the port is open to the whole cluster. So does

@@ -129,7 +129,10 @@ async fn a_file_with_a_mistake_changes_nothing_and_says_where_it_is() {
         );
         let said = error["message"].as_str().unwrap();
         assert!(said.starts_with(&message), "{text}: {said}");
-        assert_eq!(gateway.admin("GET", "/config").await.json(), before);
+        let mut shown = gateway.admin("GET", "/config").await.json();
+        let refused = shown.as_object_mut().unwrap().remove("refused");
+        assert_eq!(refused.as_ref(), Some(&error["message"]), "{text}");
+        assert_eq!(shown, before);
         let successful = "pushcluster_config_last_reload_successful";
         assert_eq!(gateway.metric(successful).await, Some(0.0));
     }

@@ -10,9 +10,11 @@ use serde_json::json;
 
 use super::apply::{ApplyError, FIELD_MANAGER};
 use super::build::Names;
+use super::gateways::Compared;
 use super::observe::Observed;
 use super::validate::{Problem, ValidatedCluster};
-use crate::failure::line;
+
+mod config;
 
 /// Longest message of a condition that is ours to choose; the API server's limit is 32 KiB.
 const MAX_MESSAGE: usize = 1_000;
@@ -60,21 +62,22 @@ pub fn status(
     observed: &Observed,
     validated: &Result<ValidatedCluster, Vec<Problem>>,
     failure: Option<&ApplyError>,
+    gateways: Option<&Compared>,
     now: Timestamp,
 ) -> PushClusterStatus {
     let deployment = observed.live.deployment.as_ref();
     let found = deployment
         .and_then(|deployment| deployment.status.clone())
         .unwrap_or_default();
-    let config = config_valid(validated, failure);
-    let gateways = gateway_available(observed);
+    let applied = config::valid(validated, failure, gateways);
+    let available = gateway_available(observed);
     let redis = redis_available(observed);
-    let ready = ready(&observed.cluster, [&config, &redis, &gateways]);
+    let ready = ready(&observed.cluster, [&applied, &redis, &available]);
     let verdicts = [
         ready,
-        gateways,
+        available,
         redis,
-        config,
+        applied,
         autoscaler_active(observed),
         paused(&observed.cluster),
     ];
@@ -90,6 +93,7 @@ pub fn status(
             "app.kubernetes.io/name=pushcluster,app.kubernetes.io/instance={},app.kubernetes.io/component=gateway",
             names.instance
         ),
+        config: gateways.map(config::status),
         conditions: verdicts
             .into_iter()
             .map(|verdict| condition(verdict, &before.conditions, generation, now))
@@ -99,10 +103,9 @@ pub fn status(
 
 /// Whether nothing is left to wait for.
 pub fn is_settled(status: &PushClusterStatus) -> bool {
-    status
-        .conditions
-        .iter()
-        .any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    let mut conditions = status.conditions.iter();
+    conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
+        && !config::is_under_way(status)
 }
 
 /// The first thing that is wrong is what a person should read.
@@ -118,27 +121,6 @@ fn ready(cluster: &PushCluster, parts: [&Verdict; 3]) -> Verdict {
             "Delivering",
             "every gateway is connected to Redis and takes clients",
         ),
-    }
-}
-
-fn config_valid(
-    validated: &Result<ValidatedCluster, Vec<Problem>>,
-    failure: Option<&ApplyError>,
-) -> Verdict {
-    const KIND: &str = "ConfigValid";
-    match (validated, failure) {
-        (Err(problems), _) => {
-            let all: Vec<String> = problems
-                .iter()
-                .map(|p| format!("{} {}", p.field, p.message))
-                .collect();
-            Verdict::new(KIND, Holds::No, "InvalidSpec", all.join("; "))
-        }
-        (Ok(_), Some(failure @ ApplyError::Contested { .. })) => {
-            Verdict::new(KIND, Holds::No, "Contested", line(failure))
-        }
-        (Ok(_), Some(failure)) => Verdict::new(KIND, Holds::No, "ApplyFailed", line(failure)),
-        (Ok(_), None) => Verdict::new(KIND, Holds::Yes, "Valid", "the spec is applied"),
     }
 }
 
@@ -226,7 +208,7 @@ fn pod_trouble(pod: &Pod) -> Option<String> {
     Some(format!("pod {}: {}", pod.name_any(), trouble.trim()))
 }
 
-fn is_of(pod: &Pod, component: &str) -> bool {
+pub(super) fn is_of(pod: &Pod, component: &str) -> bool {
     pod.labels()
         .get("app.kubernetes.io/component")
         .is_some_and(|label| label == component)

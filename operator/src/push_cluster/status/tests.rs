@@ -82,6 +82,7 @@ fn of(observed: &Observed) -> PushClusterStatus {
         observed,
         &validated,
         None,
+        None,
         Timestamp::from_second(2_000).unwrap(),
     )
 }
@@ -291,4 +292,57 @@ fn a_condition_that_stays_keeps_its_time() {
         .map(|c| c.type_.as_str())
         .collect();
     assert_eq!(changed, ["Ready", "RedisAvailable"]);
+}
+
+#[test]
+fn what_gateways_run_with_is_told_and_waited_for() {
+    let pods = |count: usize| -> Vec<String> { (0..count).map(|n| format!("g{n}")).collect() };
+    let refused = vec![("g0".to_owned(), "limits.x: no such key".to_owned())];
+    let no_key = "pod g0 does not take the configuration: limits.x: no such key";
+    for (compared, valid, settled) in [
+        (
+            Compared::default(),
+            "True Valid: the spec is applied".to_owned(),
+            true,
+        ),
+        (
+            Compared {
+                current: 2,
+                unknown: pods(1),
+                ..Compared::default()
+            },
+            "True Valid: the spec is applied".to_owned(),
+            true,
+        ),
+        (
+            Compared {
+                current: 1,
+                outdated: pods(1),
+                ..Compared::default()
+            },
+            "True Valid: the spec is applied".to_owned(),
+            false,
+        ),
+        (
+            Compared {
+                outdated: pods(1_000),
+                refused,
+                ..Compared::default()
+            },
+            format!("False RefusedByGateway: {no_key}"),
+            false,
+        ),
+    ] {
+        let observed = observed(&json!({}), live(Some(deployment(2, 2, 2)), Some(redis(1))));
+        let validated = validate(&observed, &fixture::images());
+        let now = Timestamp::from_second(2_000).unwrap();
+        let status = status(&observed, &validated, None, Some(&compared), now);
+        assert_eq!(said(&status, "ConfigValid"), valid);
+        assert_eq!(is_settled(&status), settled, "{valid}");
+        let config = status.config.unwrap();
+        assert_eq!(usize::try_from(config.current).unwrap(), compared.current);
+        assert_eq!(config.unknown, compared.unknown);
+        // A status with a thousand names would be read by nobody, and stored for everybody.
+        assert_eq!(config.outdated.len(), compared.outdated.len().min(20));
+    }
 }

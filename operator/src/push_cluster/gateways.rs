@@ -1,0 +1,104 @@
+//! What gateways say about themselves, asked on their admin ports. What is made of it is pure: answers in, verdicts out.
+//!
+//! A pod that does not answer is unknown, and never a reason to stop: the objects are right without it.
+
+use gateway_config::{Config, diff};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::ResourceExt;
+
+use super::build::CONFIG_FILE;
+
+pub mod ask;
+pub mod nudge;
+
+/// What gateways answered, in the order of their names. None: nobody was asked, since there is nothing to compare with.
+#[derive(Debug, Default)]
+pub struct Answers {
+    pub wanted: Option<Config>,
+    pub pods: Vec<Answer>,
+}
+
+#[derive(Debug)]
+pub struct Answer {
+    pub pod: String,
+    pub runs: Runs,
+}
+
+/// What a gateway runs with.
+#[derive(Debug)]
+pub enum Runs {
+    With {
+        config: Box<Config>,
+        /// Why it does not take the configuration that it has read.
+        refused: Option<String>,
+    },
+    /// It does not know the key of the HTTP API that is in the Secret now.
+    WithAnOldKey,
+    /// Why nothing is known.
+    Unknown(String),
+}
+
+/// Who runs with what was written. Names of pods, in order.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Compared {
+    pub current: usize,
+    pub outdated: Vec<String>,
+    pub unknown: Vec<String>,
+    /// Those of `outdated` that will stay so, and why.
+    pub refused: Vec<(String, String)>,
+}
+
+/// None: nobody was asked.
+pub fn compare(answers: &Answers) -> Option<Compared> {
+    let wanted = answers.wanted.as_ref()?.shown();
+    let mut compared = Compared::default();
+    for Answer { pod, runs } in &answers.pods {
+        match runs {
+            Runs::With { config, refused } => {
+                if is_same(config, &wanted) {
+                    compared.current += 1;
+                    continue;
+                }
+                compared.outdated.push(pod.clone());
+                let why = refused.iter().map(|why| (pod.clone(), why.clone()));
+                compared.refused.extend(why);
+            }
+            Runs::WithAnOldKey => compared.outdated.push(pod.clone()),
+            Runs::Unknown(_) => compared.unknown.push(pod.clone()),
+        }
+    }
+    Some(compared)
+}
+
+/// A node has a name of its own, from its environment.
+fn is_same(running: &Config, wanted: &Config) -> bool {
+    let change = diff(running, wanted);
+    let mut keys = change.taken.iter().chain(&change.needs_restart);
+    keys.all(|key| key == "node.name")
+}
+
+/// What the operator wrote for gateways. None: there is nothing yet, or another version of the operator wrote it.
+fn written(config: Option<&ConfigMap>) -> Option<Config> {
+    let text = config?.data.as_ref()?.get(CONFIG_FILE)?;
+    gateway_config::parse(text, &[]).ok()
+}
+
+/// Gateways that have begun and are not about to end.
+fn running(pods: &[Pod]) -> impl Iterator<Item = &Pod> {
+    pods.iter().filter(|pod| {
+        let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
+        super::status::is_of(pod, "gateway")
+            && pod.metadata.deletion_timestamp.is_none()
+            && phase == Some("Running")
+    })
+}
+
+/// The pods that can be asked, by name.
+fn in_order(pods: &[Pod]) -> Vec<&Pod> {
+    let mut pods: Vec<&Pod> = running(pods).collect();
+    pods.sort_by_key(|pod| pod.name_any());
+    pods
+}
+
+#[cfg(test)]
+mod tests;
