@@ -46,7 +46,7 @@ use crate::registry::{self, Registry as Sessions};
 use crate::reload::{self, Reloader};
 use crate::router::{self, Cluster, Router};
 use crate::running::{self, Running};
-use crate::self_test::SelfTest;
+use crate::self_test::{Rounds, SelfTest};
 use crate::sse::Opening;
 use crate::sse::outbox::Stream;
 use crate::tls::{self, Tls};
@@ -115,8 +115,7 @@ impl App {
         let drain = Drain::new(router.clone(), draining.clone());
         let secret = self_test.secret();
         // An echo does not understand it.
-        let (_, echo) = parts.shards;
-        let self_test = (!echo).then_some(self_test);
+        let self_test = (!parts.shards.1).then_some(self_test);
         let gates = (pressure.clone(), draining.clone(), self_test.clone());
         let ready = health::ready(router.clone(), running.clone(), gates);
         let reloads = reload::Counters::register(&registry)?;
@@ -126,6 +125,7 @@ impl App {
             drain: drain.clone(),
             running: running.clone(),
             reloader: reloader.clone(),
+            rounds: Rounds::at(&listener, self_test.clone(), tls.clone()),
         };
         let admin = admin::router(probes).merge(http::admin::routes(admin));
         let front = Front {

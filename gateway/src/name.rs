@@ -82,6 +82,11 @@ impl ChannelName {
         Self::parse(&format!("node:{node}{SELF_TEST}"))
     }
 
+    /// Where nodes test that they hear each other. No node's name is empty.
+    pub fn between_nodes() -> Self {
+        ChannelName(format!("node:{SELF_TEST}").into())
+    }
+
     pub fn broadcast() -> Self {
         ChannelName("broadcast".into())
     }

@@ -22,6 +22,9 @@ use crate::tls::Tls;
 use client::{Client, Stream};
 
 mod client;
+mod round;
+
+pub use round::{Heard, NoRound, Round, Rounds};
 
 /// Between the end of one test and the next.
 const EVERY: Duration = Duration::from_secs(5);
@@ -158,31 +161,14 @@ impl SelfTest {
         tls: Option<&Tls>,
         number: u64,
     ) -> Result<(), Failure> {
-        let mut step = "connect";
+        let mut step = "connect and handshake";
         let test = async {
-            let socket = TcpStream::connect(address)
-                .await
-                .map_err(|e| Failure::Connect(address, e))?;
-            let socket: Box<dyn Stream> = match tls {
-                None => Box::new(socket),
-                Some(tls) => {
-                    step = "TLS handshake";
-                    let connected = tls.connect_to_ourselves(socket).await;
-                    Box::new(connected.map_err(|e| Failure::Socket(step, e))?)
-                }
-            };
-            step = "handshake";
-            let mut client = Client::open(socket, address, (HEADER, &self.secret.0)).await?;
+            let mut client = self.open(address, tls).await?;
             // It was a name when the node began.
             let channel = ChannelName::self_test(&self.node)
                 .map_err(|e| Failure::Refused("subscribe", format!("the channel's name {e}")))?;
             step = "subscribe";
-            client
-                .say(&serde_json::json!({"type": "subscribe", "channel": channel.as_str()}))
-                .await?;
-            client
-                .hear(step, |answer| answer["type"] == "subscribed")
-                .await?;
+            client.subscribe(&channel).await?;
             step = "publish and receive";
             client
                 .say(&serde_json::json!({"type": "chat", "channel": channel.as_str(), "message": number}))
@@ -198,6 +184,21 @@ impl SelfTest {
         };
         let ended = tokio::time::timeout(PATIENCE, test).await;
         ended.unwrap_or(Err(Failure::Late(step)))
+    }
+
+    /// A connection that counts for nothing.
+    async fn open(&self, address: SocketAddr, tls: Option<&Tls>) -> Result<Client, Failure> {
+        let socket = TcpStream::connect(address)
+            .await
+            .map_err(|e| Failure::Connect(address, e))?;
+        let socket: Box<dyn Stream> = match tls {
+            None => Box::new(socket),
+            Some(tls) => {
+                let connected = tls.connect_to_ourselves(socket).await;
+                Box::new(connected.map_err(|e| Failure::Socket("TLS handshake", e))?)
+            }
+        };
+        Client::open(socket, address, (HEADER, &self.secret.0)).await
     }
 }
 

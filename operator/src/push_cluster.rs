@@ -88,18 +88,13 @@ async fn steps(
         // What was seen before is no longer so: a Deployment that was changed a moment ago is not rolled out.
         observed = look(client, observed.cluster).await?;
     }
-    let compared = gateways::compare(&gateways::ask::ask(&observed).await);
-    if let (Some(compared), false) = (&compared, observed.cluster.spec.paused) {
+    let now = status::to_the_second(Timestamp::now());
+    let turn = rand::random::<u16>().into();
+    let seen = gateways::look(&observed, status::delivered(&observed.cluster), turn).await;
+    if let (Some(compared), false) = (&seen.config, observed.cluster.spec.paused) {
         gateways::nudge::nudge(client, &observed, compared).await;
     }
-    let now = status::to_the_second(Timestamp::now());
-    let status = status::status(
-        &observed,
-        &validated,
-        failure.as_ref(),
-        compared.as_ref(),
-        now,
-    );
+    let status = status::status(&observed, &validated, failure.as_ref(), &seen, now);
     let settled = status::is_settled(&status);
     status::write(client, &observed.cluster, status)
         .await

@@ -3,9 +3,11 @@
 use anyhow::{Context, Result, ensure};
 use e2e::cluster::name_of;
 use e2e::fan_out::{publish_and_receive, subscribe_through};
-use e2e::gateway::{ADMIN_PORT, PodAddress};
+use e2e::gateway::{ADMIN_PORT, PodAddress, metric_total};
 use e2e::namespace::{Namespace, in_namespace};
-use e2e::push_cluster::{self, BECOMES_READY, api_key, gateway_pods, ready_gateways, until_ready};
+use e2e::push_cluster::{
+    self, BECOMES_READY, api_key, gateway_pods, ready_gateways, until_condition, until_ready,
+};
 use e2e::wait::eventually;
 use http::Request;
 use kube::api::{Patch, PatchParams};
@@ -96,6 +98,29 @@ async fn a_cap_reaches_gateways_that_run_and_closes_nobody() {
             &mut clients,
         )
         .await?;
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_status_tells_of_a_message_that_went_through_every_gateway() {
+    let _guard = operator_stays().await;
+    in_namespace("delivering", async |namespace| {
+        two_gateways(&namespace).await?;
+        let (cluster, name) = (&namespace.cluster, &namespace.name);
+        let kind = ("BrokerDelivering", "True");
+        let delivering = until_condition(cluster, name, NAME, kind).await?;
+        ensure!(
+            delivering.reason == "Delivering" && delivering.message.starts_with("2 of 2"),
+            "{delivering:?}"
+        );
+        // It was asked with no socket of a client: none is counted.
+        for gateway in ready_gateways(cluster, name, NAME).await? {
+            let metrics = gateway.metrics().await?;
+            let sent = metric_total(&metrics, "websocket_messages_sent_total");
+            ensure!(sent == Some(0.0), "{}: {sent:?}", gateway.pod);
+        }
         Ok(())
     })
     .await;

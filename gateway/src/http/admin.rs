@@ -6,6 +6,7 @@
 //! DELETE /drain                                                         → 200, or 409 while the process ends
 //! POST   /reload                            → 200 {"taken","needsRestart","generation","hash"}, or 422 and what is wrong
 //! GET    /config                            → 200 {"generation","hash","needsRestart","refused"?,"config"}
+//! POST   /probe  {"round","from":["node"],"seconds"}                    → 200 {"heard":["node"],"failed"?}
 //! ```
 //! Where it stands: `{"draining","connections","connectionsPerSecond"?,"secondsLeft"?}`. A `POST` while it drains changes
 //! the pace. Changing anything takes an API key, as publishing does: the port is open to the whole cluster. So does
@@ -28,12 +29,15 @@ use crate::broker::Broker;
 use crate::drain::{Asked, Drain, Progress};
 use crate::reload::{Reloader, Report, Shown};
 use crate::running;
+use crate::self_test::{Heard, NoRound, Rounds};
 
 /// What the routes share.
 pub struct Admin<B> {
     pub drain: Drain<B>,
     pub running: running::Shared,
     pub reloader: Reloader,
+    /// None: the gateway does not understand its own messages, or does not know where it listens.
+    pub rounds: Option<Rounds>,
 }
 
 impl<B> Admin<B> {
@@ -57,6 +61,7 @@ pub fn routes<B: Broker>(admin: Admin<B>) -> Router {
         )
         .route("/reload", post(reload::<B>))
         .route("/config", get(config::<B>))
+        .route("/probe", post(probe::<B>))
         .with_state(Arc::new(admin))
 }
 
@@ -107,6 +112,29 @@ async fn config<B: Broker>(
 ) -> Result<Json<Shown>, Problem> {
     admin.authorise(&headers)?;
     Ok(Json(admin.reloader.shown().await))
+}
+
+/// Messages between nodes, in a round that was begun on each of them.
+async fn probe<B: Broker>(
+    State(admin): State<Arc<Admin<B>>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Json<Heard>, Problem> {
+    admin.authorise(&headers)?;
+    let round = serde_json::from_slice(&body)
+        .map_err(|e| Problem::new(StatusCode::BAD_REQUEST, "bad_json", format!("body: {e}")))?;
+    let rounds = admin.rounds.as_ref().ok_or_else(|| {
+        let message = "this gateway does not test itself";
+        Problem::new(StatusCode::NOT_FOUND, "not_found", message.to_owned())
+    })?;
+    let heard = rounds.hold(round).await.map_err(|error| {
+        let (status, code) = match error {
+            NoRound::Wrong(_) => (StatusCode::BAD_REQUEST, "bad_field"),
+            NoRound::TooMany => (StatusCode::TOO_MANY_REQUESTS, "too_many_rounds"),
+        };
+        Problem::new(status, code, error.to_string())
+    })?;
+    Ok(Json(heard))
 }
 
 /// An empty body asks for what the configuration says, without a deadline.

@@ -3,10 +3,11 @@
 use std::io;
 use std::net::SocketAddr;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 
 use super::Failure;
+use crate::name::ChannelName;
 
 /// Longest frame that is read, in bytes: nothing longer is sent to the self-test.
 const MAX_FRAME_BYTES: usize = 64 << 10;
@@ -62,6 +63,14 @@ impl Client {
         self.send(TEXT, text.as_bytes())
             .await
             .map_err(|e| Failure::Socket("send", e))
+    }
+
+    /// Returns when it is acknowledged.
+    pub async fn subscribe(&mut self, channel: &ChannelName) -> Result<(), Failure> {
+        self.say(&json!({"type": "subscribe", "channel": channel.as_str()}))
+            .await?;
+        self.hear("subscribe", |answer| answer["type"] == "subscribed")
+            .await
     }
 
     /// Reads until a message is what was `wanted`; an error message is a failure.

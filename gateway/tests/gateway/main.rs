@@ -43,6 +43,7 @@ mod redis_tls;
 mod redis_trouble;
 mod registry;
 mod reload;
+mod rounds;
 mod self_test;
 mod sse;
 mod three_nodes;

@@ -7,9 +7,36 @@ use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::ResourceExt;
 
 use super::build::CONFIG_FILE;
+use super::observe::Observed;
+use ask::Asker;
+use delivery::Delivering;
 
-pub mod ask;
+mod ask;
+pub mod delivery;
 pub mod nudge;
+
+/// All that gateways were asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// None: there was nothing to compare with.
+    pub config: Option<Compared>,
+    pub delivery: Delivering,
+}
+
+/// Asks all gateways at once. `delivered`: whether messages went through when it was asked last. A round in which one was
+/// missed is then tried once more: one pod that had something else to do for a moment is no outage.
+pub async fn look(observed: &Observed, delivered: bool, turn: usize) -> Seen {
+    let asker = Asker::default();
+    let (answers, first) = tokio::join!(asker.configs(observed), asker.round(observed, turn));
+    let delivery = match first.verdict() {
+        Delivering::No(_) if delivered => asker.round(observed, turn).await.verdict(),
+        verdict => verdict,
+    };
+    Seen {
+        config: compare(&answers),
+        delivery,
+    }
+}
 
 /// What gateways answered, in the order of their names. None: nobody was asked, since there is nothing to compare with.
 #[derive(Debug, Default)]
@@ -34,8 +61,7 @@ pub enum Runs {
     },
     /// It does not know the key of the HTTP API that is in the Secret now.
     WithAnOldKey,
-    /// Why nothing is known.
-    Unknown(String),
+    Unknown,
 }
 
 /// Who runs with what was written. Names of pods, in order.
@@ -64,7 +90,7 @@ pub fn compare(answers: &Answers) -> Option<Compared> {
                 compared.refused.extend(why);
             }
             Runs::WithAnOldKey => compared.outdated.push(pod.clone()),
-            Runs::Unknown(_) => compared.unknown.push(pod.clone()),
+            Runs::Unknown => compared.unknown.push(pod.clone()),
         }
     }
     Some(compared)

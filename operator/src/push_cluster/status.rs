@@ -10,11 +10,12 @@ use serde_json::json;
 
 use super::apply::{ApplyError, FIELD_MANAGER};
 use super::build::Names;
-use super::gateways::Compared;
+use super::gateways::Seen;
 use super::observe::Observed;
 use super::validate::{Problem, ValidatedCluster};
 
 mod config;
+mod delivering;
 
 /// Longest message of a condition that is ours to choose; the API server's limit is 32 KiB.
 const MAX_MESSAGE: usize = 1_000;
@@ -62,21 +63,26 @@ pub fn status(
     observed: &Observed,
     validated: &Result<ValidatedCluster, Vec<Problem>>,
     failure: Option<&ApplyError>,
-    gateways: Option<&Compared>,
+    seen: &Seen,
     now: Timestamp,
 ) -> PushClusterStatus {
     let deployment = observed.live.deployment.as_ref();
     let found = deployment
         .and_then(|deployment| deployment.status.clone())
         .unwrap_or_default();
-    let applied = config::valid(validated, failure, gateways);
+    let applied = config::valid(validated, failure, seen.config.as_ref());
     let available = gateway_available(observed);
     let redis = redis_available(observed);
-    let ready = ready(&observed.cluster, [&applied, &redis, &available]);
+    let delivering = delivering::delivering(&seen.delivery);
+    let mut parts = vec![&applied, &redis, &available];
+    // What is not known is no reason: gateways of another version cannot tell.
+    parts.extend((delivering.holds == Holds::No).then_some(&delivering));
+    let ready = ready(&observed.cluster, &parts);
     let verdicts = [
         ready,
         available,
         redis,
+        delivering,
         applied,
         autoscaler_active(observed),
         paused(&observed.cluster),
@@ -93,7 +99,7 @@ pub fn status(
             "app.kubernetes.io/name=pushcluster,app.kubernetes.io/instance={},app.kubernetes.io/component=gateway",
             names.instance
         ),
-        config: gateways.map(config::status),
+        config: seen.config.as_ref().map(config::status),
         conditions: verdicts
             .into_iter()
             .map(|verdict| condition(verdict, &before.conditions, generation, now))
@@ -108,9 +114,15 @@ pub fn is_settled(status: &PushClusterStatus) -> bool {
         && !config::is_under_way(status)
 }
 
+/// Whether messages went through every gateway when the status was written.
+pub fn delivered(cluster: &PushCluster) -> bool {
+    let mut conditions = cluster.status.iter().flat_map(|status| &status.conditions);
+    conditions.any(|condition| condition.type_ == delivering::KIND && condition.status == "True")
+}
+
 /// The first thing that is wrong is what a person should read.
-fn ready(cluster: &PushCluster, parts: [&Verdict; 3]) -> Verdict {
-    match parts.into_iter().find(|part| part.holds != Holds::Yes) {
+fn ready(cluster: &PushCluster, parts: &[&Verdict]) -> Verdict {
+    match parts.iter().find(|part| part.holds != Holds::Yes) {
         Some(part) => Verdict::new("Ready", part.holds, part.reason, part.message.clone()),
         None if cluster.spec.replicas == 0 => {
             Verdict::new("Ready", Holds::No, "ScaledToZero", "spec.replicas is 0")

@@ -13,20 +13,22 @@ use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::{Answer, Answers, Runs, in_order, written};
+use super::delivery::{Delivery, Heard, Round};
+use super::{Answer, Answers, Runs, delivery, in_order, written};
 use crate::push_cluster::observe::Observed;
 
 /// The admin port of a gateway pod, as `build` writes it into its configuration.
 const PORT: u16 = 9090;
 /// Inside a cluster a connection takes milliseconds; a pod that cannot be reached must not hold up the others' turn.
 const CONNECT: Duration = Duration::from_secs(1);
-/// For a whole answer.
-const DEADLINE: Duration = Duration::from_secs(3);
-/// Pods that are asked at once.
-const AT_ONCE: usize = 64;
+/// For a whole answer: longer than a round.
+const DEADLINE: Duration = Duration::from_secs(4);
+/// Pods that are asked at once: as many as there may be, for what one publishes is heard by those that are asked with it.
+const AT_ONCE: usize = 1_000;
 /// Longest answer, in bytes: a configuration with its 100 channel policies is a tenth of it.
 const MAX_ANSWER_BYTES: usize = 1 << 20;
 
@@ -43,27 +45,26 @@ pub enum AskError {
     Http(Box<dyn std::error::Error + Send + Sync>),
     #[error("answered {0}")]
     Status(StatusCode),
-    #[error("answered what is no configuration of this version: {0}")]
+    #[error("answered what this version does not understand: {0}")]
     NotUnderstood(serde_json::Error),
 }
 
-/// Asks every gateway at once. Takes no longer than the slowest of them may, for each 64 of them.
-pub async fn ask(observed: &Observed) -> Answers {
-    Asker {
-        port: PORT,
-        connect: CONNECT,
-        deadline: DEADLINE,
-    }
-    .ask(observed)
-    .await
-}
-
-/// How gateways are asked.
+/// How gateways are asked: all of them at once, which takes no longer than the slowest of them may.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Asker {
     pub port: u16,
     pub connect: Duration,
     pub deadline: Duration,
+}
+
+impl Default for Asker {
+    fn default() -> Self {
+        Asker {
+            port: PORT,
+            connect: CONNECT,
+            deadline: DEADLINE,
+        }
+    }
 }
 
 /// What is wanted of `/config`.
@@ -75,62 +76,96 @@ struct Shown {
 }
 
 impl Asker {
-    pub async fn ask(self, observed: &Observed) -> Answers {
+    /// What each runs with.
+    pub async fn configs(self, observed: &Observed) -> Answers {
         let (Some(wanted), Some(key)) = (
             written(observed.live.config.as_ref()),
             &observed.keys.api_key,
         ) else {
             return Answers::default();
         };
-        let pods = in_order(&observed.pods).into_iter().map(|pod| {
-            let (name, address) = (pod.name_any(), self.address(pod));
-            let runs = self.runs(address, key.clone());
-            async move {
-                let runs = runs.await;
-                if let Runs::Unknown(why) = &runs {
-                    tracing::debug!(pod = name, "not known what it runs with: it {why}");
-                }
-                Answer { pod: name, runs }
-            }
-        });
-        // Not borrowed from what was observed: the future goes to another thread.
-        let answers: Vec<_> = pods.collect();
+        let pods = in_order(&observed.pods);
+        let answers = self.all(&pods, key, &("/config", None)).await;
         Answers {
             wanted: Some(wanted),
-            pods: futures::stream::iter(answers)
-                .buffered(AT_ONCE)
-                .collect()
-                .await,
+            pods: answers
+                .into_iter()
+                .map(|(pod, answer)| Answer {
+                    runs: runs(&pod, answer),
+                    pod,
+                })
+                .collect(),
         }
     }
 
-    async fn runs(self, address: Option<SocketAddr>, key: String) -> Runs {
-        let answer = self.request(address, &key, Method::GET, "/config").await;
-        let shown = answer.and_then(|body| {
-            serde_json::from_slice::<Shown>(&body).map_err(AskError::NotUnderstood)
+    /// What each hears of the others. `turn`: another number each time.
+    pub async fn round(self, observed: &Observed, turn: usize) -> Delivery {
+        let Some(key) = &observed.keys.api_key else {
+            return Delivery::default();
+        };
+        let pods = delivery::asked(&observed.pods);
+        let round = Round {
+            round: format!("{:016x}", rand::random::<u64>()),
+            from: delivery::publishers(&pods, turn),
+            seconds: delivery::ROUND_SECONDS,
+        };
+        let body = serde_json::to_vec(&round).expect("texts and a number are JSON");
+        let answers = self.all(&pods, key, &("/probe", Some(body.into()))).await;
+        let pods = answers.into_iter().map(|(pod, answer)| {
+            let heard = answer.and_then(|body| understood::<Heard>(&body));
+            if let Err(why) = &heard {
+                tracing::debug!(pod, "not known what it hears: it {why}");
+            }
+            (pod, heard.ok())
         });
-        match shown {
-            Ok(Shown { refused, config }) => Runs::With { config, refused },
-            Err(AskError::Status(StatusCode::UNAUTHORIZED)) => Runs::WithAnOldKey,
-            Err(error) => Runs::Unknown(error.to_string()),
+        Delivery {
+            pods: pods.collect(),
+            from: round.from,
         }
     }
 
-    /// The body of a good answer.
+    /// The same question to all, with their names.
+    async fn all(
+        self,
+        pods: &[&Pod],
+        key: &str,
+        question: &(&'static str, Option<Bytes>),
+    ) -> Vec<(String, Result<Bytes, AskError>)> {
+        // Nothing in here is borrowed: the future goes to another thread.
+        let questions: Vec<_> = pods
+            .iter()
+            .map(|pod| {
+                let (name, address) = (pod.name_any(), self.address(pod));
+                let (key, (path, body)) = (key.to_owned(), question.clone());
+                async move { (name, self.request(address, &key, path, body).await) }
+            })
+            .collect();
+        futures::stream::iter(questions)
+            .buffered(AT_ONCE)
+            .collect()
+            .await
+    }
+
+    /// The body of a good answer. Without a body of its own it is a GET.
     async fn request(
         self,
         address: Option<SocketAddr>,
         key: &str,
-        method: Method,
         path: &str,
+        body: Option<Bytes>,
     ) -> Result<Bytes, AskError> {
         let address = address.ok_or(AskError::NoAddress)?;
+        let method = if body.is_some() {
+            Method::POST
+        } else {
+            Method::GET
+        };
         let request = Request::builder()
             .method(method)
             .uri(path)
             .header("host", address.to_string())
             .header("x-api-key", key)
-            .body(Full::<Bytes>::default())
+            .body(Full::new(body.unwrap_or_default()))
             .map_err(|error| AskError::Http(error.into()))?;
         let talk = self.talk(address, request);
         let answer = timeout(self.deadline, talk).await;
@@ -168,5 +203,20 @@ impl Asker {
     fn address(self, pod: &Pod) -> Option<SocketAddr> {
         let ip: IpAddr = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
         Some(SocketAddr::new(ip, self.port))
+    }
+}
+
+fn understood<T: DeserializeOwned>(body: &Bytes) -> Result<T, AskError> {
+    serde_json::from_slice(body).map_err(AskError::NotUnderstood)
+}
+
+fn runs(pod: &str, answer: Result<Bytes, AskError>) -> Runs {
+    match answer.and_then(|body| understood::<Shown>(&body)) {
+        Ok(Shown { refused, config }) => Runs::With { config, refused },
+        Err(AskError::Status(StatusCode::UNAUTHORIZED)) => Runs::WithAnOldKey,
+        Err(why) => {
+            tracing::debug!(pod, "not known what it runs with: it {why}");
+            Runs::Unknown
+        }
     }
 }

@@ -8,6 +8,8 @@ use serde_json::json;
 
 use super::*;
 use crate::push_cluster::fixture;
+use crate::push_cluster::gateways::Compared;
+use crate::push_cluster::gateways::delivery::Delivering;
 use crate::push_cluster::observe::Live;
 use crate::push_cluster::validate::validate;
 
@@ -82,9 +84,14 @@ fn of(observed: &Observed) -> PushClusterStatus {
         observed,
         &validated,
         None,
-        None,
+        &seen(None),
         Timestamp::from_second(2_000).unwrap(),
     )
+}
+
+fn seen(config: Option<Compared>) -> Seen {
+    let delivery = Delivering::Yes { heard: 2, of: 2 };
+    Seen { config, delivery }
 }
 
 fn ready_of(observed: &Observed) -> String {
@@ -336,7 +343,13 @@ fn what_gateways_run_with_is_told_and_waited_for() {
         let observed = observed(&json!({}), live(Some(deployment(2, 2, 2)), Some(redis(1))));
         let validated = validate(&observed, &fixture::images());
         let now = Timestamp::from_second(2_000).unwrap();
-        let status = status(&observed, &validated, None, Some(&compared), now);
+        let status = status(
+            &observed,
+            &validated,
+            None,
+            &seen(Some(compared.clone())),
+            now,
+        );
         assert_eq!(said(&status, "ConfigValid"), valid);
         assert_eq!(is_settled(&status), settled, "{valid}");
         let config = status.config.unwrap();
@@ -344,5 +357,50 @@ fn what_gateways_run_with_is_told_and_waited_for() {
         assert_eq!(config.unknown, compared.unknown);
         // A status with a thousand names would be read by nobody, and stored for everybody.
         assert_eq!(config.outdated.len(), compared.outdated.len().min(20));
+    }
+}
+
+#[test]
+fn gateways_that_do_not_hear_each_other_are_not_ready() {
+    let missing = "pod a did not hear what was published on b";
+    for (delivery, says, ready) in [
+        (
+            Delivering::Yes { heard: 2, of: 2 },
+            "True Delivering: 2 of 2 gateways heard what was published on others and on themselves"
+                .to_owned(),
+            "True Delivering",
+        ),
+        (
+            Delivering::No(vec![missing.into(), "pod b: late".into()]),
+            format!("False NotHeard: {missing}; pod b: late"),
+            "False NotHeard",
+        ),
+        (
+            Delivering::Unknown,
+            "Unknown NoAnswer: no gateway told the operator what it hears".to_owned(),
+            "True Delivering",
+        ),
+        (
+            Delivering::NoGateway,
+            "Unknown NoGateway: there is no gateway to ask".to_owned(),
+            "True Delivering",
+        ),
+    ] {
+        let mut observed = observed(&json!({}), live(Some(deployment(2, 2, 2)), Some(redis(1))));
+        let validated = validate(&observed, &fixture::images());
+        let (now, seen) = (
+            Timestamp::UNIX_EPOCH,
+            Seen {
+                config: None,
+                delivery,
+            },
+        );
+        let status = status(&observed, &validated, None, &seen, now);
+        assert_eq!(said(&status, "BrokerDelivering"), says);
+        assert!(said(&status, "Ready").starts_with(ready), "{says}");
+        let mut cluster = (*observed.cluster).clone();
+        cluster.status = Some(status);
+        observed.cluster = Arc::new(cluster);
+        assert_eq!(delivered(&observed.cluster), says.starts_with("True"));
     }
 }

@@ -1,0 +1,30 @@
+//! Whether messages go from gateway to gateway.
+
+use super::{Holds, Verdict};
+use crate::push_cluster::gateways::delivery::Delivering;
+
+pub const KIND: &str = "BrokerDelivering";
+
+pub fn delivering(found: &Delivering) -> Verdict {
+    let (holds, reason, message) = match found {
+        Delivering::Yes { heard, of } => (
+            Holds::Yes,
+            "Delivering",
+            format!(
+                "{heard} of {of} gateways heard what was published on others and on themselves"
+            ),
+        ),
+        Delivering::No(wrong) => (Holds::No, "NotHeard", wrong.join("; ")),
+        Delivering::Unknown => (
+            Holds::Unknown,
+            "NoAnswer",
+            "no gateway told the operator what it hears".to_owned(),
+        ),
+        Delivering::NoGateway => (
+            Holds::Unknown,
+            "NoGateway",
+            "there is no gateway to ask".to_owned(),
+        ),
+    };
+    Verdict::new(KIND, holds, reason, message)
+}
