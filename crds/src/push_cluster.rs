@@ -59,6 +59,12 @@ pub use size::*;
         description = "Whether messages flow through every gateway."
     ),
     printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].reason"#,
+        description = "Why it is Ready or not, in a word; docs/runbook.md has an entry for each."
+    ),
+    printcolumn(
         name = "Gateways",
         type_ = "integer",
         json_path = ".status.readyReplicas",

@@ -22,7 +22,8 @@ use crate::contest::Contests;
 use crate::failure::line;
 use crate::metrics::Metrics;
 use crate::push_cluster::apply::{Change, What};
-use crate::push_cluster::{Images, Outcome, ReconcileError, name, reconcile};
+use crate::push_cluster::{Done, Images, Outcome, ReconcileError, name, reconcile};
+use crate::reason::Told;
 
 /// What is not watched (pods, an external Redis) is looked at again: often while something is wrong …
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
@@ -121,7 +122,7 @@ async fn one(cluster: Arc<PushCluster>, shared: Arc<Shared>) -> Result<Action, R
         return Ok(Action::await_change());
     }
     let begun = Instant::now();
-    let Outcome { changes, settled } = reconcile(
+    let Outcome { done, settled } = reconcile(
         &shared.client,
         cluster.clone(),
         &shared.images,
@@ -129,7 +130,7 @@ async fn one(cluster: Arc<PushCluster>, shared: Arc<Shared>) -> Result<Action, R
     )
     .await;
     shared.metrics.reconciled(settled.is_ok(), begun.elapsed());
-    tell(&shared, &cluster, &changes).await;
+    tell(&shared, &cluster, &done).await;
     if let Err(error @ ReconcileError::Observe { .. }) = &settled
         && is_forbidden(error)
     {
@@ -138,7 +139,7 @@ async fn one(cluster: Arc<PushCluster>, shared: Arc<Shared>) -> Result<Action, R
             &shared,
             &cluster,
             EventType::Warning,
-            "Forbidden",
+            Told::Forbidden,
             line(error),
         )
         .await;
@@ -164,9 +165,9 @@ fn failed(cluster: Arc<PushCluster>, error: &ReconcileError, shared: Arc<Shared>
     Action::requeue(wait)
 }
 
-/// An Event for each sort of change, which says what and why.
-async fn tell(shared: &Shared, cluster: &PushCluster, changes: &[Change]) {
-    for (reason, note) in notes(changes) {
+/// An Event for each act that clients notice and for each sort of other change, which says what and why.
+async fn tell(shared: &Shared, cluster: &PushCluster, done: &Done) {
+    for (reason, note) in notes(done) {
         tracing::info!(object = name(cluster), "{note}");
         publish(shared, cluster, EventType::Normal, reason, note).await;
     }
@@ -176,7 +177,7 @@ async fn publish(
     shared: &Shared,
     cluster: &PushCluster,
     type_: EventType,
-    reason: &str,
+    reason: Told,
     mut note: String,
 ) {
     if let Some((cut, _)) = note.char_indices().nth(MAX_NOTE) {
@@ -184,7 +185,7 @@ async fn publish(
     }
     let event = Event {
         type_,
-        reason: reason.into(),
+        reason: reason.as_str().into(),
         note: Some(note),
         action: "Apply".into(),
         secondary: None,
@@ -211,24 +212,24 @@ fn is_forbidden(error: &(dyn std::error::Error + 'static)) -> bool {
 }
 
 /// Reason and note of each Event, in the order in which users think of them.
-fn notes(changes: &[Change]) -> Vec<(&'static str, String)> {
+fn notes(done: &Done) -> Vec<(Told, String)> {
     type Says = fn(&Change) -> Option<String>;
-    let sorts: [(&str, Says); 4] = [
-        ("Created", |change| {
+    let sorts: [(Told, Says); 4] = [
+        (Told::Created, |change| {
             (change.what == What::Created).then(|| format!("created {}", change.object))
         }),
-        ("Updated", |change| match &change.what {
+        (Told::Updated, |change| match &change.what {
             What::Changed { path, by: None } => Some(format!("updated {}: {path}", change.object)),
             _ => None,
         }),
-        ("Restored", |change| match &change.what {
+        (Told::Restored, |change| match &change.what {
             What::Changed { path, by: Some(by) } => Some(format!(
                 "restored {} after a change by {by}: {path}",
                 change.object
             )),
             _ => None,
         }),
-        ("Pruned", |change| {
+        (Told::Pruned, |change| {
             (change.what == What::Deleted).then(|| {
                 format!(
                     "deleted {}, which the spec no longer asks for",
@@ -237,19 +238,29 @@ fn notes(changes: &[Change]) -> Vec<(&'static str, String)> {
             })
         }),
     ];
-    sorts
-        .into_iter()
-        .map(|(reason, says)| {
-            let notes: Vec<String> = changes.iter().filter_map(says).collect();
-            (reason, notes.join(", "))
-        })
-        .filter(|(_, note)| !note.is_empty())
+    // An update that is told for what it does is not told again for what it writes.
+    let is_told = |change: &Change, reason| {
+        let mut acts = done.disruptions.iter();
+        reason == Told::Updated && acts.any(|act| act.object == change.object)
+    };
+    let acts = done.disruptions.iter();
+    let acts = acts.map(|act| (act.reason, act.note.clone()));
+    let changes = sorts.into_iter().map(|(reason, says)| {
+        let untold = done
+            .changes
+            .iter()
+            .filter(|change| !is_told(change, reason));
+        let notes: Vec<String> = untold.filter_map(says).collect();
+        (reason, notes.join(", "))
+    });
+    acts.chain(changes.filter(|(_, note)| !note.is_empty()))
         .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::push_cluster::disruption::Disruption;
 
     #[test]
     fn each_sort_of_change_is_an_event_that_says_why() {
@@ -261,28 +272,34 @@ mod tests {
             path: "spec.replicas".into(),
             by: by.map(Into::into),
         };
-        assert_eq!(notes(&[]), []);
-        assert_eq!(
-            notes(&[
+        assert_eq!(notes(&Done::default()), []);
+        let done = Done {
+            changes: vec![
                 change("Deployment a", changed(Some("kubectl-edit"))),
                 change("Service b", What::Created),
-                change("Deployment c", changed(None)),
+                change("ConfigMap c", changed(None)),
                 change("Service d", What::Created),
                 change("HorizontalPodAutoscaler e", What::Deleted),
-            ]),
+                change("StatefulSet f", changed(None)),
+            ],
+            disruptions: vec![Disruption {
+                reason: Told::RedisReplaced,
+                object: "StatefulSet f".into(),
+                note: "Redis is replaced".into(),
+            }],
+        };
+        let said: Vec<String> = notes(&done)
+            .into_iter()
+            .map(|(reason, note)| format!("{}: {note}", reason.as_str()))
+            .collect();
+        assert_eq!(
+            said,
             [
-                ("Created", "created Service b, created Service d".to_owned()),
-                ("Updated", "updated Deployment c: spec.replicas".to_owned()),
-                (
-                    "Restored",
-                    "restored Deployment a after a change by kubectl-edit: spec.replicas"
-                        .to_owned()
-                ),
-                (
-                    "Pruned",
-                    "deleted HorizontalPodAutoscaler e, which the spec no longer asks for"
-                        .to_owned()
-                ),
+                "RedisReplaced: Redis is replaced",
+                "Created: created Service b, created Service d",
+                "Updated: updated ConfigMap c: spec.replicas",
+                "Restored: restored Deployment a after a change by kubectl-edit: spec.replicas",
+                "Pruned: deleted HorizontalPodAutoscaler e, which the spec no longer asks for",
             ]
         );
     }

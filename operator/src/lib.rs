@@ -7,3 +7,4 @@ pub mod failure;
 pub mod lease;
 pub mod metrics;
 pub mod push_cluster;
+pub mod reason;

@@ -12,9 +12,11 @@ use rand::RngCore;
 
 use crate::contest::Contests;
 use apply::Change;
+use disruption::Disruption;
 
 pub mod apply;
 pub mod build;
+pub mod disruption;
 #[cfg(test)]
 mod fixture;
 pub mod gateways;
@@ -50,10 +52,16 @@ pub enum ReconcileError {
 /// What a reconcile came to.
 #[derive(Debug)]
 pub struct Outcome {
-    /// What was written, also by a reconcile that then failed.
-    pub changes: Vec<Change>,
+    pub done: Done,
     /// Whether there is nothing left to wait for.
     pub settled: Result<bool, ReconcileError>,
+}
+
+/// What was done, also by a reconcile that then failed.
+#[derive(Debug, Default)]
+pub struct Done {
+    pub changes: Vec<Change>,
+    pub disruptions: Vec<Disruption>,
 }
 
 pub async fn reconcile(
@@ -62,9 +70,9 @@ pub async fn reconcile(
     images: &Images,
     contests: &Contests,
 ) -> Outcome {
-    let mut changes = Vec::new();
-    let settled = steps(client, cluster, images, contests, &mut changes).await;
-    Outcome { changes, settled }
+    let mut done = Done::default();
+    let settled = steps(client, cluster, images, contests, &mut done).await;
+    Outcome { done, settled }
 }
 
 async fn steps(
@@ -72,7 +80,7 @@ async fn steps(
     cluster: Arc<PushCluster>,
     images: &Images,
     contests: &Contests,
-    changes: &mut Vec<Change>,
+    done: &mut Done,
 ) -> Result<bool, ReconcileError> {
     let object = name(&cluster);
     let mut observed = look(client, cluster).await?;
@@ -81,12 +89,14 @@ async fn steps(
     if let (Ok(validated), false) = (&validated, observed.cluster.spec.paused) {
         let objects = build::build(validated, &observed.keys.or_generate(random_key));
         let applied = apply::apply(client, objects, &observed, contests).await;
-        *changes = applied.changes;
+        done.changes = applied.changes;
         failure = applied.failure;
     }
-    if !changes.is_empty() {
+    if !done.changes.is_empty() {
         // What was seen before is no longer so: a Deployment that was changed a moment ago is not rolled out.
+        let before = observed.live;
         observed = look(client, observed.cluster).await?;
+        done.disruptions = disruption::disruptions(&before, &observed.live, &done.changes);
     }
     let now = status::to_the_second(Timestamp::now());
     let turn = rand::random::<u16>().into();

@@ -1,6 +1,7 @@
 //! What the operator says: conditions computed from what was observed, never from what was hoped.
 
 use crds::{PushCluster, PushClusterStatus};
+use k8s_openapi::api::apps::v1::DeploymentStatus;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
@@ -13,9 +14,11 @@ use super::build::Names;
 use super::gateways::Seen;
 use super::observe::Observed;
 use super::validate::{Problem, ValidatedCluster};
+use crate::reason::Reason;
 
 mod config;
 mod delivering;
+mod draining;
 
 /// Longest message of a condition that is ours to choose; the API server's limit is 32 KiB.
 const MAX_MESSAGE: usize = 1_000;
@@ -26,7 +29,7 @@ struct Verdict {
     kind: &'static str,
     holds: Holds,
     /// Stable, for programs.
-    reason: &'static str,
+    reason: Reason,
     /// For people; names the field or the object.
     message: String,
 }
@@ -39,12 +42,7 @@ enum Holds {
 }
 
 impl Verdict {
-    fn new(
-        kind: &'static str,
-        holds: Holds,
-        reason: &'static str,
-        message: impl Into<String>,
-    ) -> Self {
+    fn new(kind: &'static str, holds: Holds, reason: Reason, message: impl Into<String>) -> Self {
         let mut message = message.into();
         if let Some((cut, _)) = message.char_indices().nth(MAX_MESSAGE) {
             message.truncate(cut);
@@ -85,6 +83,7 @@ pub fn status(
         delivering,
         applied,
         autoscaler_active(observed),
+        draining::draining(observed),
         paused(&observed.cluster),
     ];
     let before = observed.cluster.status.clone().unwrap_or_default();
@@ -109,9 +108,12 @@ pub fn status(
 
 /// Whether nothing is left to wait for.
 pub fn is_settled(status: &PushClusterStatus) -> bool {
-    let mut conditions = status.conditions.iter();
-    conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
-        && !config::is_under_way(status)
+    let is = |kind: &str, expected: &str| {
+        let mut conditions = status.conditions.iter();
+        conditions.any(|condition| condition.type_ == kind && condition.status == expected)
+    };
+    // Pods that end are not watched.
+    is("Ready", "True") && is("Draining", "False") && !config::is_under_way(status)
 }
 
 /// Whether messages went through every gateway when the status was written.
@@ -124,13 +126,16 @@ pub fn delivered(cluster: &PushCluster) -> bool {
 fn ready(cluster: &PushCluster, parts: &[&Verdict]) -> Verdict {
     match parts.iter().find(|part| part.holds != Holds::Yes) {
         Some(part) => Verdict::new("Ready", part.holds, part.reason, part.message.clone()),
-        None if cluster.spec.replicas == 0 => {
-            Verdict::new("Ready", Holds::No, "ScaledToZero", "spec.replicas is 0")
-        }
+        None if cluster.spec.replicas == 0 => Verdict::new(
+            "Ready",
+            Holds::No,
+            Reason::ScaledToZero,
+            "spec.replicas is 0",
+        ),
         None => Verdict::new(
             "Ready",
             Holds::Yes,
-            "Delivering",
+            Reason::Delivering,
             "every gateway is connected to Redis and takes clients",
         ),
     }
@@ -143,7 +148,7 @@ fn gateway_available(observed: &Observed) -> Verdict {
         return Verdict::new(
             KIND,
             Holds::No,
-            "Creating",
+            Reason::Creating,
             "the gateways are being created",
         );
     };
@@ -160,7 +165,7 @@ fn gateway_available(observed: &Observed) -> Verdict {
         return Verdict::new(
             KIND,
             Holds::Yes,
-            "AllReady",
+            Reason::AllReady,
             format!("{ready} of {wanted} gateways take clients"),
         );
     }
@@ -169,16 +174,26 @@ fn gateway_available(observed: &Observed) -> Verdict {
         .iter()
         .filter(|pod| is_of(pod, "gateway"))
         .find_map(pod_trouble)
+        .or_else(|| no_pod(&found))
         .map_or_else(String::new, |why| format!(": {why}"));
     let reason = if why.is_empty() && ready >= wanted.min(1) {
-        "RollingOut"
+        Reason::RollingOut
     } else {
-        "NotReady"
+        Reason::NotReady
     };
     let message = format!(
         "Deployment {name}: {ready} of {wanted} gateways are ready, {updated} are up to date{why}"
     );
     Verdict::new(KIND, Holds::No, reason, message)
+}
+
+/// Why there is no pod to be in trouble, in the words of the API server: a quota, a policy, a PriorityClass.
+fn no_pod(deployment: &DeploymentStatus) -> Option<String> {
+    let conditions = deployment.conditions.iter().flatten();
+    let failure = conditions
+        .into_iter()
+        .find(|condition| condition.type_ == "ReplicaFailure" && condition.status == "True")?;
+    failure.message.clone()
 }
 
 /// Why a pod does not start, in the words of its kubelet or scheduler.
@@ -232,7 +247,7 @@ fn redis_available(observed: &Observed) -> Verdict {
         return external_redis_available(observed, external);
     }
     let Some(redis) = &observed.live.redis else {
-        return Verdict::new(KIND, Holds::No, "Creating", "Redis is being created");
+        return Verdict::new(KIND, Holds::No, Reason::Creating, "Redis is being created");
     };
     let name = redis.name_any();
     let found = redis.status.clone().unwrap_or_default();
@@ -248,11 +263,11 @@ fn redis_available(observed: &Observed) -> Verdict {
             1 => "Redis answers".to_owned(),
             _ => format!("a master and {} replicas answer", wanted - 1),
         };
-        return Verdict::new(KIND, Holds::Yes, "Ready", message);
+        return Verdict::new(KIND, Holds::Yes, Reason::Ready, message);
     }
     if ready >= needed && wanted == 1 {
         let message = format!("Redis StatefulSet {name}: its pod is about to be replaced");
-        return Verdict::new(KIND, Holds::No, "RollingOut", message);
+        return Verdict::new(KIND, Holds::No, Reason::RollingOut, message);
     }
     let why = observed
         .pods
@@ -262,9 +277,9 @@ fn redis_available(observed: &Observed) -> Verdict {
         .map_or_else(String::new, |why| format!(": {why}"));
     let message = format!("Redis StatefulSet {name}: {ready} of {wanted} pods are ready{why}");
     let (holds, reason) = match (ready >= needed, current) {
-        (true, false) => (Holds::Yes, "RollingOut"),
-        (true, true) => (Holds::Yes, "Degraded"),
-        (false, _) => (Holds::No, "NotReady"),
+        (true, false) => (Holds::Yes, Reason::RollingOut),
+        (true, true) => (Holds::Yes, Reason::Degraded),
+        (false, _) => (Holds::No, Reason::NotReady),
     };
     Verdict::new(KIND, holds, reason, message)
 }
@@ -278,9 +293,24 @@ fn external_redis_available(observed: &Observed, tried: &Result<(), String>) -> 
         .and_then(|deployment| deployment.status.as_ref()?.ready_replicas)
         .unwrap_or(0);
     match tried {
-        _ if ready > 0 => Verdict::new(KIND, Holds::Yes, "Delivers", "gateways deliver through it"),
-        Ok(()) => Verdict::new(KIND, Holds::Yes, "Answers", "the external Redis answers"),
-        Err(why) => Verdict::new(KIND, Holds::No, "ExternalRedisUnreachable", why.clone()),
+        _ if ready > 0 => Verdict::new(
+            KIND,
+            Holds::Yes,
+            Reason::Delivers,
+            "gateways deliver through it",
+        ),
+        Ok(()) => Verdict::new(
+            KIND,
+            Holds::Yes,
+            Reason::Answers,
+            "the external Redis answers",
+        ),
+        Err(why) => Verdict::new(
+            KIND,
+            Holds::No,
+            Reason::ExternalRedisUnreachable,
+            why.clone(),
+        ),
     }
 }
 
@@ -290,7 +320,7 @@ fn autoscaler_active(observed: &Observed) -> Verdict {
         return Verdict::new(
             KIND,
             Holds::No,
-            "Disabled",
+            Reason::Disabled,
             "spec.autoscaling.enabled is false",
         );
     }
@@ -307,7 +337,7 @@ fn autoscaler_active(observed: &Observed) -> Verdict {
         Some(active) if active.status == "True" => Verdict::new(
             KIND,
             Holds::Yes,
-            "Scaling",
+            Reason::Scaling,
             "the HorizontalPodAutoscaler follows the connected clients",
         ),
         Some(inactive) => {
@@ -315,9 +345,9 @@ fn autoscaler_active(observed: &Observed) -> Verdict {
             let message = inactive.message.as_deref().unwrap_or_default();
             // At zero gateways the autoscaler rests on purpose.
             let reason = if why == "ScalingDisabled" {
-                "Resting"
+                Reason::Resting
             } else {
-                "MetricUnavailable"
+                Reason::MetricUnavailable
             };
             Verdict::new(
                 KIND,
@@ -329,7 +359,7 @@ fn autoscaler_active(observed: &Observed) -> Verdict {
         None => Verdict::new(
             KIND,
             Holds::Unknown,
-            "Creating",
+            Reason::Creating,
             "the HorizontalPodAutoscaler has not looked yet",
         ),
     }
@@ -341,11 +371,11 @@ fn paused(cluster: &PushCluster) -> Verdict {
         Verdict::new(
             KIND,
             Holds::Yes,
-            "Paused",
+            Reason::Paused,
             "spec.paused is true: nothing is changed",
         )
     } else {
-        Verdict::new(KIND, Holds::No, "Running", "changes are applied")
+        Verdict::new(KIND, Holds::No, Reason::Running, "changes are applied")
     }
 }
 
@@ -367,7 +397,7 @@ fn condition(
     Condition {
         type_: verdict.kind.into(),
         status: status.into(),
-        reason: verdict.reason.into(),
+        reason: verdict.reason.as_str().into(),
         message: verdict.message,
         observed_generation: generation,
         last_transition_time: same.map_or_else(

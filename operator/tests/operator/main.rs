@@ -1,5 +1,7 @@
 //! What the operator ships, checked against what it is made from.
 
+mod runbook;
+
 use std::path::Path;
 
 /// `make generate` writes it. Without this test a changed type would reach users with the old definition.

@@ -7,6 +7,7 @@ use crate::failure::line;
 use crate::push_cluster::apply::ApplyError;
 use crate::push_cluster::gateways::Compared;
 use crate::push_cluster::validate::{Problem, ValidatedCluster};
+use crate::reason::Reason;
 
 /// Pods that are named in the status, of each sort: a PushCluster may have a thousand.
 const MAX_NAMES: usize = 20;
@@ -24,20 +25,20 @@ pub fn valid(
                 .iter()
                 .map(|p| format!("{} {}", p.field, p.message))
                 .collect();
-            Verdict::new(KIND, Holds::No, "InvalidSpec", all.join("; "))
+            Verdict::new(KIND, Holds::No, Reason::InvalidSpec, all.join("; "))
         }
         (Ok(_), Some(failure @ ApplyError::Contested { .. })) => {
-            Verdict::new(KIND, Holds::No, "Contested", line(failure))
+            Verdict::new(KIND, Holds::No, Reason::Contested, line(failure))
         }
-        (Ok(_), Some(failure)) => Verdict::new(KIND, Holds::No, "ApplyFailed", line(failure)),
+        (Ok(_), Some(failure)) => Verdict::new(KIND, Holds::No, Reason::ApplyFailed, line(failure)),
         (Ok(_), None) if !refused.is_empty() => {
             let all: Vec<String> = refused
                 .iter()
                 .map(|(pod, why)| format!("pod {pod} does not take the configuration: {why}"))
                 .collect();
-            Verdict::new(KIND, Holds::No, "RefusedByGateway", all.join("; "))
+            Verdict::new(KIND, Holds::No, Reason::RefusedByGateway, all.join("; "))
         }
-        (Ok(_), None) => Verdict::new(KIND, Holds::Yes, "Valid", "the spec is applied"),
+        (Ok(_), None) => Verdict::new(KIND, Holds::Yes, Reason::Valid, "the spec is applied"),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::{Holds, Verdict};
 use crate::push_cluster::gateways::delivery::Delivering;
+use crate::reason::Reason;
 
 pub const KIND: &str = "BrokerDelivering";
 
@@ -9,20 +10,20 @@ pub fn delivering(found: &Delivering) -> Verdict {
     let (holds, reason, message) = match found {
         Delivering::Yes { heard, of } => (
             Holds::Yes,
-            "Delivering",
+            Reason::Delivering,
             format!(
                 "{heard} of {of} gateways heard what was published on others and on themselves"
             ),
         ),
-        Delivering::No(wrong) => (Holds::No, "NotHeard", wrong.join("; ")),
+        Delivering::No(wrong) => (Holds::No, Reason::NotHeard, wrong.join("; ")),
         Delivering::Unknown => (
             Holds::Unknown,
-            "NoAnswer",
+            Reason::NoAnswer,
             "no gateway told the operator what it hears".to_owned(),
         ),
         Delivering::NoGateway => (
             Holds::Unknown,
-            "NoGateway",
+            Reason::NoGateway,
             "there is no gateway to ask".to_owned(),
         ),
     };

@@ -278,6 +278,65 @@ fn why_a_pod_does_not_start_is_in_the_message() {
     }
 }
 
+/// Without any pod there is nobody to ask, and the message would say no more than that there is none.
+#[test]
+fn why_no_pod_is_made_is_in_the_message() {
+    let mut deployment = deployment(2, 2, 0);
+    let status = deployment.status.as_mut().unwrap();
+    status.conditions = serde_json::from_value(json!([
+        {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "pods is forbidden: exceeded quota"},
+    ]))
+    .unwrap();
+    let observed = observed(&json!({}), live(Some(deployment), Some(redis(1))));
+    assert!(
+        ready_of(&observed).ends_with("2 are up to date: pods is forbidden: exceeded quota"),
+        "{}",
+        ready_of(&observed)
+    );
+}
+
+#[test]
+fn gateways_that_end_are_named_with_when_they_are_killed() {
+    let pod = |name: &str, component: &str, ending: bool, running: bool| -> Pod {
+        let state = if running { "running" } else { "terminated" };
+        serde_json::from_value(json!({
+            "metadata": {
+                "name": name,
+                "labels": {"app.kubernetes.io/component": component},
+                "deletionTimestamp": ending.then_some("2030-01-01T00:00:40Z"),
+            },
+            "status": {"containerStatuses": [{
+                "name": "c", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
+                "state": {state: {"exitCode": 0}},
+            }]},
+        }))
+        .unwrap()
+    };
+    let of_pods = |pods: Vec<Pod>| {
+        let mut observed = observed(&json!({}), live(Some(deployment(2, 2, 2)), Some(redis(1))));
+        observed.pods = pods;
+        let status = of(&observed);
+        (said(&status, "Draining"), is_settled(&status))
+    };
+    assert_eq!(
+        of_pods(vec![
+            pod("a", "gateway", false, true),
+            pod("b", "gateway", true, false),
+            pod("c", "redis", true, true),
+        ]),
+        ("False NoneEnding: no gateway is ending".into(), true)
+    );
+    assert_eq!(
+        of_pods(vec![pod("b", "gateway", true, true), pod("a", "gateway", true, true)]),
+        (
+            "True GatewaysEnding: gateways that end move their clients: a until 2030-01-01T00:00:40Z at the latest, \
+             b until 2030-01-01T00:00:40Z at the latest"
+                .into(),
+            false
+        )
+    );
+}
+
 #[test]
 fn a_condition_that_stays_keeps_its_time() {
     let mut observed = observed(&json!({}), live(Some(deployment(2, 2, 2)), Some(redis(1))));

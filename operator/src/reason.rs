@@ -1,0 +1,65 @@
+//! Every word that programs and people look up: the reasons of conditions and of Events. docs/runbook.md has an entry for
+//! each, and a test compares.
+
+/// An enum whose variants are listed and written as they are called.
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident: $($variant:ident),+ $(,)?) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum $name { $($variant),+ }
+
+        impl $name {
+            pub const ALL: &'static [$name] = &[$($name::$variant),+];
+
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $($name::$variant => stringify!($variant)),+ }
+            }
+        }
+    };
+}
+
+words! {
+    /// Why a condition is as it is; one may be of several conditions.
+    Reason:
+    AllReady,
+    Answers,
+    ApplyFailed,
+    Contested,
+    Creating,
+    Degraded,
+    Delivering,
+    Delivers,
+    Disabled,
+    ExternalRedisUnreachable,
+    GatewaysEnding,
+    InvalidSpec,
+    MetricUnavailable,
+    NoAnswer,
+    NoGateway,
+    NoneEnding,
+    NotHeard,
+    NotReady,
+    Paused,
+    Ready,
+    RefusedByGateway,
+    Resting,
+    RollingOut,
+    Running,
+    ScaledToZero,
+    Scaling,
+    Valid,
+}
+
+words! {
+    /// What an Event tells of.
+    Told:
+    Created,
+    Forbidden,
+    GatewaysReplaced,
+    Pruned,
+    RedisReplaced,
+    Restored,
+    Scaled,
+    Updated,
+}
