@@ -77,6 +77,12 @@ pub use size::*;
         description = "Gateways that there should be."
     ),
     printcolumn(
+        name = "Clients",
+        type_ = "integer",
+        json_path = ".status.clients.connected",
+        description = "Connected clients, two minutes ago at most."
+    ),
+    printcolumn(
         name = "Redis",
         type_ = "string",
         json_path = ".spec.redis.mode",

@@ -6,6 +6,7 @@
 //! DELETE /drain                                                         → 200, or 409 while the process ends
 //! POST   /reload                            → 200 {"taken","needsRestart","generation","hash"}, or 422 and what is wrong
 //! GET    /config                            → 200 {"generation","hash","needsRestart","refused"?,"config"}
+//! GET    /node                              → 200 {"version","connections","maxConnections","draining"}
 //! POST   /probe  {"round","from":["node"],"seconds"}                    → 200 {"heard":["node"],"failed"?}
 //! ```
 //! Where it stands: `{"draining","connections","connectionsPerSecond"?,"secondsLeft"?}`. A `POST` while it drains changes
@@ -21,7 +22,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::Problem;
 use super::api::access::authorise;
@@ -59,10 +60,32 @@ pub fn routes<B: Broker>(admin: Admin<B>) -> Router {
             "/drain",
             get(progress::<B>).post(begin::<B>).delete(take_back::<B>),
         )
+        .route("/node", get(node::<B>))
         .route("/reload", post(reload::<B>))
         .route("/config", get(config::<B>))
         .route("/probe", post(probe::<B>))
         .with_state(Arc::new(admin))
+}
+
+/// What a fleet is counted by: who asks many gateways asks often.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Node {
+    version: &'static str,
+    connections: u64,
+    /// Of the configuration in force.
+    max_connections: u32,
+    draining: bool,
+}
+
+async fn node<B: Broker>(State(admin): State<Arc<Admin<B>>>) -> Json<Node> {
+    let progress = admin.drain.progress().await;
+    Json(Node {
+        version: daemon::version(),
+        connections: progress.connections,
+        max_connections: admin.running.load().config.limits.max_connections,
+        draining: progress.draining,
+    })
 }
 
 async fn progress<B: Broker>(State(admin): State<Arc<Admin<B>>>) -> Json<Progress> {

@@ -107,7 +107,7 @@ async fn a_second_signal_ends_at_once() {
 
 #[tokio::test]
 async fn the_admin_port_begins_a_drain_paces_it_and_takes_it_back() {
-    let gateway = Gateway::start(&["engine.shards=1"]).await;
+    let gateway = Gateway::start(&["engine.shards=1", "limits.maxConnections=77"]).await;
     let mut clients = Vec::new();
     // One a second would keep the first of them for longer than a wait lasts.
     for _ in 0..40 {
@@ -123,6 +123,11 @@ async fn the_admin_port_begins_a_drain_paces_it_and_takes_it_back() {
     assert_eq!(slowly.status, 202, "{}", slowly.body);
     assert_eq!(slowly.json()["draining"], true);
     gateway.not_ready("drain").await;
+    let node = gateway.node().await;
+    assert_eq!(node["draining"], true, "{node}");
+    assert_eq!(node["maxConnections"], 77, "{node}");
+    assert!(node["connections"].as_u64() > Some(30), "{node}");
+    assert!(node["version"].is_string(), "{node}");
     let url = format!("ws://{}/ws", gateway.clients);
     assert!(Client::handshake(&url, &[]).await.is_err(), "let in");
 

@@ -202,6 +202,13 @@ impl Gateway {
         request(self.admin, method, "/drain", headers, body).await
     }
 
+    /// What it says of itself, to whoever counts a fleet.
+    pub async fn node(&self) -> Value {
+        let answer = request(self.admin, "GET", "/node", &[], "").await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        answer.json()
+    }
+
     pub fn signal(&self, name: &str) {
         let id = self.process.id().to_string();
         assert!(

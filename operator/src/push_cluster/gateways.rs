@@ -9,9 +9,11 @@ use kube::ResourceExt;
 use super::build::CONFIG_FILE;
 use super::observe::Observed;
 use ask::Asker;
+use clients::Clients;
 use delivery::Delivering;
 
 mod ask;
+pub mod clients;
 pub mod delivery;
 pub mod nudge;
 
@@ -21,13 +23,19 @@ pub struct Seen {
     /// None: there was nothing to compare with.
     pub config: Option<Compared>,
     pub delivery: Delivering,
+    /// None: no gateway told.
+    pub clients: Option<Clients>,
 }
 
 /// Asks all gateways at once. `delivered`: whether messages went through when it was asked last. A round in which one was
 /// missed is then tried once more: one pod that had something else to do for a moment is no outage.
 pub async fn look(observed: &Observed, delivered: bool, turn: usize) -> Seen {
     let asker = Asker::default();
-    let (answers, first) = tokio::join!(asker.configs(observed), asker.round(observed, turn));
+    let (answers, first, nodes) = tokio::join!(
+        asker.configs(observed),
+        asker.round(observed, turn),
+        asker.nodes(observed)
+    );
     let delivery = match first.verdict() {
         Delivering::No(_) if delivered => asker.round(observed, turn).await.verdict(),
         verdict => verdict,
@@ -35,6 +43,7 @@ pub async fn look(observed: &Observed, delivered: bool, turn: usize) -> Seen {
     Seen {
         config: compare(&answers),
         delivery,
+        clients: clients::clients(&nodes),
     }
 }
 
@@ -109,14 +118,16 @@ fn written(config: Option<&ConfigMap>) -> Option<Config> {
     gateway_config::parse(text, &[]).ok()
 }
 
-/// Gateways that have begun and are not about to end.
-fn running(pods: &[Pod]) -> impl Iterator<Item = &Pod> {
+/// Gateways that may have clients: those that have begun, also when they are about to end.
+fn with_clients(pods: &[Pod]) -> impl Iterator<Item = &Pod> {
     pods.iter().filter(|pod| {
         let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
-        super::status::is_of(pod, "gateway")
-            && pod.metadata.deletion_timestamp.is_none()
-            && phase == Some("Running")
+        super::status::is_of(pod, "gateway") && phase == Some("Running")
     })
+}
+
+fn running(pods: &[Pod]) -> impl Iterator<Item = &Pod> {
+    with_clients(pods).filter(|pod| pod.metadata.deletion_timestamp.is_none())
 }
 
 /// The pods that can be asked, by name.

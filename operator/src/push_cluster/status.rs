@@ -16,6 +16,7 @@ use super::observe::Observed;
 use super::validate::{Problem, ValidatedCluster};
 use crate::reason::Reason;
 
+mod clients;
 mod config;
 mod delivering;
 mod draining;
@@ -98,6 +99,11 @@ pub fn status(
             "app.kubernetes.io/name=pushcluster,app.kubernetes.io/instance={},app.kubernetes.io/component=gateway",
             names.instance
         ),
+        clients: seen.clients.as_ref().map(clients::status),
+        gateway_versions: seen
+            .clients
+            .as_ref()
+            .map_or_else(Vec::new, clients::versions),
         config: seen.config.as_ref().map(config::status),
         conditions: verdicts
             .into_iter()

@@ -17,8 +17,9 @@ use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::clients::Node;
 use super::delivery::{Delivery, Heard, Round};
-use super::{Answer, Answers, Runs, delivery, in_order, written};
+use super::{Answer, Answers, Runs, delivery, in_order, with_clients, written};
 use crate::push_cluster::observe::Observed;
 
 /// The admin port of a gateway pod, as `build` writes it into its configuration.
@@ -122,6 +123,22 @@ impl Asker {
             pods: pods.collect(),
             from: round.from,
         }
+    }
+
+    /// What each says of itself; None where nothing is known. Pods that end are asked, too: they have clients.
+    pub async fn nodes(self, observed: &Observed) -> Vec<(String, Option<Node>)> {
+        let pods: Vec<&Pod> = with_clients(&observed.pods).collect();
+        let answers = self.all(&pods, "", &("/node", None)).await;
+        answers
+            .into_iter()
+            .map(|(pod, answer)| {
+                let node = answer.and_then(|body| understood::<Node>(&body));
+                if let Err(why) = &node {
+                    tracing::debug!(pod, "not known how many clients it has: it {why}");
+                }
+                (pod, node.ok())
+            })
+            .collect()
     }
 
     /// The same question to all, with their names.

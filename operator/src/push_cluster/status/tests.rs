@@ -91,7 +91,11 @@ fn of(observed: &Observed) -> PushClusterStatus {
 
 fn seen(config: Option<Compared>) -> Seen {
     let delivery = Delivering::Yes { heard: 2, of: 2 };
-    Seen { config, delivery }
+    Seen {
+        config,
+        delivery,
+        clients: None,
+    }
 }
 
 fn ready_of(observed: &Observed) -> String {
@@ -452,6 +456,7 @@ fn gateways_that_do_not_hear_each_other_are_not_ready() {
             Seen {
                 config: None,
                 delivery,
+                clients: None,
             },
         );
         let status = status(&observed, &validated, None, &seen, now);
