@@ -110,7 +110,7 @@ impl Cluster {
         Ok(live)
     }
 
-    /// The images of the operator that looks after this namespace.
+    /// The images and the namespace of the operator that looks after this namespace.
     pub async fn images(&self) -> Result<Images> {
         let all: Api<Deployment> = Api::all(self.client.clone());
         let listed = all
@@ -149,6 +149,7 @@ fn images_of(deployment: &Deployment, namespace: &str) -> Option<Images> {
     Some(Images {
         gateway: value("GATEWAY_IMAGE")?,
         redis: value("REDIS_IMAGE")?,
+        operator_namespace: deployment.metadata.namespace.clone()?,
     })
 }
 
@@ -166,7 +167,7 @@ mod tests {
     #[test]
     fn images_come_from_the_operator_that_looks_after_the_namespace() {
         let deployment = |watched: &str| -> Deployment {
-            serde_json::from_value(json!({"metadata": {}, "spec": {"selector": {}, "template": {"spec": {"containers": [{
+            serde_json::from_value(json!({"metadata": {"namespace": "operators"}, "spec": {"selector": {}, "template": {"spec": {"containers": [{
                 "name": "operator", "env": [
                     {"name": "WATCH_NAMESPACE", "value": watched},
                     {"name": "GATEWAY_IMAGE", "value": "gateway:3"},
@@ -178,6 +179,7 @@ mod tests {
         let images = Images {
             gateway: "gateway:3".into(),
             redis: "redis:8".into(),
+            operator_namespace: "operators".into(),
         };
         for (watched, expected) in [
             ("", Some(images.clone())),

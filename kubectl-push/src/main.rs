@@ -20,6 +20,9 @@ use manifest::Problem;
 use plan::Planned;
 use tap::Tap;
 
+/// Where the chart's README installs the operator.
+const OPERATOR_NAMESPACE: &str = "pushcluster-system";
+
 mod cluster;
 mod drain;
 mod forward;
@@ -95,6 +98,9 @@ struct Plan {
     /// The same of Redis.
     #[arg(long, requires = "gateway_image")]
     redis_image: Option<String>,
+    /// With images: the namespace of the operator's pods.
+    #[arg(long, default_value = OPERATOR_NAMESPACE)]
+    operator_namespace: String,
 }
 
 #[derive(Args)]
@@ -108,6 +114,9 @@ struct Render {
     /// The same of Redis.
     #[arg(long, default_value = "redis:7.2")]
     redis_image: String,
+    /// The namespace of the operator's pods.
+    #[arg(long, default_value = OPERATOR_NAMESPACE)]
+    operator_namespace: String,
 }
 
 /// What a command could not do.
@@ -186,6 +195,7 @@ fn render_all(target: &Target, asked: &Render) -> Result<(), Failure> {
     let images = Images {
         gateway: asked.gateway_image.clone(),
         redis: asked.redis_image.clone(),
+        operator_namespace: asked.operator_namespace.clone(),
     };
     for document in read(&asked.filename)? {
         let mut cluster = manifest::understood(&document)?;
@@ -216,6 +226,7 @@ async fn plan_all(target: &Target, asked: &Plan) -> Result<(), Failure> {
         (Some(gateway), Some(redis)) => Images {
             gateway: gateway.clone(),
             redis: redis.clone(),
+            operator_namespace: asked.operator_namespace.clone(),
         },
         _ => cluster.images().await?,
     };

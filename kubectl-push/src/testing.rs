@@ -19,6 +19,7 @@ pub fn images() -> Images {
     Images {
         gateway: "img/gateway:1".into(),
         redis: "img/redis:1".into(),
+        operator_namespace: "operators".into(),
     }
 }
 

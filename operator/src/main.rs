@@ -45,7 +45,7 @@ struct Run {
     /// This pod's name: who holds the lease. Default: one of its own for each start.
     #[arg(long, env, default_value_t = unique_name())]
     pod_name: String,
-    /// This pod's namespace: where the lease is.
+    /// This pod's namespace: where the lease is, and whom NetworkPolicies let in.
     #[arg(long, env, default_value = "default")]
     pod_namespace: String,
     /// Where /live, /ready and /metrics are served.
@@ -156,6 +156,7 @@ async fn lead(
         images: Images {
             gateway: run.gateway_image.clone(),
             redis: run.redis_image.clone(),
+            operator_namespace: run.pod_namespace.clone(),
         },
         metrics: metrics.clone(),
         namespace: run.watch_namespace.clone(),

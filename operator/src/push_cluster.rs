@@ -26,11 +26,13 @@ pub mod preview;
 pub mod status;
 pub mod validate;
 
-/// The images that came with the operator.
+/// The images that came with the operator, and where it is itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Images {
     pub gateway: String,
     pub redis: String,
+    /// The namespace of the operator's own pods, whom NetworkPolicies let in.
+    pub operator_namespace: String,
 }
 
 #[derive(Debug, thiserror::Error)]

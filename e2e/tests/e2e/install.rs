@@ -152,7 +152,10 @@ async fn the_api_server_takes_every_object_of_the_chart() {
         ];
         for values in modes {
             let chart = helm::chart();
+            // The oldest that it is for: a Helm of no version of Kubernetes takes another.
+            let version = ["--kube-version", "1.30.0"];
             let mut arguments = vec!["template", helm::RELEASE, &chart];
+            arguments.extend(version);
             arguments.extend(values.iter().flat_map(|value| ["--set", value]));
             let rendered = helm.run(&arguments).await?;
             let mut objects = 0;

@@ -41,7 +41,6 @@ pub fn observed(spec: &Value) -> Observed {
         ]),
         pods: vec![],
         external_redis: None,
-        operator_namespace: "operators".into(),
     }
 }
 
@@ -64,6 +63,7 @@ pub fn images() -> Images {
     Images {
         gateway: "img/gateway:1".into(),
         redis: "img/redis:1".into(),
+        operator_namespace: "operators".into(),
     }
 }
 

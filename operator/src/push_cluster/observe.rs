@@ -32,8 +32,6 @@ pub struct Observed {
     pub pods: Vec<Pod>,
     /// What an external Redis answered.
     pub external_redis: Option<Result<(), String>>,
-    /// Where the operator's own pods are.
-    pub operator_namespace: String,
 }
 
 /// The owned objects as they are.
@@ -216,7 +214,6 @@ pub async fn observe(client: &Client, cluster: Arc<PushCluster>) -> Result<Obser
         referenced,
         pods,
         external_redis,
-        operator_namespace: client.default_namespace().to_owned(),
     })
 }
 

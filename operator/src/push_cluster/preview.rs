@@ -17,9 +17,6 @@ use super::validate::{Problem, validate};
 /// Stands for every password and key that the operator would make.
 pub const NOT_MADE_YET: &str = "(made by the operator)";
 
-/// Where the operator is if nobody says: README's `helm install` puts it there.
-const OPERATOR_NAMESPACE: &str = "pushcluster-system";
-
 #[derive(Debug)]
 pub struct Preview {
     /// Every owned object whole, as if none were there, in the order of writing.
@@ -52,7 +49,6 @@ pub fn assumed(cluster: PushCluster) -> Observed {
         referenced,
         pods: Vec::new(),
         external_redis: None,
-        operator_namespace: OPERATOR_NAMESPACE.into(),
     }
 }
 

@@ -101,7 +101,7 @@ pub fn validate(observed: &Observed, images: &Images) -> Result<ValidatedCluster
         drain_deadline_seconds: i64::from(spec.drain.deadline_seconds),
         service: spec.service.clone(),
         network_policies: spec.network_policies.clone(),
-        operator_namespace: observed.operator_namespace.clone(),
+        operator_namespace: images.operator_namespace.clone(),
         names,
         namespace,
     })
