@@ -76,11 +76,6 @@ pub fn operator_writes(operator_namespace: &str, namespace: &str) -> Result<Vec<
     ))
 }
 
-/// All requests so far of service accounts of `operator_namespace` that RBAC refused: verb and object.
-pub fn operator_refusals(operator_namespace: &str) -> Result<Vec<String>> {
-    Ok(refusals_in(&read()?, &account_prefix(operator_namespace)))
-}
-
 /// A right that a request needed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Right {
@@ -93,10 +88,27 @@ pub struct Right {
 
 /// All rights that requests so far of service accounts of `operator_namespace` needed and had.
 pub fn operator_rights(operator_namespace: &str) -> Result<BTreeSet<Right>> {
-    Ok(rights_in(&read()?, &account_prefix(operator_namespace)))
+    Ok(rights_in(
+        &read()?,
+        &account_prefix(operator_namespace),
+        ALLOWED,
+    ))
 }
 
-fn rights_in(log: &str, account_prefix: &str) -> BTreeSet<Right> {
+/// All rights that requests so far of service accounts of `operator_namespace` needed and did not have.
+pub fn operator_refusals(operator_namespace: &str) -> Result<BTreeSet<Right>> {
+    Ok(rights_in(
+        &read()?,
+        &account_prefix(operator_namespace),
+        REFUSED,
+    ))
+}
+
+/// What RBAC decided, as the log has it.
+const ALLOWED: &str = "allow";
+const REFUSED: &str = "forbid";
+
+fn rights_in(log: &str, account_prefix: &str, decision: &str) -> BTreeSet<Right> {
     const CREATED: u16 = 201;
     by_account(log, account_prefix)
         // A watch goes on: of it only the beginning is told.
@@ -104,7 +116,7 @@ fn rights_in(log: &str, account_prefix: &str) -> BTreeSet<Right> {
             line.stage == "ResponseComplete"
                 || (line.verb == "watch" && line.stage == "ResponseStarted")
         })
-        .filter(|line| line.annotations.decision == "allow")
+        .filter(|line| line.annotations.decision == decision)
         .filter_map(|line| {
             let object = line
                 .object_ref
@@ -136,19 +148,6 @@ fn read() -> Result<String> {
 
 fn account_prefix(operator_namespace: &str) -> String {
     format!("system:serviceaccount:{operator_namespace}:")
-}
-
-fn refusals_in(log: &str, account_prefix: &str) -> Vec<String> {
-    finished(log, account_prefix)
-        .filter(|line| line.annotations.decision == "forbid")
-        .map(|line| {
-            let object = line.object_ref.unwrap_or_default();
-            format!(
-                "{} {} {}/{}",
-                line.verb, object.resource, object.namespace, object.name
-            )
-        })
-        .collect()
 }
 
 /// The account's requests that have ended.
@@ -242,7 +241,7 @@ mod tests {
             verb: verb.into(),
         };
         assert_eq!(
-            rights_in(&log, "system:serviceaccount:system:"),
+            rights_in(&log, "system:serviceaccount:system:", ALLOWED),
             BTreeSet::from([
                 right("", "pods", "watch"),
                 right("", "services", "create"),
@@ -253,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_request_is_told_with_its_object() {
+    fn a_refused_request_is_of_a_right_that_is_missing() {
         let us = "system:serviceaccount:system:operator";
         let log = [
             line(us, "get", "here", "nodes").replace("allow", "forbid"),
@@ -269,9 +268,14 @@ mod tests {
             .replace("allow", "forbid"),
         ]
         .join("\n");
+        let nodes = Right {
+            group: String::new(),
+            resource: "nodes".into(),
+            verb: "get".into(),
+        };
         assert_eq!(
-            refusals_in(&log, "system:serviceaccount:system:"),
-            ["get nodes here/demo"]
+            rights_in(&log, "system:serviceaccount:system:", REFUSED),
+            BTreeSet::from([nodes])
         );
     }
 }

@@ -182,7 +182,7 @@ async fn daily_work_reaches_gateways_through_the_api_server() {
 
         let drain =
             async |more: &str| push(&program, &namespace, &["drain", &tapped.pod, more], "").await;
-        drain("--no-wait").await?.has("draining, 0 clients left")?;
+        drain("--no-wait").await?.has(": draining, ")?;
         push(&program, &namespace, &["status", NAME], "")
             .await?
             .has("draining")?;

@@ -1,7 +1,6 @@
 //! A changed spec reaches every gateway, whoever looks after it meanwhile.
 
 use anyhow::{Context, Result, ensure};
-use e2e::audit::operator_refusals;
 use e2e::cluster::{Cluster, is_ready, name_of};
 use e2e::namespace::{Namespace, in_namespace};
 use e2e::push_cluster::{self, BECOMES_READY, gateway_pods, ready_gateways, until_ready};
@@ -131,13 +130,6 @@ async fn a_rollout_survives_the_restart_of_every_operator_pod() {
         // A second change, for which only a new leader can be responsible.
         change_memory(&namespace, "302Mi").await?;
         until_all_have(&namespace, "302Mi").await?;
-
-        // Almost everything else that an operator does has been done by other tests by now.
-        let refused = operator_refusals(&Cluster::operator_namespace())?;
-        ensure!(
-            refused.is_empty(),
-            "the chart's roles do not allow {refused:?}"
-        );
         Ok(())
     })
     .await;
