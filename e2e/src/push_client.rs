@@ -24,7 +24,16 @@ pub struct PushClient<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> PushClient<S> {
     /// The handshake over a stream that reaches a gateway, and its welcome.
     pub async fn connect(stream: S) -> Result<PushClient<S>> {
+        PushClient::connect_as(stream, None).await
+    }
+
+    /// The same with a token.
+    pub async fn connect_as(stream: S, token: Option<&str>) -> Result<PushClient<S>> {
         let mut request = "ws://gateway/ws".into_client_request()?;
+        if let Some(token) = token {
+            let bearer = format!("Bearer {token}").parse()?;
+            request.headers_mut().insert("authorization", bearer);
+        }
         request
             .headers_mut()
             .insert("sec-websocket-protocol", "pushcluster.v1".parse()?);

@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 
 use crate::broker::Chosen;
-use crate::config::{self, ConfigError, Origin, Settings};
+use crate::config::{self, ApiAccess, ConfigError, Origin, Settings};
 use crate::http::api::idempotency;
 use crate::keys::{Keyring, Other};
 use crate::limits::Places;
@@ -54,6 +54,9 @@ pub struct Shown {
     /// Why the configuration that is there is not what it runs with. None: it could be used when it was last read.
     #[serde(skip_serializing_if = "Option::is_none")]
     refused: Option<String>,
+    /// How many keys of the HTTP API it takes: a number tells which of several nodes has not read them again, and not what
+    /// they are.
+    api_keys: usize,
     config: Config,
 }
 
@@ -160,12 +163,17 @@ impl Reloader {
     /// What it runs with. Keys and passwords are in files, of which only the names are here.
     pub async fn shown(&self) -> Shown {
         let state = self.inner.state.lock().await;
-        let config = &self.inner.parts.running.load().config;
+        let running = self.inner.parts.running.load();
+        let config = &running.config;
         Shown {
             generation: state.generation,
             hash: hash(config),
             needs_restart: state.needs_restart.clone(),
             refused: state.failure.clone(),
+            api_keys: match &running.access {
+                ApiAccess::Keys(keys) => keys.len(),
+                ApiAccess::Loopback | ApiAccess::Off => 0,
+            },
             config: config.shown(),
         }
     }

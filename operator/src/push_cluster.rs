@@ -23,6 +23,7 @@ pub mod gateways;
 pub mod named;
 pub mod observe;
 pub mod preview;
+pub mod rotation;
 pub mod status;
 pub mod validate;
 
@@ -86,10 +87,11 @@ async fn steps(
 ) -> Result<bool, ReconcileError> {
     let object = name(&cluster);
     let mut observed = look(client, cluster).await?;
+    let now = status::to_the_second(Timestamp::now());
     let validated = validate::validate(&observed, images);
     let mut failure = None;
     if let (Ok(validated), false) = (&validated, observed.cluster.spec.paused) {
-        let objects = build::build(validated, &observed.keys.or_generate(random_key));
+        let objects = build::build(validated, &rotation::keys(&observed, now, random_key));
         let applied = apply::apply(client, objects, &observed, contests).await;
         done.changes = applied.changes;
         failure = applied.failure;
@@ -100,14 +102,13 @@ async fn steps(
         observed = look(client, observed.cluster).await?;
         done.disruptions = disruption::disruptions(&before, &observed.live, &done.changes);
     }
-    let now = status::to_the_second(Timestamp::now());
     let turn = rand::random::<u16>().into();
     let seen = gateways::look(&observed, status::delivered(&observed.cluster), turn).await;
     if let (Some(compared), false) = (&seen.config, observed.cluster.spec.paused) {
         gateways::nudge::nudge(client, &observed, compared).await;
     }
     let status = status::status(&observed, &validated, failure.as_ref(), &seen, now);
-    let settled = status::is_settled(&status);
+    let settled = status::is_settled(&status) && observed.keys.rotation.next.is_none();
     status::write(client, &observed.cluster, status)
         .await
         .map_err(|source| ReconcileError::Status {

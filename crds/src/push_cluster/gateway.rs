@@ -67,6 +67,10 @@ pub struct GatewaySpec {
     pub heartbeat: HeartbeatSpec,
     /// Compressed WebSocket messages (permessage-deflate).
     pub compression: CompressionSpec,
+    /// How long the key of the HTTP API from before still counts after the annotation `pushcluster.io/rotate-api-key` has
+    /// asked for another one, in seconds: as long as your backends need to read the new one. 0, for a key that was stolen.
+    #[schemars(range(min = 0, max = 604_800))]
+    pub api_key_overlap_seconds: i32,
     /// What a gateway logs: a level, or a filter as in `info,gateway::broker=debug`.
     #[schemars(length(min = 1, max = 200), regex(pattern = r"\S"))]
     pub log_filter: String,
@@ -113,6 +117,7 @@ impl Default for GatewaySpec {
             tls: None,
             heartbeat: HeartbeatSpec::default(),
             compression: CompressionSpec::default(),
+            api_key_overlap_seconds: 3_600,
             log_filter: "info".into(),
         }
     }

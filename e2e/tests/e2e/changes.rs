@@ -1,5 +1,7 @@
 //! What a change of the spec does to those who are connected: nothing, wherever a gateway can take it while it runs.
 
+mod rotation;
+
 use anyhow::{Context, Result, ensure};
 use e2e::cluster::name_of;
 use e2e::fan_out::{publish_and_receive, subscribe_through};

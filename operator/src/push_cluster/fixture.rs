@@ -12,6 +12,7 @@ use super::Images;
 use super::build::{Objects, build};
 use super::named::Source;
 use super::observe::{Keys, Live, Observed, StoredKeys};
+use super::rotation::Rotation;
 use super::validate::validate;
 
 /// The Secrets that specs in tests name hold these keys. Names differ wherever swapping them would hide.
@@ -73,6 +74,7 @@ pub fn keys() -> Keys {
         redis_password: "the-password".into(),
         redis_admin_password: "the-admin-password".into(),
         salt: "the-salt".into(),
+        rotation: Rotation::default(),
     }
 }
 

@@ -51,6 +51,8 @@ pub async fn look(observed: &Observed, delivered: bool, turn: usize) -> Seen {
 #[derive(Debug, Default)]
 pub struct Answers {
     pub wanted: Option<Config>,
+    /// Keys of the HTTP API that count.
+    pub api_keys: usize,
     pub pods: Vec<Answer>,
 }
 
@@ -65,6 +67,8 @@ pub struct Answer {
 pub enum Runs {
     With {
         config: Box<Config>,
+        /// Keys of the HTTP API that it takes. None: it does not tell.
+        api_keys: Option<usize>,
         /// Why it does not take the configuration that it has read.
         refused: Option<String>,
     },
@@ -89,8 +93,14 @@ pub fn compare(answers: &Answers) -> Option<Compared> {
     let mut compared = Compared::default();
     for Answer { pod, runs } in &answers.pods {
         match runs {
-            Runs::With { config, refused } => {
-                if is_same(config, &wanted) {
+            Runs::With {
+                config,
+                api_keys,
+                refused,
+            } => {
+                // A key too many is one that counts no more, and still does there.
+                let keys = api_keys.is_none_or(|keys| keys == answers.api_keys);
+                if keys && is_same(config, &wanted) {
                     compared.current += 1;
                     continue;
                 }

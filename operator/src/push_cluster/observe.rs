@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 
 use super::build::Names;
 use super::named::{Source, named};
+use super::rotation::Rotation;
 
 mod external;
 
@@ -103,6 +104,7 @@ pub struct StoredKeys {
     pub redis_password: Option<String>,
     pub redis_admin_password: Option<String>,
     pub salt: Option<String>,
+    pub rotation: Rotation,
 }
 
 /// The same, complete.
@@ -115,6 +117,8 @@ pub struct Keys {
     pub redis_admin_password: String,
     /// What hashes of the others are made with.
     pub salt: String,
+    /// Other keys of the API that count.
+    pub rotation: Rotation,
 }
 
 impl StoredKeys {
@@ -130,6 +134,7 @@ impl StoredKeys {
             redis_password: value("redis-password"),
             redis_admin_password: value("redis-admin-password"),
             salt: value("salt"),
+            rotation: Rotation::of(secret.and_then(|secret| secret.data.as_ref())),
         }
     }
 
@@ -141,6 +146,7 @@ impl StoredKeys {
             redis_password: kept(&self.redis_password),
             redis_admin_password: kept(&self.redis_admin_password),
             salt: kept(&self.salt),
+            rotation: self.rotation.clone(),
         }
     }
 }

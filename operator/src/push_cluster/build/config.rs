@@ -57,6 +57,7 @@ fn keyed(keys: &Keys) -> Sha1 {
     let Keys {
         // Gateways read it again when it changes.
         api_key: _,
+        rotation: _,
         redis_password,
         // No gateway has it, and Redis has it in its files.
         redis_admin_password: _,

@@ -159,7 +159,7 @@ fn probe(path: &str, period_seconds: i32, failures: i32) -> Probe {
 /// Each file that the config names, from whichever object holds it.
 fn files(cluster: &ValidatedCluster) -> Vec<VolumeProjection> {
     let own = &cluster.names.keys;
-    let mut files = vec![secret_file(own, "api-key", "api-key")];
+    let mut files = vec![secret_file(own, "api-keys", "api-key")];
     match &cluster.redis {
         ValidatedRedis::Standalone { .. } | ValidatedRedis::Sentinel(_) => {
             files.push(secret_file(own, "redis-password", "redis-password"));

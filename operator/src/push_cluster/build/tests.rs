@@ -181,7 +181,7 @@ fn secrets_come_from_where_the_manifest_says() {
     assert_eq!(
         files(&built(&json!({}))),
         [
-            "demo-keys/api-key as api-key",
+            "demo-keys/api-keys as api-key",
             "demo-keys/redis-password as redis-password"
         ]
     );
@@ -193,7 +193,7 @@ fn secrets_come_from_where_the_manifest_says() {
     assert_eq!(
         files(&objects),
         [
-            "demo-keys/api-key as api-key",
+            "demo-keys/api-keys as api-key",
             "cache/pass as redis-password",
             "jwt/hmac as hs256-key"
         ]

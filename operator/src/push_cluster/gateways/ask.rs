@@ -70,9 +70,13 @@ impl Default for Asker {
 
 /// What is wanted of `/config`.
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Shown {
     #[serde(default)]
     refused: Option<String>,
+    /// None: this version of the gateway does not tell.
+    #[serde(default)]
+    api_keys: Option<usize>,
     config: Box<Config>,
 }
 
@@ -85,10 +89,14 @@ impl Asker {
         ) else {
             return Answers::default();
         };
+        let rotation = &observed.keys.rotation;
         let pods = in_order(&observed.pods);
-        let answers = self.all(&pods, key, &("/config", None)).await;
+        let answers = self
+            .all(&pods, rotation.newest(key), &("/config", None))
+            .await;
         Answers {
             wanted: Some(wanted),
+            api_keys: rotation.count(),
             pods: answers
                 .into_iter()
                 .map(|(pod, answer)| Answer {
@@ -229,7 +237,15 @@ fn understood<T: DeserializeOwned>(body: &Bytes) -> Result<T, AskError> {
 
 fn runs(pod: &str, answer: Result<Bytes, AskError>) -> Runs {
     match answer.and_then(|body| understood::<Shown>(&body)) {
-        Ok(Shown { refused, config }) => Runs::With { config, refused },
+        Ok(Shown {
+            refused,
+            api_keys,
+            config,
+        }) => Runs::With {
+            config,
+            api_keys,
+            refused,
+        },
         Err(AskError::Status(StatusCode::UNAUTHORIZED)) => Runs::WithAnOldKey,
         Err(why) => {
             tracing::debug!(pod, "not known what it runs with: it {why}");

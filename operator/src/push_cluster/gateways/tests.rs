@@ -21,7 +21,16 @@ fn of(text: &str) -> Config {
 fn with(text: &str, refused: Option<&str>) -> Runs {
     Runs::With {
         config: Box::new(of(text)),
+        api_keys: None,
         refused: refused.map(Into::into),
+    }
+}
+
+fn with_keys(text: &str, keys: usize) -> Runs {
+    Runs::With {
+        config: Box::new(of(text)),
+        api_keys: Some(keys),
+        refused: None,
     }
 }
 
@@ -48,11 +57,14 @@ fn gateways_are_told_apart_by_what_they_run_with() {
             (0, 1, 0, 0),
         ),
         (Runs::WithAnOldKey, (0, 1, 0, 0)),
+        (with_keys(&shown, 2), (1, 0, 0, 0)),
+        (with_keys(&shown, 3), (0, 1, 0, 0)),
         (Runs::Unknown, (0, 0, 1, 0)),
     ] {
         let what = format!("{runs:?}");
         let answers = Answers {
             wanted: Some(of(WANTED)),
+            api_keys: 2,
             pods: vec![Answer {
                 pod: "g".into(),
                 runs,
