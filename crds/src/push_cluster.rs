@@ -123,6 +123,8 @@ pub struct PushClusterSpec {
     pub service: ServiceSpec,
     /// Who may open connections to the pods, where the cluster's network enforces NetworkPolicies.
     pub network_policies: NetworkPoliciesSpec,
+    /// What a new version of the operator may do to the pods that are there. What you change yourself is done at once.
+    pub update_policy: UpdatePolicy,
     /// While true the operator looks but changes nothing; the status says so.
     pub paused: bool,
 }
@@ -137,7 +139,18 @@ impl Default for PushClusterSpec {
             drain: DrainSpec::default(),
             service: ServiceSpec::default(),
             network_policies: NetworkPoliciesSpec::default(),
+            update_policy: UpdatePolicy::default(),
             paused: false,
         }
     }
+}
+
+/// What a new version of the operator may do to the pods that are there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub enum UpdatePolicy {
+    /// Nothing before you agree: the condition UpgradePending says what would change and how to agree.
+    #[default]
+    WithConsent,
+    /// It replaces them one after the other, as after a change of yours.
+    Automatic,
 }

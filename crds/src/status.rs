@@ -27,8 +27,8 @@ pub struct PushClusterStatus {
     /// Which gateways run with the configuration that there is now. Unset before the operator has asked them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config: Option<ConfigStatus>,
-    /// Ready, GatewayAvailable, RedisAvailable, BrokerDelivering, ConfigValid, AutoscalerActive, Draining,
-    /// ReconciliationPaused.
+    /// Ready, GatewayAvailable, RedisAvailable, BrokerDelivering, ConfigValid, UpgradePending, AutoscalerActive,
+    /// Draining, ReconciliationPaused.
     #[schemars(extend(
         "x-kubernetes-list-type" = "map",
         "x-kubernetes-list-map-keys" = ["type"]

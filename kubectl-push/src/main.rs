@@ -278,13 +278,14 @@ async fn plan_one(cluster: &Cluster, wanted: PushCluster, images: &Images) -> Re
         .cloned()
         .collect();
     let live = cluster.live(&changed).await?;
-    let text = plan::text(&Planned {
+    let mut text = plan::text(&Planned {
         name: &title,
         paused,
         built: &made.built,
         writes: &made.writes,
         live: &live,
     });
+    text.extend(made.pending.as_ref().map(plan::waiting));
     Ok(print(&text)?)
 }
 

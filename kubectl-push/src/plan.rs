@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use operator::push_cluster::apply::difference::differences;
 use operator::push_cluster::apply::plan::{APPLIED, Act, Write};
 use operator::push_cluster::apply::{FIELD_MANAGER, What};
+use operator::push_cluster::consent::{ASKED, CONSENT, Pending, TEMPLATE};
 use serde_json::Value;
 
 use crate::lines;
@@ -53,6 +54,18 @@ pub fn text(planned: &Planned) -> String {
     text.push_str(&restarts.text());
     if planned.paused && !planned.writes.is_empty() {
         text.push_str("spec.paused is true: nothing of this is done while it is.\n");
+    }
+    text
+}
+
+/// What would be other pods, and is left until somebody agrees.
+pub fn waiting(pending: &Pending) -> String {
+    let mut text = format!(
+        "\nWaits until somebody agrees, by annotation {CONSENT}={} or spec.updatePolicy: Automatic:\n",
+        pending.name
+    );
+    for what in &pending.what {
+        let _ = writeln!(text, "    {what}");
     }
     text
 }
@@ -112,7 +125,8 @@ struct Field {
 }
 
 fn fields(kind: &str, manifest: &Value, live: &Value) -> Vec<Field> {
-    let is_note = |path: &str| path.ends_with(APPLIED);
+    let notes = [APPLIED, ASKED, TEMPLATE];
+    let is_note = |path: &str| notes.iter().any(|note| path.ends_with(note));
     let is_secret = |path: &str| kind == "Secret" && path.starts_with("data");
     let mut found = Vec::new();
     for difference in differences(manifest, live) {
@@ -364,5 +378,17 @@ mod tests {
         let fields = fields("Service", &json!({"spec": {"stays": 2}}), &live);
         let lines: Vec<_> = fields.into_iter().flat_map(|field| field.lines).collect();
         assert_eq!(lines, ["- spec.gone: removed"]);
+    }
+
+    #[test]
+    fn what_waits_is_told_with_how_to_agree() {
+        let pending = Pending {
+            name: "abc123".into(),
+            what: vec!["Deployment d: image from a to b".into()],
+        };
+        assert_eq!(
+            waiting(&pending),
+            "\nWaits until somebody agrees, by annotation pushcluster.io/consent=abc123 or spec.updatePolicy: Automatic:\n    Deployment d: image from a to b\n"
+        );
     }
 }

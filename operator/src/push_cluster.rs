@@ -16,6 +16,7 @@ use disruption::Disruption;
 
 pub mod apply;
 pub mod build;
+pub mod consent;
 pub mod disruption;
 #[cfg(test)]
 mod fixture;
@@ -89,12 +90,17 @@ async fn steps(
     let mut observed = look(client, cluster).await?;
     let now = status::to_the_second(Timestamp::now());
     let validated = validate::validate(&observed, images);
-    let mut failure = None;
-    if let (Ok(validated), false) = (&validated, observed.cluster.spec.paused) {
-        let objects = build::build(validated, &rotation::keys(&observed, now, random_key));
-        let applied = apply::apply(client, objects, &observed, contests).await;
-        done.changes = applied.changes;
-        failure = applied.failure;
+    let mut acted = status::Acted::default();
+    if let Ok(validated) = &validated {
+        let keys = rotation::keys(&observed, now, random_key);
+        let mut objects = build::build(validated, &keys);
+        let (cluster, live) = (&observed.cluster, &observed.live);
+        acted.pending = consent::hold(&mut objects, live, cluster, (validated, &keys));
+        if !cluster.spec.paused {
+            let applied = apply::apply(client, objects, &observed, contests).await;
+            done.changes = applied.changes;
+            acted.failure = applied.failure;
+        }
     }
     if !done.changes.is_empty() {
         // What was seen before is no longer so: a Deployment that was changed a moment ago is not rolled out.
@@ -107,7 +113,7 @@ async fn steps(
     if let (Some(compared), false) = (&seen.config, observed.cluster.spec.paused) {
         gateways::nudge::nudge(client, &observed, compared).await;
     }
-    let status = status::status(&observed, &validated, failure.as_ref(), &seen, now);
+    let status = status::status(&observed, &validated, &acted, &seen, now);
     let settled = status::is_settled(&status) && observed.keys.rotation.next.is_none();
     status::write(client, &observed.cluster, status)
         .await
@@ -115,7 +121,7 @@ async fn steps(
             object: object.clone(),
             source,
         })?;
-    match failure {
+    match acted.failure {
         Some(source) => Err(ReconcileError::Apply { object, source }),
         None => Ok(settled),
     }

@@ -48,7 +48,9 @@ words! {
     Running,
     ScaledToZero,
     Scaling,
+    UpToDate,
     Valid,
+    WaitsForConsent,
 }
 
 words! {

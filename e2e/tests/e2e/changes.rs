@@ -1,6 +1,7 @@
 //! What a change of the spec does to those who are connected: nothing, wherever a gateway can take it while it runs.
 
 mod rotation;
+mod upgrade;
 
 use anyhow::{Context, Result, ensure};
 use e2e::cluster::name_of;

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::Images;
 use super::build::{Objects, build};
+use super::consent::hold;
 use super::named::Source;
 use super::observe::{Keys, Live, Observed, StoredKeys};
 use super::rotation::Rotation;
@@ -80,7 +81,17 @@ pub fn keys() -> Keys {
 
 /// Builds what a spec asks for, through the real validation.
 pub fn built(spec: &Value) -> Objects {
-    build(&validate(&observed(spec), &images()).unwrap(), &keys())
+    let (observed, keys) = (observed(spec), keys());
+    let validated = validate(&observed, &images()).unwrap();
+    let mut objects = build(&validated, &keys);
+    let nothing = Live::default();
+    hold(
+        &mut objects,
+        &nothing,
+        &observed.cluster,
+        (&validated, &keys),
+    );
+    objects
 }
 
 /// What there is after these objects were applied and nothing else happened.

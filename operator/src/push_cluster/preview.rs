@@ -10,6 +10,7 @@ use kube::ResourceExt;
 use super::Images;
 use super::apply::plan::{Write, plan};
 use super::build::build;
+use super::consent::{Pending, hold};
 use super::named::{Wants, named};
 use super::observe::{Live, Observed, StoredKeys};
 use super::validate::{Problem, validate};
@@ -23,16 +24,21 @@ pub struct Preview {
     pub built: Vec<Write>,
     /// What a reconcile would write.
     pub writes: Vec<Write>,
+    /// What would wait for somebody to agree.
+    pub pending: Option<Pending>,
 }
 
 pub fn preview(observed: &Observed, images: &Images) -> Result<Preview, Vec<Problem>> {
     let validated = validate(observed, images)?;
     let keys = observed.keys.or_generate(|| NOT_MADE_YET.to_owned());
     let owner = observed.cluster.uid().unwrap_or_default();
-    let objects = build(&validated, &keys);
+    let mut objects = build(&validated, &keys);
+    let (cluster, live) = (&observed.cluster, &observed.live);
+    let pending = hold(&mut objects, live, cluster, (&validated, &keys));
     Ok(Preview {
         built: plan(objects.clone(), &Live::default(), &owner),
         writes: plan(objects, &observed.live, &owner),
+        pending,
     })
 }
 

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::apply::{ApplyError, FIELD_MANAGER};
 use super::build::Names;
+use super::consent::Pending;
 use super::gateways::Seen;
 use super::observe::Observed;
 use super::validate::{Problem, ValidatedCluster};
@@ -20,6 +21,7 @@ mod clients;
 mod config;
 mod delivering;
 mod draining;
+mod upgrade;
 
 /// Longest message of a condition that is ours to choose; the API server's limit is 32 KiB.
 const MAX_MESSAGE: usize = 1_000;
@@ -57,11 +59,20 @@ impl Verdict {
     }
 }
 
+/// What was done before the status was made.
+#[derive(Debug, Default)]
+pub struct Acted {
+    /// What could not be written.
+    pub failure: Option<ApplyError>,
+    /// What waits for somebody to agree.
+    pub pending: Option<Pending>,
+}
+
 /// `now`: to the second, see [`to_the_second`].
 pub fn status(
     observed: &Observed,
     validated: &Result<ValidatedCluster, Vec<Problem>>,
-    failure: Option<&ApplyError>,
+    acted: &Acted,
     seen: &Seen,
     now: Timestamp,
 ) -> PushClusterStatus {
@@ -69,7 +80,7 @@ pub fn status(
     let found = deployment
         .and_then(|deployment| deployment.status.clone())
         .unwrap_or_default();
-    let applied = config::valid(validated, failure, seen.config.as_ref());
+    let applied = config::valid(validated, acted.failure.as_ref(), seen.config.as_ref());
     let available = gateway_available(observed);
     let redis = redis_available(observed);
     let delivering = delivering::delivering(&seen.delivery);
@@ -85,6 +96,7 @@ pub fn status(
         applied,
         autoscaler_active(observed),
         draining::draining(observed),
+        upgrade::pending(&observed.cluster, validated.is_ok(), acted.pending.as_ref()),
         paused(&observed.cluster),
     ];
     let before = observed.cluster.status.clone().unwrap_or_default();

@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 use sha1::{Digest, Sha1};
 
 use super::FIELD_MANAGER;
-use super::difference::difference;
+use super::difference::differences;
 use crate::push_cluster::build::{Objects, RedisObjects};
+use crate::push_cluster::consent::{ASKED, TEMPLATE};
 use crate::push_cluster::observe::Live;
 
 /// What was applied last, as a hash: a field that is no longer built is noticed although the live object still has it.
@@ -109,7 +110,7 @@ fn put<K: Owned>(built: &K, live: Option<&K>, has_users_words: bool) -> Option<W
     let what = match live {
         None => What::Created,
         Some(live) => What::Changed {
-            path: difference(&manifest, &to_json(live)).or_else(|| no_longer_built(live, &hash))?,
+            path: first(&manifest, &to_json(live)).or_else(|| no_longer_built(live, &hash))?,
             by: somebody_else(live),
         },
     };
@@ -122,6 +123,14 @@ fn put<K: Owned>(built: &K, live: Option<&K>, has_users_words: bool) -> Option<W
         },
         has_users_words,
     })
+}
+
+/// The first difference that a person would call one, or else a note that the operator keeps for itself.
+fn first(built: &Value, live: &Value) -> Option<String> {
+    let found = differences(built, live);
+    let own = |path: &str| [TEMPLATE, ASKED].iter().any(|note| path.ends_with(note));
+    let meant = found.iter().find(|difference| !own(&difference.path));
+    Some(meant.or(found.first())?.path.clone())
 }
 
 /// All that is built is there, and was applied together with something that is built no more.

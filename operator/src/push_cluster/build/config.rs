@@ -38,6 +38,15 @@ pub fn hash(config: &Config, keys: &Keys, referenced: &[ByteString]) -> String {
     text(digest)
 }
 
+/// The same of the secrets alone.
+pub fn secrets_hash(keys: &Keys, referenced: &[ByteString]) -> String {
+    let mut digest = keyed(keys);
+    for value in referenced {
+        part(&mut digest, &value.0);
+    }
+    text(digest)
+}
+
 /// The same for Redis, which reads its password at its start.
 pub fn keys_hash(keys: &Keys) -> String {
     text(keyed(keys))

@@ -83,7 +83,7 @@ fn of(observed: &Observed) -> PushClusterStatus {
     status(
         observed,
         &validated,
-        None,
+        &Acted::default(),
         &seen(None),
         Timestamp::from_second(2_000).unwrap(),
     )
@@ -409,7 +409,7 @@ fn what_gateways_run_with_is_told_and_waited_for() {
         let status = status(
             &observed,
             &validated,
-            None,
+            &Acted::default(),
             &seen(Some(compared.clone())),
             now,
         );
@@ -459,12 +459,55 @@ fn gateways_that_do_not_hear_each_other_are_not_ready() {
                 clients: None,
             },
         );
-        let status = status(&observed, &validated, None, &seen, now);
+        let status = status(&observed, &validated, &Acted::default(), &seen, now);
         assert_eq!(said(&status, "BrokerDelivering"), says);
         assert!(said(&status, "Ready").starts_with(ready), "{says}");
         let mut cluster = (*observed.cluster).clone();
         cluster.status = Some(status);
         observed.cluster = Arc::new(cluster);
         assert_eq!(delivered(&observed.cluster), says.starts_with("True"));
+    }
+}
+
+#[test]
+fn an_upgrade_that_waits_says_what_it_is_and_how_to_agree() {
+    let observed = observed(&json!({}), live(Some(deployment(2, 2, 2)), Some(redis(1))));
+    let pending = Pending {
+        name: "abc123".into(),
+        what: vec!["Deployment d: image from a to b".into(), "more".into()],
+    };
+    for (spec_is_valid, pending, expected) in [
+        (
+            true,
+            Some(pending),
+            "True WaitsForConsent: other pods would be made; agree with: kubectl -n shop annotate --overwrite pcl demo pushcluster.io/consent=abc123: Deployment d: image from a to b; more",
+        ),
+        (
+            true,
+            None,
+            "False UpToDate: the pods are what this version of the operator makes",
+        ),
+        (
+            false,
+            None,
+            "Unknown InvalidSpec: what would be made is not known while the spec is invalid",
+        ),
+    ] {
+        let validated = match spec_is_valid {
+            true => validate(&observed, &fixture::images()),
+            false => Err(vec![]),
+        };
+        let acted = Acted {
+            failure: None,
+            pending,
+        };
+        let status = status(
+            &observed,
+            &validated,
+            &acted,
+            &seen(None),
+            Timestamp::UNIX_EPOCH,
+        );
+        assert_eq!(said(&status, "UpgradePending"), expected);
     }
 }
