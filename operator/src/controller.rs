@@ -50,7 +50,9 @@ struct Shared {
     metrics: Arc<Metrics>,
     backoff: Backoff,
     contests: Contests,
+    /// Of what may be said again with every try.
     events: Recorder,
+    reporter: Reporter,
 }
 
 impl Operator {
@@ -61,7 +63,8 @@ impl Operator {
             instance: Some(self.instance.clone()),
         };
         let shared = Arc::new(Shared {
-            events: Recorder::new(self.client.clone(), reporter),
+            events: Recorder::new(self.client.clone(), reporter.clone()),
+            reporter,
             client: self.client.clone(),
             images: self.images.clone(),
             metrics: self.metrics.clone(),
@@ -190,10 +193,13 @@ async fn publish(
         action: "Apply".into(),
         secondary: None,
     };
-    let published = shared
-        .events
-        .publish(&event, &cluster.object_ref(&()))
-        .await;
+    // A recorder takes an Event of a reason that it told of minutes before for the same again, whatever the note: it counts
+    // it, and the note stays the first one's.
+    let recorder = match reason {
+        Told::Forbidden => shared.events.clone(),
+        _ => Recorder::new(shared.client.clone(), shared.reporter.clone()),
+    };
+    let published = recorder.publish(&event, &cluster.object_ref(&())).await;
     if let Err(error) = published {
         tracing::warn!("publishing an Event failed: {}", line(&error));
     }

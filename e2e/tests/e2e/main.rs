@@ -4,6 +4,7 @@
 mod changes;
 mod deletion;
 mod drift;
+mod events;
 mod faults;
 mod install;
 mod kubectl_push;

@@ -81,10 +81,10 @@ pub fn plan(objects: Objects, live: &Live, owner: &str) -> Vec<Write> {
         // Before the pods that they protect.
         put_or_prune(redis_policy.as_ref(), live.redis_policy.as_ref(), owner),
         put_or_prune(gateway_policy.as_ref(), live.gateway_policy.as_ref(), owner),
-        put_or_prune(redis_service.as_ref(), live.redis_service.as_ref(), owner),
-        put_or_prune(redis_files.as_ref(), live.redis_files.as_ref(), owner),
-        put_or_prune(redis_budget.as_ref(), live.redis_budget.as_ref(), owner),
-        put_or_prune(redis.as_ref(), live.redis.as_ref(), owner),
+        put_if_built(redis_service.as_ref(), live.redis_service.as_ref()),
+        put_if_built(redis_files.as_ref(), live.redis_files.as_ref()),
+        put_if_built(redis_budget.as_ref(), live.redis_budget.as_ref()),
+        put_if_built(redis.as_ref(), live.redis.as_ref()),
         put(&nodes_service, live.nodes_service.as_ref(), false),
         put(&service, live.service.as_ref(), true),
         put(&budget, live.budget.as_ref(), false),
@@ -94,6 +94,11 @@ pub fn plan(objects: Objects, live: &Live, owner: &str) -> Vec<Write> {
     .into_iter()
     .flatten()
     .collect()
+}
+
+/// Nothing of Redis is deleted because the spec no longer asks for it: what it holds would be gone with a slip of the pen.
+fn put_if_built<K: Owned>(built: Option<&K>, live: Option<&K>) -> Option<Write> {
+    put(built?, live, true)
 }
 
 fn put_or_prune<K: Owned>(built: Option<&K>, live: Option<&K>, owner: &str) -> Option<Write> {

@@ -220,3 +220,21 @@ fn only_what_is_ours_and_not_going_already_is_deleted() {
         assert_eq!(writes.len(), deleted, "{owner}, going: {going}");
     }
 }
+
+/// The API server refuses another mode, but not while the definition is one from before that rule.
+#[test]
+fn nothing_of_redis_is_ever_deleted() {
+    let external = json!({"redis": {"mode": "External", "external": {"host": "r"}}});
+    for before in [json!({}), json!({"redis": {"mode": "Sentinel"}})] {
+        for after in [&json!({}), &external] {
+            let writes = plan(built(after), &applied(&before), OWNER);
+            let deleted = writes
+                .iter()
+                .filter(|write| matches!(write.act, Act::Delete { .. }))
+                // It holds nothing.
+                .filter(|write| write.resource.kind != "NetworkPolicy");
+            let deleted: Vec<&str> = deleted.map(|write| write.name.as_str()).collect();
+            assert_eq!(deleted, [""; 0], "{before} to {after}");
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! What a user is told of acts that clients notice: each once, with its reason.
+
+use anyhow::{Context, Result, ensure};
+use e2e::namespace::{Namespace, in_namespace};
+use e2e::push_cluster;
+use e2e::wait::eventually;
+use k8s_openapi::api::core::v1::Event;
+use kube::api::{Api, ListParams, Patch, PatchParams};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+use crate::{NAME, operator_stays, two_gateways};
+
+/// An Event is written right after the act.
+const TOLD: Duration = Duration::from_secs(30);
+
+/// The notes of the PushCluster's Events of this reason, the oldest first. One that is a series was told again.
+async fn told(namespace: &Namespace, reason: &str) -> Result<Vec<String>> {
+    let events: Api<Event> = Api::namespaced(namespace.cluster.client(), &namespace.name);
+    let about = ListParams::default().fields(&format!(
+        "involvedObject.kind=PushCluster,involvedObject.name={NAME},reason={reason}"
+    ));
+    let mut listed = events.list(&about).await.context("list Events")?.items;
+    listed.sort_by_key(|event| event.event_time.as_ref().map(|time| time.0));
+    let series = listed.iter().find(|event| event.series.is_some());
+    ensure!(series.is_none(), "told again and again: {series:?}");
+    let notes = listed
+        .into_iter()
+        .map(|event| event.message.unwrap_or_default());
+    Ok(notes.collect())
+}
+
+async fn change(namespace: &Namespace, spec: Value) -> Result<()> {
+    let patch = Patch::Merge(json!({"spec": spec}));
+    push_cluster::api(&namespace.cluster, &namespace.name)
+        .patch(NAME, &PatchParams::default(), &patch)
+        .await
+        .with_context(|| format!("change {NAME}"))?;
+    push_cluster::until_ready(&namespace.cluster, &namespace.name, NAME).await
+}
+
+/// There are as many Events of this reason as parts, and each part is in the note of its own.
+async fn until_told(namespace: &Namespace, reason: &str, parts: &[&str]) -> Result<()> {
+    eventually(&format!("Events {reason}: {parts:?}"), TOLD, async || {
+        let notes = told(namespace, reason).await?;
+        let fits = notes
+            .iter()
+            .zip(parts)
+            .all(|(note, part)| note.contains(part));
+        ensure!(fits && notes.len() == parts.len(), "{notes:?}");
+        Ok::<_, anyhow::Error>(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn what_clients_notice_is_told_once_with_its_reason() {
+    let _guard = operator_stays().await;
+    in_namespace("events", async |namespace| {
+        let (cluster, name) = (&namespace.cluster, &namespace.name);
+        two_gateways(&namespace).await?;
+        for reason in ["GatewaysReplaced", "RedisReplaced", "Scaled"] {
+            let notes = told(&namespace, reason).await?;
+            ensure!(notes.is_empty(), "before anything happened: {notes:?}");
+        }
+
+        // Gateways take it while they run; nobody notices.
+        change(
+            &namespace,
+            json!({"gateway": {"limits": {"maxPresenceMembers": 7}}}),
+        )
+        .await?;
+        let resources = json!({"limits": {"memory": "384Mi"}});
+        change(&namespace, json!({"gateway": {"resources": resources}})).await?;
+        let of_gateways = ["spec.containers[gateway].resources"];
+        until_told(&namespace, "GatewaysReplaced", &of_gateways).await?;
+        let ended = ("Draining", "False");
+        push_cluster::until_condition(cluster, name, NAME, ended).await?;
+
+        change(&namespace, json!({"replicas": 3})).await?;
+        change(&namespace, json!({"replicas": 2})).await?;
+        let sizes = [
+            "gateways scaled from 2 to 3",
+            "gateways scaled from 3 to 2: clients of",
+        ];
+        until_told(&namespace, "Scaled", &sizes).await?;
+
+        change(&namespace, json!({"redis": {"resources": resources}})).await?;
+        until_told(&namespace, "RedisReplaced", &["nothing is delivered"]).await?;
+        // The others are no more than they were.
+        until_told(&namespace, "GatewaysReplaced", &of_gateways).await?;
+        until_told(&namespace, "Scaled", &sizes).await
+    })
+    .await;
+}
