@@ -9,6 +9,8 @@ mod faults;
 mod install;
 mod kubectl_push;
 mod lifecycle;
+mod mistakes;
+mod outages;
 mod push;
 mod rbac;
 mod refusals;

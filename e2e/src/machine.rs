@@ -1,0 +1,76 @@
+//! The processes that a cluster of `e2e/cluster` is made of: only there a test can stop them.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::cluster::AUDIT_LOG;
+
+/// Where the cluster under test keeps what it knows of itself.
+pub struct Machine {
+    state: PathBuf,
+}
+
+impl Machine {
+    pub fn under_test() -> Result<Machine> {
+        let log = std::env::var_os(AUDIT_LOG);
+        let log = log.with_context(|| format!("{AUDIT_LOG} is not set"))?;
+        let state = Path::new(&log).parent().and_then(Path::parent);
+        let state = state.context("the log lies in a folder")?.to_owned();
+        Ok(Machine { state })
+    }
+
+    /// Freezes a process of the cluster, as `kube-apiserver`, with its sockets open, until this value goes.
+    pub fn stop(&self, process: &str) -> Result<Stopped> {
+        let record = self.state.join("processes").join(process);
+        let record = std::fs::read_to_string(&record)
+            .with_context(|| format!("read {}", record.display()))?;
+        let id = record.split_whitespace().next().context("a process id")?;
+        signal("STOP", id)?;
+        Ok(Stopped { id: id.to_owned() })
+    }
+}
+
+/// A process that is frozen.
+pub struct Stopped {
+    id: String,
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        // It has ended, or the test's end removes the cluster.
+        let _ = signal("CONT", &self.id);
+    }
+}
+
+/// Kills the processes of this program in a pod, as the kernel would that is short of memory.
+pub fn kill_in_pod(pod_uid: &str, program: &str) -> Result<()> {
+    let mut killed = 0;
+    for entry in std::fs::read_dir("/proc").context("read /proc")? {
+        let path = entry?.path();
+        let Some(id) = path.file_name().and_then(|name| name.to_str()) else {
+            continue;
+        };
+        if !id.bytes().all(|byte| byte.is_ascii_digit()) {
+            continue;
+        }
+        // Gone meanwhile: then it is not the one.
+        let text = |file: &str| std::fs::read_to_string(path.join(file)).unwrap_or_default();
+        if text("comm").trim() == program && text("cgroup").contains(pod_uid) {
+            signal("KILL", id)?;
+            killed += 1;
+        }
+    }
+    ensure!(killed > 0, "no {program} runs in pod {pod_uid}");
+    Ok(())
+}
+
+fn signal(name: &str, id: &str) -> Result<()> {
+    let sent = Command::new("kill")
+        .args([&format!("-{name}"), id])
+        .status()
+        .context("start kill")?;
+    ensure!(sent.success(), "kill -{name} {id}");
+    Ok(())
+}
