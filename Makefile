@@ -96,6 +96,10 @@ bench: ## measure against floors and peers (B=fanout: one; B=list; PEERS=folder 
 	PUSHCLUSTER_CACHE="$(CACHE)" cargo run --release --locked -p bench -- \
 	  $(if $(filter list,$(B)),,$(or $(B),all)) $(if $(PEERS),--peers "$(abspath $(PEERS))")
 
+.PHONY: many
+many: ## measure one operator with many PushClusters, on an API server without nodes (COUNT=500)
+	@e2e/cluster/many.sh $(or $(COUNT),500)
+
 .PHONY: generate
 generate: ## write the files that come from others (the CRD in the chart, the chart's README)
 	cargo run -q -p operator -- crds > charts/pushcluster-operator/templates/crds/pushclusters.yaml

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Starts etcd, the API server, the controller manager, the scheduler and the volume provisioner on the host, in the order that works.
+# --api-only: the first two; nothing then acts on what is stored.
 . "$(dirname "$0")/lib.sh"
 
 start_etcd() {
@@ -66,4 +67,4 @@ start_controllers() {
 ip address add "$API_ADDRESS/32" dev lo
 start_etcd
 start_apiserver
-start_controllers
+[ "${1:-}" = --api-only ] || start_controllers
