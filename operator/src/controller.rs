@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crds::PushCluster;
 use futures::StreamExt;
@@ -11,6 +11,7 @@ use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::jiff::Timestamp;
 use kube::api::Api;
 use kube::runtime::controller::{self, Action, Config, Controller};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
@@ -20,15 +21,12 @@ use kube::{Client, Resource};
 use crate::backoff::Backoff;
 use crate::contest::Contests;
 use crate::failure::line;
+use crate::looks::again_in;
 use crate::metrics::Metrics;
 use crate::push_cluster::apply::{Change, What};
 use crate::push_cluster::{Done, Images, Outcome, ReconcileError, name, reconcile};
 use crate::reason::Told;
 
-/// What is not watched (pods, an external Redis) is looked at again: often while something is wrong …
-const LOOK_AGAIN: Duration = Duration::from_secs(5);
-/// … and seldom when nothing is.
-const LOOK_SELDOM: Duration = Duration::from_secs(120);
 /// Objects reconciled at once.
 const CONCURRENCY: u16 = 8;
 /// Longest note of an Event (the API server's limit is 1 KiB).
@@ -149,11 +147,8 @@ async fn one(cluster: Arc<PushCluster>, shared: Arc<Shared>) -> Result<Action, R
     }
     let settled = settled?;
     shared.backoff.succeeded(&name(&cluster));
-    Ok(Action::requeue(if settled {
-        LOOK_SELDOM
-    } else {
-        LOOK_AGAIN
-    }))
+    let wait = again_in(&cluster, settled, Timestamp::now(), rand::random());
+    Ok(Action::requeue(wait))
 }
 
 #[expect(

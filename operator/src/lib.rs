@@ -5,6 +5,7 @@ pub mod contest;
 pub mod controller;
 pub mod failure;
 pub mod lease;
+pub mod looks;
 pub mod metrics;
 pub mod push_cluster;
 pub mod reason;
