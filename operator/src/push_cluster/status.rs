@@ -205,6 +205,17 @@ fn gateway_available(observed: &Observed) -> Verdict {
     Verdict::new(KIND, Holds::No, reason, message)
 }
 
+/// A kubelet says why a pod is not ready. Where nobody does, the cluster has given up waiting for the kubelet.
+fn lost(pod: &Pod) -> Option<String> {
+    let mut conditions = pod.status.as_ref()?.conditions.iter().flatten();
+    let unexplained = conditions.any(|condition| {
+        let explained = condition.reason.as_deref().unwrap_or_default() != "";
+        condition.type_ == "Ready" && condition.status == "False" && !explained
+    });
+    let node = pod.spec.as_ref()?.node_name.as_deref()?;
+    unexplained.then(|| format!("NodeLost node {node} does not answer"))
+}
+
 /// Why there is no pod to be in trouble, in the words of the API server: a quota, a policy, a PriorityClass.
 fn no_pod(deployment: &DeploymentStatus) -> Option<String> {
     let conditions = deployment.conditions.iter().flatten();
@@ -249,7 +260,7 @@ fn pod_trouble(pod: &Pod) -> Option<String> {
             scheduled.message.as_deref().unwrap_or_default()
         ))
     };
-    let trouble = waiting.or_else(unscheduled)?;
+    let trouble = waiting.or_else(unscheduled).or_else(|| lost(pod))?;
     Some(format!("pod {}: {}", pod.name_any(), trouble.trim()))
 }
 

@@ -242,6 +242,7 @@ fn why_a_pod_does_not_start_is_in_the_message() {
     let pod = |component: &str, status: serde_json::Value| -> Pod {
         serde_json::from_value(json!({
             "metadata": {"name": format!("demo-{component}-x"), "labels": {"app.kubernetes.io/component": component}},
+            "spec": {"containers": [], "nodeName": "node-2"},
             "status": status,
         }))
         .unwrap()
@@ -266,6 +267,14 @@ fn why_a_pod_does_not_start_is_in_the_message() {
             pod("gateway", unscheduled),
             1,
             "False NotReady: Deployment demo-gateway: 0 of 2 gateways are ready, 2 are up to date: pod demo-gateway-x: Unschedulable 0/2 nodes are available",
+        ),
+        (
+            pod(
+                "gateway",
+                json!({"conditions": [{"type": "Ready", "status": "False"}]}),
+            ),
+            1,
+            "False NotReady: Deployment demo-gateway: 0 of 2 gateways are ready, 2 are up to date: pod demo-gateway-x: NodeLost node node-2 does not answer",
         ),
         (
             pod("redis", waiting("ImagePullBackOff", "no such image")),
