@@ -30,6 +30,13 @@ impl Machine {
         signal("STOP", id)?;
         Ok(Stopped { id: id.to_owned() })
     }
+
+    /// The file of a node's network.
+    pub fn network_namespace(&self, node: &str) -> Result<String> {
+        let cluster = self.state.file_name().and_then(|name| name.to_str());
+        let cluster = cluster.context("the cluster has a name")?;
+        Ok(format!("/run/netns/pushcluster-{cluster}-{node}"))
+    }
 }
 
 /// A process that is frozen.

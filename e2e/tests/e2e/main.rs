@@ -10,6 +10,7 @@ mod install;
 mod kubectl_push;
 mod lifecycle;
 mod mistakes;
+mod nodes;
 mod outages;
 mod push;
 mod rbac;
