@@ -22,12 +22,17 @@ const MIN_SPREAD: Duration = Duration::from_secs(1);
 /// Nobody is told to stay away for longer, however late the drain began.
 const MAX_SPREAD: Duration = Duration::from_secs(60);
 
+/// Between two looks at how many are left, where so many may stay: in this time a drain sends away a few too many.
+const BETWEEN_COUNTS: Duration = Duration::from_millis(20);
+
 /// What was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Asked {
     pub connections_per_second: u32,
     /// Clients are closed faster than asked if that is needed to be done in this time. None: they never are.
     pub deadline: Option<Duration>,
+    /// The drain takes itself back when so many clients are left. None: everybody goes.
+    pub down_to: Option<u64>,
 }
 
 /// Where a drain stands.
@@ -42,6 +47,9 @@ pub struct Progress {
     /// None: there is no deadline.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seconds_left: Option<u64>,
+    /// Those that may stay.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub down_to: Option<u64>,
 }
 
 /// The process is ending: its clients cannot stay.
@@ -100,9 +108,36 @@ impl<B: Broker> Drain<B> {
             }
             _ => asked.deadline,
         };
-        let asked = Asked { deadline, ..asked };
+        let down_to = asked.down_to.filter(|_| !state.ending);
+        let asked = Asked {
+            deadline,
+            down_to,
+            ..asked
+        };
         self.send_away(&mut state, asked).await;
+        if let Some(down_to) = down_to {
+            let (drain, round) = (self.clone(), state.round);
+            tokio::spawn(async move { drain.end_at(round, down_to).await });
+        }
         self.progress_of(&state)
+    }
+
+    /// Takes the drain back when only so many are left, unless it has become another one. Here, not by whoever asked: one
+    /// who went away in the midst of it would leave a gateway that sends everybody away.
+    async fn end_at(&self, round: u32, down_to: u64) {
+        let mut looks = tokio::time::interval(BETWEEN_COUNTS);
+        loop {
+            looks.tick().await;
+            let mut state = self.shared.state.lock().await;
+            let asked = state.asked.and_then(|(asked, _)| asked.down_to);
+            if state.round != round || asked != Some(down_to) {
+                return;
+            }
+            if self.shared.router.connections() <= down_to {
+                self.let_in(&mut state).await;
+                return;
+            }
+        }
     }
 
     /// Lets clients in again. Those that were sent away are gone.
@@ -111,12 +146,17 @@ impl<B: Broker> Drain<B> {
         if state.ending {
             return Err(Ending);
         }
+        self.let_in(&mut state).await;
+        Ok(self.progress_of(&state))
+    }
+
+    async fn let_in(&self, state: &mut State) {
         if state.asked.take().is_some() {
-            tracing::info!("drain taken back: clients are let in again");
+            let left = self.shared.router.connections();
+            tracing::info!(left, "drain taken back: clients are let in again");
             self.shared.router.readmit().await;
             self.shared.draining.store(false, Ordering::Relaxed);
         }
-        Ok(self.progress_of(&state))
     }
 
     pub async fn progress(&self) -> Progress {
@@ -134,6 +174,7 @@ impl<B: Broker> Drain<B> {
             let asked = Asked {
                 connections_per_second: before.unwrap_or(connections_per_second),
                 deadline: Some(deadline),
+                down_to: None,
             };
             state.ending = true;
             self.send_away(&mut state, asked).await;
@@ -181,6 +222,7 @@ impl<B: Broker> Drain<B> {
             seconds_left: state.asked.and_then(|(asked, since)| {
                 Some(asked.deadline?.saturating_sub(since.elapsed()).as_secs())
             }),
+            down_to: state.asked.and_then(|(asked, _)| asked.down_to),
         }
     }
 }
@@ -224,6 +266,7 @@ mod tests {
             let asked = Asked {
                 connections_per_second: rate,
                 deadline: deadline_s.map(Duration::from_secs),
+                down_to: None,
             };
             let expected = Pace {
                 every,

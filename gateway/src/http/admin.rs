@@ -1,7 +1,7 @@
 //! What the admin port does beside answering probes: the drain, and the configuration read again.
 //!
 //! ```text
-//! POST   /drain  {"connectionsPerSecond"?: 500, "deadlineSeconds"?: 30}  → 202 where it stands
+//! POST   /drain  {"connectionsPerSecond"?: 500, "deadlineSeconds"?: 30, "downTo"?: 4000}  → 202 where it stands
 //! GET    /drain                                                         → 200 where it stands
 //! DELETE /drain                                                         → 200, or 409 while the process ends
 //! POST   /reload                            → 200 {"taken","needsRestart","generation","hash"}, or 422 and what is wrong
@@ -9,7 +9,7 @@
 //! GET    /node                              → 200 {"version","connections","maxConnections","draining"}
 //! POST   /probe  {"round","from":["node"],"seconds"}                    → 200 {"heard":["node"],"failed"?}
 //! ```
-//! Where it stands: `{"draining","connections","connectionsPerSecond"?,"secondsLeft"?}`. A `POST` while it drains changes
+//! Where it stands: `{"draining","connections","connectionsPerSecond"?,"secondsLeft"?,"downTo"?}`. A `POST` while it drains changes
 //! the pace. Changing anything takes an API key, as publishing does: the port is open to the whole cluster. So does
 //! looking at the configuration, which names files and hosts.
 
@@ -52,6 +52,7 @@ impl<B> Admin<B> {
 struct Wish {
     connections_per_second: Option<u32>,
     deadline_seconds: Option<u32>,
+    down_to: Option<u64>,
 }
 
 pub fn routes<B: Broker>(admin: Admin<B>) -> Router {
@@ -178,9 +179,11 @@ fn asked(body: &[u8], connections_per_second: u32) -> Result<Asked, Problem> {
         Wish {
             connections_per_second: rate,
             deadline_seconds: deadline,
+            down_to,
         } => Ok(Asked {
             connections_per_second: rate.unwrap_or(connections_per_second),
             deadline: deadline.map(|seconds| Duration::from_secs(seconds.into())),
+            down_to,
         }),
     }
 }
@@ -207,7 +210,7 @@ mod tests {
             (
                 r#"{"deadline":9}"#,
                 Err(
-                    "body: unknown field `deadline`, expected `connectionsPerSecond` or `deadlineSeconds` at line 1 column 11",
+                    "body: unknown field `deadline`, expected one of `connectionsPerSecond`, `deadlineSeconds`, `downTo` at line 1 column 11",
                 ),
             ),
             (

@@ -184,3 +184,38 @@ async fn the_end_keeps_the_pace_that_was_set_and_cannot_be_taken_back() {
     drop(clients);
     assert_eq!(gateway.exit().await.code(), Some(0));
 }
+
+/// What a gateway that has too many gives to others.
+#[tokio::test]
+async fn a_drain_down_to_so_many_takes_itself_back() {
+    let gateway = Gateway::start(&["engine.shards=1"]).await;
+    let mut readers = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let mut client = gateway.client().await;
+        // A client that does not read keeps its connection until its close times out.
+        readers.spawn(async move {
+            let told = client.next().await;
+            (told, client.closed().await.0)
+        });
+    }
+    let key = [("x-api-key", API_KEY)];
+    let asked = r#"{"connectionsPerSecond":2,"downTo":5}"#;
+    let begun = gateway.drain("POST", &key, asked).await;
+    assert_eq!(begun.status, 202, "{}", begun.body);
+    assert_eq!(begun.json()["downTo"], 5);
+    gateway.not_ready("drain").await;
+    let left = crate::wait::until("it lets clients in again", || async {
+        let progress = gateway.drain("GET", &[], "").await.json();
+        if progress["draining"] == false {
+            Ok(progress["connections"].as_u64().unwrap())
+        } else {
+            Err(progress.to_string())
+        }
+    })
+    .await;
+    assert!((3..=5).contains(&left), "{left} are left");
+    gateway.ready().await;
+    drop(gateway.client().await);
+    let (told, code) = readers.join_next().await.unwrap().unwrap();
+    assert_eq!((told["type"].as_str(), code), (Some("reconnect"), 1012));
+}
