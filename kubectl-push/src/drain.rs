@@ -43,29 +43,10 @@ pub async fn drain(cluster: &Cluster, asked: &Drain, out: &mut impl Write) -> Re
     let key = cluster
         .key(&instance(cluster, pod).await?, "api-key")
         .await?;
-    let ask = async |method: Method, body: String| {
-        let request = Request::builder()
-            .method(method)
-            .uri("/drain")
-            .header("host", pod)
-            .header("authorization", format!("Bearer {key}"))
-            .body(body)?;
-        let answer = cluster.request(pod, ADMIN_PORT, request).await?;
-        let body: Value = serde_json::from_str(answer.body()).unwrap_or_default();
-        if !answer.status().is_success() {
-            let message = body["error"]["message"].as_str();
-            bail!(
-                "pod {pod}: {}: {}",
-                answer.status(),
-                message.unwrap_or(answer.body())
-            );
-        }
-        Ok(body)
-    };
     let mut stands = if asked.back {
-        ask(Method::DELETE, String::new()).await?
+        ask(cluster, pod, &key, (Method::DELETE, String::new())).await?
     } else {
-        ask(Method::POST, wish(asked).to_string()).await?
+        ask(cluster, pod, &key, (Method::POST, wish(asked).to_string())).await?
     };
     let mut looks = interval(BETWEEN_LOOKS);
     looks.tick().await;
@@ -76,8 +57,31 @@ pub async fn drain(cluster: &Cluster, asked: &Drain, out: &mut impl Write) -> Re
             return Ok(());
         }
         looks.tick().await;
-        stands = ask(Method::GET, String::new()).await?;
+        stands = ask(cluster, pod, &key, (Method::GET, String::new())).await?;
     }
+}
+
+/// A request about a gateway's drain; the answer is where it stands.
+pub async fn ask(
+    cluster: &Cluster,
+    pod: &str,
+    key: &str,
+    (method, body): (Method, String),
+) -> Result<Value> {
+    let request = Request::builder()
+        .method(method)
+        .uri("/drain")
+        .header("host", pod)
+        .header("authorization", format!("Bearer {key}"))
+        .body(body)?;
+    let answer = cluster.request(pod, ADMIN_PORT, request).await?;
+    let body: Value = serde_json::from_str(answer.body()).unwrap_or_default();
+    if !answer.status().is_success() {
+        let message = body["error"]["message"].as_str();
+        let message = message.unwrap_or(answer.body());
+        bail!("pod {pod}: {}: {message}", answer.status());
+    }
+    Ok(body)
 }
 
 fn wish(asked: &Drain) -> Value {
@@ -92,7 +96,7 @@ fn wish(asked: &Drain) -> Value {
 }
 
 /// Where a drain stands (docs/admin-port.md), in words.
-fn told(stands: &Value) -> String {
+pub fn told(stands: &Value) -> String {
     let clients = match stands["connections"].as_u64() {
         Some(1) => "1 client".to_owned(),
         Some(count) => format!("{count} clients"),

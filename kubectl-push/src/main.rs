@@ -18,6 +18,7 @@ use cluster::Cluster;
 use drain::Drain;
 use manifest::Problem;
 use plan::Planned;
+use rebalance::Rebalance;
 use tap::Tap;
 
 /// Where the chart's README installs the operator.
@@ -32,6 +33,7 @@ mod manifest;
 mod merge;
 mod owned;
 mod plan;
+mod rebalance;
 mod render;
 mod schema;
 mod status;
@@ -80,6 +82,8 @@ enum Command {
     },
     /// Send the clients of one gateway away at a pace, as before its node goes.
     Drain(Drain),
+    /// Send clients of the fullest gateways to the others at a pace.
+    Rebalance(Rebalance),
     /// Subscribe to a channel and print its messages, one line of JSON each.
     Tap(Tap),
 }
@@ -146,6 +150,7 @@ async fn main() -> ExitCode {
         Command::Render(asked) => render_all(&arguments.target, asked),
         Command::Status { name } => status_of(&arguments.target, name.as_deref()).await,
         Command::Drain(asked) => drain_one(&arguments.target, asked).await,
+        Command::Rebalance(asked) => rebalance_one(&arguments.target, asked).await,
         Command::Tap(asked) => tap_one(&arguments.target, asked).await,
     };
     // Not eprintln: a closed pipe is no reason to panic.
@@ -307,6 +312,11 @@ async fn status_of(target: &Target, name: Option<&str>) -> Result<(), Failure> {
 async fn drain_one(target: &Target, asked: &Drain) -> Result<(), Failure> {
     let cluster = target.connect().await?;
     Ok(drain::drain(&cluster, asked, &mut io::stdout()).await?)
+}
+
+async fn rebalance_one(target: &Target, asked: &Rebalance) -> Result<(), Failure> {
+    let cluster = target.connect().await?;
+    Ok(rebalance::rebalance(&cluster, asked, &mut io::stdout()).await?)
 }
 
 async fn tap_one(target: &Target, asked: &Tap) -> Result<(), Failure> {

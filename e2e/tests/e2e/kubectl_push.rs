@@ -7,10 +7,13 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 use e2e::cluster::KUBECONFIG;
 use e2e::fan_out::publish;
+use e2e::gateway::CLIENTS_PORT;
 use e2e::namespace::{Namespace, in_namespace};
+use e2e::push_client::PushClient;
 use e2e::push_cluster::{self, ready_gateways};
 use e2e::wait::eventually;
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::{NAME, TWO_GATEWAYS, operator_stays, two_gateways};
@@ -193,6 +196,34 @@ async fn daily_work_reaches_gateways_through_the_api_server() {
 
         let all = [status.text, lines].concat();
         ensure!(!all.contains(&key), "the API key is in\n{all}");
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn clients_of_a_full_gateway_are_spread() {
+    let _guard = operator_stays().await;
+    let program = program().await.unwrap();
+    in_namespace("rebalance", async |namespace| {
+        two_gateways(&namespace).await?;
+        let (cluster, name) = (&namespace.cluster, &namespace.name);
+        let gateways = ready_gateways(cluster, name, NAME).await?;
+        let full = gateways.first().context("no gateway is ready")?;
+        let mut clients = JoinSet::new();
+        for _ in 0..8 {
+            let mut client = PushClient::connect(full.stream(CLIENTS_PORT).await?).await?;
+            // One that does not read would not hear that it is to go.
+            clients.spawn(async move { while client.next().await.is_ok() {} });
+        }
+        let rebalance = ["rebalance", "--per-second", "2"];
+        let said = push(&program, &namespace, &rebalance, "").await?;
+        said.has(&format!("{}: 8 clients, down to 4", full.pod))?;
+        said.has(&format!("{}: takes clients, and has", full.pod))?;
+        let gone = clients.len();
+        while clients.try_join_next().is_some() {}
+        let stayed = clients.len();
+        ensure!((2..=4).contains(&stayed), "{stayed} of {gone} stayed");
         Ok(())
     })
     .await;
