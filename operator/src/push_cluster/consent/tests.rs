@@ -54,6 +54,7 @@ fn next() -> Images {
     Images {
         gateway: "img/gateway:2".into(),
         redis: "img/redis:2".into(),
+        operator_namespace: "operators".into(),
     }
 }
 
