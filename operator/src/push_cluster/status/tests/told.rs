@@ -1,0 +1,149 @@
+use super::*;
+
+#[test]
+fn what_gateways_run_with_is_told_and_waited_for() {
+    let pods = |count: usize| -> Vec<String> { (0..count).map(|n| format!("g{n}")).collect() };
+    let refused = vec![("g0".to_owned(), "limits.x: no such key".to_owned())];
+    let no_key = "pod g0 does not take the configuration: limits.x: no such key";
+    for (compared, valid, settled) in [
+        (
+            Compared::default(),
+            "True Valid: the spec is applied".to_owned(),
+            true,
+        ),
+        (
+            Compared {
+                current: 2,
+                unknown: pods(1),
+                ..Compared::default()
+            },
+            "True Valid: the spec is applied".to_owned(),
+            true,
+        ),
+        (
+            Compared {
+                current: 1,
+                outdated: pods(1),
+                ..Compared::default()
+            },
+            "True Valid: the spec is applied".to_owned(),
+            false,
+        ),
+        (
+            Compared {
+                outdated: pods(1_000),
+                refused,
+                ..Compared::default()
+            },
+            format!("False RefusedByGateway: {no_key}"),
+            false,
+        ),
+    ] {
+        let observed = observed(&json!({}), live(Some(deployment(2, 2, 2)), Some(redis(1))));
+        let validated = validate(&observed, &fixture::images());
+        let now = Timestamp::from_second(2_000).unwrap();
+        let status = status(
+            &observed,
+            &validated,
+            &Acted::default(),
+            &seen(Some(compared.clone())),
+            now,
+        );
+        assert_eq!(said(&status, "ConfigValid"), valid);
+        assert_eq!(is_settled(&status), settled, "{valid}");
+        let config = status.config.unwrap();
+        assert_eq!(usize::try_from(config.current).unwrap(), compared.current);
+        assert_eq!(config.unknown, compared.unknown);
+        // A status with a thousand names would be read by nobody, and stored for everybody.
+        assert_eq!(config.outdated.len(), compared.outdated.len().min(20));
+    }
+}
+
+#[test]
+fn gateways_that_do_not_hear_each_other_are_not_ready() {
+    let missing = "pod a did not hear what was published on b";
+    for (delivery, says, ready) in [
+        (
+            Delivering::Yes { heard: 2, of: 2 },
+            "True Delivering: 2 of 2 gateways heard what was published on others and on themselves"
+                .to_owned(),
+            "True Delivering",
+        ),
+        (
+            Delivering::No(vec![missing.into(), "pod b: late".into()]),
+            format!("False NotHeard: {missing}; pod b: late"),
+            "False NotHeard",
+        ),
+        (
+            Delivering::Unknown,
+            "Unknown NoAnswer: no gateway told the operator what it hears".to_owned(),
+            "True Delivering",
+        ),
+        (
+            Delivering::NoGateway,
+            "Unknown NoGateway: there is no gateway to ask".to_owned(),
+            "True Delivering",
+        ),
+    ] {
+        let mut observed = observed(&json!({}), live(Some(deployment(2, 2, 2)), Some(redis(1))));
+        let validated = validate(&observed, &fixture::images());
+        let (now, seen) = (
+            Timestamp::UNIX_EPOCH,
+            Seen {
+                config: None,
+                delivery,
+                clients: None,
+            },
+        );
+        let status = status(&observed, &validated, &Acted::default(), &seen, now);
+        assert_eq!(said(&status, "BrokerDelivering"), says);
+        assert!(said(&status, "Ready").starts_with(ready), "{says}");
+        let mut cluster = (*observed.cluster).clone();
+        cluster.status = Some(status);
+        observed.cluster = Arc::new(cluster);
+        assert_eq!(delivered(&observed.cluster), says.starts_with("True"));
+    }
+}
+
+#[test]
+fn an_upgrade_that_waits_says_what_it_is_and_how_to_agree() {
+    let observed = observed(&json!({}), live(Some(deployment(2, 2, 2)), Some(redis(1))));
+    let pending = Pending {
+        name: "abc123".into(),
+        what: vec!["Deployment d: image from a to b".into(), "more".into()],
+    };
+    for (spec_is_valid, pending, expected) in [
+        (
+            true,
+            Some(pending),
+            "True WaitsForConsent: other pods would be made; agree with: kubectl -n shop annotate --overwrite pcl demo pushcluster.io/consent=abc123: Deployment d: image from a to b; more",
+        ),
+        (
+            true,
+            None,
+            "False UpToDate: the pods are what this version of the operator makes",
+        ),
+        (
+            false,
+            None,
+            "Unknown InvalidSpec: what would be made is not known while the spec is invalid",
+        ),
+    ] {
+        let validated = match spec_is_valid {
+            true => validate(&observed, &fixture::images()),
+            false => Err(vec![]),
+        };
+        let acted = Acted {
+            failure: None,
+            pending,
+        };
+        let status = status(
+            &observed,
+            &validated,
+            &acted,
+            &seen(None),
+            Timestamp::UNIX_EPOCH,
+        );
+        assert_eq!(said(&status, "UpgradePending"), expected);
+    }
+}
