@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use crds::PushCluster;
+use crds::{ExternalRedis, ExternalTopology, PushCluster};
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service, ServiceAccount};
@@ -21,6 +21,8 @@ use super::rotation::Rotation;
 
 mod external;
 
+pub use external::Wrong;
+
 #[derive(Debug)]
 pub struct Observed {
     pub cluster: Arc<PushCluster>,
@@ -32,7 +34,7 @@ pub struct Observed {
     /// The pods of gateways and of Redis.
     pub pods: Vec<Pod>,
     /// What an external Redis answered.
-    pub external_redis: Option<Result<(), String>>,
+    pub external_redis: Option<Result<(), Wrong>>,
 }
 
 /// The owned objects as they are.
@@ -209,7 +211,7 @@ pub async fn observe(client: &Client, cluster: Arc<PushCluster>) -> Result<Obser
     }
     let pods = reader.pods(&names.instance).await?;
     let external_redis = match &cluster.spec.redis.external {
-        Some(redis) => Some(external::ask(redis).await),
+        Some(redis) => Some(external::ask(redis, password(redis, &referenced).as_deref()).await),
         None => None,
     };
     let keys = StoredKeys::of(live.keys.as_ref());
@@ -221,6 +223,20 @@ pub async fn observe(client: &Client, cluster: Arc<PushCluster>) -> Result<Obser
         pods,
         external_redis,
     })
+}
+
+/// What the operator shows to see whether gateways would be let in; None without one, or while it is not there.
+fn password(
+    redis: &ExternalRedis,
+    referenced: &BTreeMap<Source, Option<ByteString>>,
+) -> Option<String> {
+    let secret = match redis.topology {
+        ExternalTopology::Sentinel => &redis.sentinel_password_secret,
+        ExternalTopology::Standalone | ExternalTopology::Cluster => &redis.password_secret,
+    };
+    let value = referenced.get(&Source::Secret(secret.clone()?))?.clone()?;
+    // A gateway reads it as a file, without what editors put at its end.
+    Some(String::from_utf8(value.0).ok()?.trim_end().to_owned())
 }
 
 struct Reader<'a> {

@@ -13,7 +13,7 @@ use super::apply::{ApplyError, FIELD_MANAGER};
 use super::build::Names;
 use super::consent::Pending;
 use super::gateways::Seen;
-use super::observe::Observed;
+use super::observe::{Observed, Wrong};
 use super::validate::{Problem, ValidatedCluster};
 use crate::reason::Reason;
 
@@ -315,7 +315,7 @@ fn redis_available(observed: &Observed) -> Verdict {
 
 /// A gateway is ready only while messages come back to it through Redis, so a ready one knows best. The operator may
 /// stand where Redis cannot be reached from; its own try only explains why no gateway is ready.
-fn external_redis_available(observed: &Observed, tried: &Result<(), String>) -> Verdict {
+fn external_redis_available(observed: &Observed, tried: &Result<(), Wrong>) -> Verdict {
     const KIND: &str = "RedisAvailable";
     let deployment = observed.live.deployment.as_ref();
     let ready = deployment
@@ -334,12 +334,7 @@ fn external_redis_available(observed: &Observed, tried: &Result<(), String>) -> 
             Reason::Answers,
             "the external Redis answers",
         ),
-        Err(why) => Verdict::new(
-            KIND,
-            Holds::No,
-            Reason::ExternalRedisUnreachable,
-            why.clone(),
-        ),
+        Err(wrong) => Verdict::new(KIND, Holds::No, wrong.reason, wrong.message.clone()),
     }
 }
 

@@ -56,13 +56,12 @@ fn sentinels(ready: i32) -> StatefulSet {
 
 fn observed(spec: &serde_json::Value, live: Live) -> Observed {
     let observed = fixture::observed(spec);
-    let external_redis = observed
-        .cluster
-        .spec
-        .redis
-        .external
-        .is_some()
-        .then(|| Err("Redis nobody:6379 is not reachable: no such name".into()));
+    let external_redis = observed.cluster.spec.redis.external.is_some().then(|| {
+        Err(Wrong {
+            reason: Reason::ExternalRedisUnreachable,
+            message: "Redis nobody:6379 is not reachable: no such name".into(),
+        })
+    });
     Observed {
         live,
         external_redis,
