@@ -101,7 +101,10 @@ pub use size::*;
         .message("metadata.name cannot name a Service: begin with a letter, and use only a-z, 0-9 and -"),
     // The longest label is made by a StatefulSet: "-redis", "-" and a hash of ten, of 63 characters in all.
     validation = Rule::new("size(self.metadata.name) <= 45")
-        .message("metadata.name is longer than 45 characters: names of its pods and Services would not fit")
+        .message("metadata.name is longer than 45 characters: names of its pods and Services would not fit"),
+    // A shard's number, "-31", is in it too.
+    validation = Rule::new("size(self.metadata.name) <= 42 || !has(self.spec.redis) || self.spec.redis.mode != 'Cluster'")
+        .message("metadata.name is longer than 42 characters: with spec.redis.mode Cluster names of its pods would not fit")
 )]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("x-kubernetes-validations" = [

@@ -27,6 +27,8 @@ use crate::push_cluster::apply::{Change, What};
 use crate::push_cluster::{Done, Images, Outcome, ReconcileError, name, reconcile};
 use crate::reason::Told;
 
+/// When the Redis of a Cluster have just been told something, the next word waits for what becomes of it.
+const LOOK_SOON: Duration = Duration::from_secs(1);
 /// Objects reconciled at once.
 const CONCURRENCY: u16 = 8;
 /// Longest note of an Event (the API server's limit is 1 KiB).
@@ -145,9 +147,14 @@ async fn one(cluster: Arc<PushCluster>, shared: Arc<Shared>) -> Result<Action, R
         )
         .await;
     }
+    let soon = !done.told.is_empty();
     let settled = settled?;
     shared.backoff.succeeded(&name(&cluster));
-    let wait = again_in(&cluster, settled, Timestamp::now(), rand::random());
+    let wait = if soon {
+        LOOK_SOON
+    } else {
+        again_in(&cluster, settled, Timestamp::now(), rand::random())
+    };
     Ok(Action::requeue(wait))
 }
 
@@ -254,6 +261,9 @@ fn notes(done: &Done) -> Vec<(Told, String)> {
         let notes: Vec<String> = untold.filter_map(says).collect();
         (reason, notes.join(", "))
     });
+    let told: Vec<String> = done.told.iter().map(ToString::to_string).collect();
+    let arranged = (Told::RedisArranged, told.join(", "));
+    let changes = changes.chain([arranged]);
     acts.chain(changes.filter(|(_, note)| !note.is_empty()))
         .collect()
 }
@@ -288,6 +298,7 @@ mod tests {
                 object: "StatefulSet f".into(),
                 note: "Redis is replaced".into(),
             }],
+            told: Vec::new(),
         };
         let said: Vec<String> = notes(&done)
             .into_iter()

@@ -13,8 +13,10 @@ use rand::RngCore;
 use crate::contest::Contests;
 use apply::Change;
 use disruption::Disruption;
+use shards::orders::Order;
 
 pub mod apply;
+mod arrange;
 pub mod build;
 pub mod consent;
 pub mod disruption;
@@ -25,6 +27,7 @@ pub mod named;
 pub mod observe;
 pub mod preview;
 pub mod rotation;
+pub mod shards;
 pub mod status;
 pub mod validate;
 
@@ -66,6 +69,8 @@ pub struct Outcome {
 pub struct Done {
     pub changes: Vec<Change>,
     pub disruptions: Vec<Disruption>,
+    /// What the Redis of a Cluster were told.
+    pub told: Vec<Order>,
 }
 
 pub async fn reconcile(
@@ -108,13 +113,18 @@ async fn steps(
         observed = look(client, observed.cluster).await?;
         done.disruptions = disruption::disruptions(&before, &observed.live, &done.changes);
     }
+    if !observed.cluster.spec.paused {
+        done.told = arrange::arrange(client, &observed, &validated).await;
+    }
     let turn = rand::random::<u16>().into();
     let seen = gateways::look(&observed, status::delivered(&observed.cluster), turn).await;
     if let (Some(compared), false) = (&seen.config, observed.cluster.spec.paused) {
         gateways::nudge::nudge(client, &observed, compared).await;
     }
     let status = status::status(&observed, &validated, &acted, &seen, now);
-    let settled = status::is_settled(&status) && observed.keys.rotation.next.is_none();
+    // A Redis that has its orders is looked at again.
+    let whole = done.told.is_empty() && arrange::is_whole(&observed);
+    let settled = whole && status::is_settled(&status) && observed.keys.rotation.next.is_none();
     status::write(client, &observed.cluster, status)
         .await
         .map_err(|source| ReconcileError::Status {

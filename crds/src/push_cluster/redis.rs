@@ -16,19 +16,21 @@ use super::{ExternalRedis, PodsSpec};
     {"rule": "self.mode == 'Sentinel' || !has(self.sentinel)", "message": "spec.redis.sentinel is set but not used: set mode: Sentinel, or remove sentinel"},
     {"rule": "self.mode != 'External' || !has(self.image)", "message": "spec.redis.image is set but not used: mode External runs no Redis of its own: remove image"},
     {"rule": "!has(self.listenPrefix) || has(self.listen)", "message": "spec.redis.listenPrefix is set but not used: name the channels in listen, or remove listenPrefix"},
+    {"rule": "self.mode == 'Cluster' || !has(self.cluster)", "message": "spec.redis.cluster is set but not used: set mode: Cluster, or remove cluster"},
     {"rule": "self.mode == oldSelf.mode", "message": "spec.redis.mode cannot be changed: make a second PushCluster with the mode you want and move clients to it"},
 ]))]
 pub struct RedisSpec {
     /// Who runs it: `Standalone` is one pod made by the operator, and while it restarts nobody is delivered to. With
-    /// `Sentinel` there are three: when one ends, another goes on within seconds with what channels remember. `External`
-    /// is one that you have.
+    /// `Sentinel` there are three: when one ends, another goes on within seconds with what channels remember. `Cluster`
+    /// is for more than one Redis can carry: every channel is in one of several shards, each with a master and replicas.
+    /// `External` is one that you have.
     pub mode: RedisMode,
-    /// The image of modes Standalone and Sentinel: Redis 7.0 or later, with redis-server, redis-cli and, for Sentinel, cp
-    /// and sleep on its PATH. Default: the one that came with the operator.
+    /// The image of modes Standalone, Sentinel and Cluster: Redis 7.0 or later, with redis-server, redis-cli and, for
+    /// Sentinel, cp and sleep, for Cluster, sleep and sh on its PATH. Default: the one that came with the operator.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 500))]
     pub image: Option<String>,
-    /// CPU and memory of a Redis in modes Standalone and Sentinel; it holds what all channels remember and who is
+    /// CPU and memory of each Redis in modes Standalone, Sentinel and Cluster; it holds what all channels remember and who is
     /// connected. Default: requests of 50m and 64Mi, a limit of 256Mi of memory.
     #[schemars(schema_with = "resources")]
     pub resources: ResourceRequirements,
@@ -49,6 +51,9 @@ pub struct RedisSpec {
     /// How mode Sentinel replaces a master that is gone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sentinel: Option<SentinelSpec>,
+    /// The shards of mode Cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<ClusterSpec>,
     /// The Redis of mode External.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub external: Option<ExternalRedis>,
@@ -61,8 +66,27 @@ pub enum RedisMode {
     Standalone,
     /// Three pods, made by the operator: a master, two replicas, and a Sentinel beside each.
     Sentinel,
+    /// Shards, made by the operator: each a master and its replicas.
+    Cluster,
     /// One that you have; the operator never changes it.
     External,
+}
+
+/// The shards of mode Cluster.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ClusterSpec {
+    /// Masters, each with as many of the channels. With more or fewer, channels move while they are used; a publish to one
+    /// that is just moving waits for a moment.
+    #[schemars(range(min = 3, max = 32))]
+    pub shards: i32,
+    /// Replicas of each master. One of them takes its place when it is gone.
+    #[schemars(range(min = 1, max = 5))]
+    pub replicas: i32,
+    /// How long a master may be silent before a replica takes its place. With less, messages wait for a shorter time
+    /// when a pod or node is lost; with more, a node that is short of CPU for a moment does not cost a failover.
+    #[schemars(range(min = 1, max = 60))]
+    pub down_after_seconds: i32,
 }
 
 /// How mode Sentinel replaces a master that is gone.
@@ -89,7 +113,18 @@ impl Default for RedisSpec {
             listen: Vec::new(),
             listen_prefix: String::new(),
             sentinel: None,
+            cluster: None,
             external: None,
+        }
+    }
+}
+
+impl Default for ClusterSpec {
+    fn default() -> Self {
+        ClusterSpec {
+            shards: 3,
+            replicas: 1,
+            down_after_seconds: 5,
         }
     }
 }

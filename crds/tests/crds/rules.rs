@@ -137,6 +137,11 @@ const BROKEN: &[Case] = &[
         "spec.redis.sentinel is set but not used: set mode: Sentinel, or remove sentinel",
     ),
     (
+        "{redis: {cluster: {shards: 5}}}",
+        "{redis: {cluster: {replicas: 2, shards: 5}, mode: Cluster}}",
+        "spec.redis.cluster is set but not used: set mode: Cluster, or remove cluster",
+    ),
+    (
         "{redis: {external: {host: redis}, image: 'redis:8', mode: External}}",
         "{redis: {image: 'redis:8', mode: Standalone}}",
         "spec.redis.image is set but not used",
@@ -206,6 +211,11 @@ const UNCHANGEABLE: &[Case] = &[
         "spec.redis.mode cannot be changed: make a second PushCluster with the mode you want",
     ),
     (
+        "{redis: {mode: Sentinel}}",
+        "{redis: {mode: Cluster}}",
+        "spec.redis.mode cannot be changed: make a second PushCluster with the mode you want",
+    ),
+    (
         "{service: {loadBalancerClass: null, type: LoadBalancer}}",
         "{service: {loadBalancerClass: a/b, type: LoadBalancer}}",
         "spec.service.loadBalancerClass cannot be changed while there is a load balancer: set type: ClusterIP first",
@@ -264,6 +274,25 @@ const NAMES: &[(&str, &str)] = &[
     ("my.demo", "metadata.name cannot name a Service"),
 ];
 
+/// With mode Cluster: how long a name is.
+const LENGTHS: &[(usize, &str)] = &[
+    (42, "accepted"),
+    (
+        43,
+        "metadata.name is longer than 42 characters: with spec.redis.mode Cluster",
+    ),
+];
+
+#[test]
+fn a_cluster_of_redis_leaves_less_for_the_name() {
+    for (length, expected) in LENGTHS {
+        let mut cluster = cluster(&json!({"redis": {"mode": "Cluster"}}));
+        cluster.metadata.name = Some("x".repeat(*length));
+        let said = refusal(validate_cel(&cluster));
+        assert!(said.contains(expected), "{length}: {said}");
+    }
+}
+
 #[test]
 fn a_name_makes_good_names_of_services_and_labels() {
     for (name, expected) in NAMES {
@@ -279,7 +308,8 @@ fn a_name_makes_good_names_of_services_and_labels() {
 fn every_rule_has_a_case() {
     let cases = BROKEN.iter().chain(UNCHANGEABLE).map(|case| case.2);
     let names = NAMES.iter().map(|(_, expected)| *expected);
-    let cases: BTreeSet<&str> = cases.chain(names).collect();
+    let lengths = LENGTHS.iter().map(|(_, expected)| *expected);
+    let cases: BTreeSet<&str> = cases.chain(names).chain(lengths).collect();
     let without: Vec<String> = messages()
         .into_iter()
         .filter(|message| !cases.iter().any(|case| message.starts_with(case)))

@@ -14,6 +14,7 @@ mod nodes;
 mod outages;
 mod push;
 mod rbac;
+mod redis_cluster;
 mod refusals;
 mod rollout;
 mod sentinel;

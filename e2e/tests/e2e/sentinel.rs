@@ -45,36 +45,53 @@ async fn sentinels_replace_a_lost_master_and_lose_nothing_silently() {
         let gateways = with_history(&namespace).await?;
         push_cluster::until_ready(&namespace.cluster, &namespace.name, NAME).await?;
 
-        let key = push_cluster::api_key(&namespace.cluster, &namespace.name, NAME).await?;
-        let mut subscribers = subscribe_through(&gateways, "news").await?;
-        for publisher in &gateways {
-            publish_and_receive(publisher, &key, ("news", &json!("three")), &mut subscribers)
-                .await?;
-        }
-
+        let key = every_gateway_delivers(&namespace, &gateways).await?;
         let password = admin_password(&namespace).await?;
-        let mut tunnels = Vec::new();
-        for gateway in &gateways {
-            tunnels.push(Tunnel::open(gateway.clone(), CLIENTS_PORT).await?);
-        }
-        let fleet = Fleet::new(&key);
-        fleet.set(tunnels.iter().map(|tunnel| tunnel.address).collect());
-        let cast = Cast {
-            publishers: 2,
-            posters: 0,
-            roaming: 1,
-            staying: 2,
-            seed: rand::random(),
-        };
+        let (fleet, _tunnels) = fleet(&gateways, &key).await?;
         let faults = lose_redis(&namespace, &password, &fleet);
-        let played = run("kept:sentinel", &fleet, cast, faults).await?;
+        let played = run("kept:sentinel", &fleet, cast(), faults).await?;
         check(&played)
     })
     .await;
 }
 
+/// Publishes through each gateway, to subscribers of all. The API key.
+pub async fn every_gateway_delivers(
+    namespace: &Namespace,
+    gateways: &[PodAddress],
+) -> Result<String> {
+    let key = push_cluster::api_key(&namespace.cluster, &namespace.name, NAME).await?;
+    let mut subscribers = subscribe_through(gateways, "news").await?;
+    for publisher in gateways {
+        let message = ("news", &json!("three"));
+        publish_and_receive(publisher, &key, message, &mut subscribers).await?;
+    }
+    Ok(key)
+}
+
+/// The gateways as the checker reaches them, for as long as the tunnels are kept.
+pub async fn fleet(gateways: &[PodAddress], key: &str) -> Result<(Fleet, Vec<Tunnel>)> {
+    let mut tunnels = Vec::new();
+    for gateway in gateways {
+        tunnels.push(Tunnel::open(gateway.clone(), CLIENTS_PORT).await?);
+    }
+    let fleet = Fleet::new(key);
+    fleet.set(tunnels.iter().map(|tunnel| tunnel.address).collect());
+    Ok((fleet, tunnels))
+}
+
+pub fn cast() -> Cast {
+    Cast {
+        publishers: 2,
+        posters: 0,
+        roaming: 1,
+        staying: 2,
+        seed: rand::random(),
+    }
+}
+
 /// Everybody heard everything once and in order or was told, and who stayed kept the socket.
-fn check(played: &Channel) -> Result<()> {
+pub fn check(played: &Channel) -> Result<()> {
     let breaches = judge(played);
     ensure!(breaches.is_empty(), "{breaches:#?}");
     let staying = played
@@ -88,22 +105,25 @@ fn check(played: &Channel) -> Result<()> {
     Ok(())
 }
 
-async fn lose_redis(namespace: &Namespace, password: &str, fleet: &Fleet) -> Result<()> {
-    let everybody_hears = async |what: &str| {
-        let since = Instant::now();
-        // One look has half a minute, which on a busy machine an election may take.
-        let heard = fleet.all_hear(2, since).await;
-        let waited = match heard {
-            Ok(waited) => waited,
-            Err(_) => fleet.all_hear(2, since).await.context(what.to_owned())?,
-        };
-        eprintln!("sentinel: {what}, everybody hears after {waited:.1?}");
-        anyhow::Ok(())
+/// Waits until both staying subscribers hear something that is published from now on.
+pub async fn everybody_hears(fleet: &Fleet, what: &str) -> Result<()> {
+    let since = Instant::now();
+    // One look has a minute, which on a busy machine an election may take.
+    let heard = fleet.all_hear(2, since).await;
+    let waited = match heard {
+        Ok(waited) => waited,
+        Err(_) => fleet.all_hear(2, since).await.context(what.to_owned())?,
     };
+    eprintln!("{what}: everybody hears after {waited:.1?}");
+    Ok(())
+}
+
+async fn lose_redis(namespace: &Namespace, password: &str, fleet: &Fleet) -> Result<()> {
+    let everybody_hears = async |what| everybody_hears(fleet, what).await;
     everybody_hears("before").await?;
 
-    let before = pods(namespace).await?;
-    let roles = roles(namespace, password).await?;
+    let before = pods(namespace, &REDIS).await?;
+    let roles = roles(namespace, &REDIS, password).await?;
     let master = roles.iter().find(|(_, role)| **role == Role::Master);
     let (master, _) = master.with_context(|| format!("no master: {roles:?}"))?;
     delete(namespace, &[master]).await?;
@@ -114,7 +134,7 @@ async fn lose_redis(namespace: &Namespace, password: &str, fleet: &Fleet) -> Res
         "the deleted {master} came back otherwise: {after:?}"
     );
 
-    let before = pods(namespace).await?;
+    let before = pods(namespace, &REDIS).await?;
     delete(namespace, &REDIS).await?;
     everybody_hears("without all three").await?;
     until_all_follow(namespace, password, &before, &REDIS).await?;
@@ -122,18 +142,21 @@ async fn lose_redis(namespace: &Namespace, password: &str, fleet: &Fleet) -> Res
 }
 
 /// Uids of the pods of Redis.
-async fn pods(namespace: &Namespace) -> Result<BTreeMap<String, Option<String>>> {
+pub async fn pods(
+    namespace: &Namespace,
+    names: &[&str],
+) -> Result<BTreeMap<String, Option<String>>> {
     let pods: Api<Pod> = Api::namespaced(namespace.cluster.client(), &namespace.name);
     let mut found = BTreeMap::new();
-    for name in REDIS {
+    for name in names {
         let pod = pods.get(name).await?;
         ensure!(is_ready(&pod), "{name} is not ready");
-        found.insert(name.to_owned(), pod.metadata.uid);
+        found.insert((*name).to_owned(), pod.metadata.uid);
     }
     Ok(found)
 }
 
-async fn delete(namespace: &Namespace, names: &[&str]) -> Result<()> {
+pub async fn delete(namespace: &Namespace, names: &[&str]) -> Result<()> {
     let pods: Api<Pod> = Api::namespaced(namespace.cluster.client(), &namespace.name);
     for name in names {
         let deleted = pods.delete(name, &DeleteParams::default()).await;
@@ -151,11 +174,11 @@ async fn until_all_follow(
 ) -> Result<BTreeMap<&'static str, Role>> {
     let begun = Instant::now();
     let whole = eventually("one master and two replicas", BECOMES_READY, async || {
-        let now = pods(namespace).await?;
+        let now = pods(namespace, &REDIS).await?;
         for name in replaced {
             ensure!(now.get(*name) != before.get(*name), "{name} is the old one");
         }
-        let roles = roles(namespace, password).await?;
+        let roles = roles(namespace, &REDIS, password).await?;
         let count = |wanted| roles.values().filter(|role| **role == wanted).count();
         ensure!(
             count(Role::Master) == 1 && count(Role::Replica) == 2,
@@ -171,20 +194,24 @@ async fn until_all_follow(
     Ok(whole)
 }
 
-async fn roles(namespace: &Namespace, password: &str) -> Result<BTreeMap<&'static str, Role>> {
+pub async fn roles<'a>(
+    namespace: &Namespace,
+    names: &[&'a str],
+    password: &str,
+) -> Result<BTreeMap<&'a str, Role>> {
     let mut found = BTreeMap::new();
-    for name in REDIS {
+    for name in names {
         let pod = PodAddress {
             cluster: namespace.cluster.clone(),
             namespace: namespace.name.clone(),
-            pod: name.to_owned(),
+            pod: (*name).to_owned(),
         };
-        found.insert(name, role(&pod, "admin", password).await?);
+        found.insert(*name, role(&pod, "admin", password).await?);
     }
     Ok(found)
 }
 
-async fn admin_password(namespace: &Namespace) -> Result<String> {
+pub async fn admin_password(namespace: &Namespace) -> Result<String> {
     let secrets: Api<Secret> = Api::namespaced(namespace.cluster.client(), &namespace.name);
     let secret = secrets.get("demo-keys").await?;
     let value = secret
@@ -195,7 +222,7 @@ async fn admin_password(namespace: &Namespace) -> Result<String> {
 
 /// Gateways that keep messages, which no field of a PushCluster asks for yet: the operator is paused, and the gateways
 /// are made anew with a configuration that has it.
-async fn with_history(namespace: &Namespace) -> Result<Vec<PodAddress>> {
+pub async fn with_history(namespace: &Namespace) -> Result<Vec<PodAddress>> {
     let (cluster, name) = (&namespace.cluster, &namespace.name);
     let old = eventually("there are gateway pods", BECOMES_READY, async || {
         let pods = gateway_pods(cluster, name, NAME).await?;

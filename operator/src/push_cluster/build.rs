@@ -24,6 +24,7 @@ mod gateway;
 mod network;
 mod pods;
 mod redis;
+pub mod redis_cluster;
 mod secret;
 pub mod sentinel;
 mod service;
@@ -56,7 +57,8 @@ pub struct Objects {
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct RedisObjects {
-    pub stateful_set: StatefulSet,
+    /// One, or one for each shard.
+    pub stateful_sets: Vec<StatefulSet>,
     pub service: Service,
     /// What its pods read at their start, where that is more than a password.
     pub files: Option<Secret>,
@@ -88,6 +90,11 @@ impl Names {
             redis: format!("{instance}-redis"),
         }
     }
+
+    /// The StatefulSet of a shard of mode Cluster.
+    pub fn shard(&self, shard: usize) -> String {
+        format!("{}-{shard}", self.redis)
+    }
 }
 
 pub fn build(cluster: &ValidatedCluster, keys: &Keys) -> Objects {
@@ -118,7 +125,12 @@ fn redis_objects(cluster: &ValidatedCluster, keys: &Keys) -> Option<RedisObjects
     let service = service::redis(cluster);
     match &cluster.redis {
         ValidatedRedis::Standalone { image, resources } => Some(RedisObjects {
-            stateful_set: redis::stateful_set(cluster, image, resources, &config::keys_hash(keys)),
+            stateful_sets: vec![redis::stateful_set(
+                cluster,
+                image,
+                resources,
+                &config::keys_hash(keys),
+            )],
             service,
             files: None,
             // One of one may always go.
@@ -128,7 +140,19 @@ fn redis_objects(cluster: &ValidatedCluster, keys: &Keys) -> Option<RedisObjects
             let files = sentinel::secret(cluster, sentinel, keys);
             let hash = config::files_hash(&files, keys);
             Some(RedisObjects {
-                stateful_set: sentinel::stateful_set(cluster, sentinel, &hash),
+                stateful_sets: vec![sentinel::stateful_set(cluster, sentinel, &hash)],
+                service,
+                files: Some(files),
+                budget: Some(budget::redis(cluster)),
+            })
+        }
+        ValidatedRedis::Cluster(redis) => {
+            let files = redis_cluster::secret(cluster, redis, keys);
+            let hash = config::files_hash(&files, keys);
+            let shards = 0..redis.kept;
+            let set = |shard| redis_cluster::stateful_set(cluster, redis, shard, &hash);
+            Some(RedisObjects {
+                stateful_sets: shards.map(set).collect(),
                 service,
                 files: Some(files),
                 budget: Some(budget::redis(cluster)),

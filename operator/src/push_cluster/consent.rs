@@ -50,12 +50,14 @@ pub fn hold(
         asked: asked(gateway_wish, &cluster.spec, &secrets),
         name: "Deployment",
     });
-    let redis = objects.redis.as_mut().and_then(|redis| {
-        let set = &mut redis.stateful_set;
+    let sets = objects.redis.iter_mut();
+    let redis = sets.flat_map(|redis| &mut redis.stateful_sets).filter_map(|set| {
+        let mut there = live.redis.iter().chain(&live.shards);
+        let there = there.find(|live| live.metadata.name == set.metadata.name);
         Some(Workload {
             meta: &mut set.metadata,
             template: &mut set.spec.as_mut()?.template,
-            before: live.redis.as_ref().and_then(before),
+            before: there.and_then(before),
             asked: asked(redis_wish, &cluster.spec, &secrets),
             name: "StatefulSet",
         })
@@ -189,12 +191,15 @@ fn redis_wish(spec: &PushClusterSpec) -> Value {
         resources,
         pods,
         sentinel,
+        cluster,
         // Gateways', and of no Redis that is made here.
         listen: _,
         listen_prefix: _,
         external: _,
     } = &spec.redis;
-    json!([mode, image, resources, pods, sentinel])
+    // More shards are more of the same pods.
+    let down_after = cluster.as_ref().map(|cluster| cluster.down_after_seconds);
+    json!([mode, image, resources, pods, sentinel, down_after])
 }
 
 /// Of a wish that is as by default nothing is left.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crds::{ConfigMapKey, PushCluster, SecretKey};
 use k8s_openapi::ByteString;
+use k8s_openapi::api::apps::v1::StatefulSet;
 use kube::api::ObjectMeta;
 use serde_json::{Value, json};
 
@@ -43,6 +44,7 @@ pub fn observed(spec: &Value) -> Observed {
         ]),
         pods: vec![],
         external_redis: None,
+        redis_pods: None,
     }
 }
 
@@ -109,16 +111,20 @@ pub fn live(objects: Objects) -> Live {
         gateway_policy,
         redis_policy,
     } = objects;
-    let (redis, redis_service, redis_files, redis_budget) =
-        redis.map_or((None, None, None, None), |redis| {
-            let (set, service) = (redis.stateful_set, redis.service);
-            (Some(set), Some(service), redis.files, redis.budget)
+    let (sets, redis_service, redis_files, redis_budget) =
+        redis.map_or((Vec::new(), None, None, None), |redis| {
+            let (sets, service) = (redis.stateful_sets, redis.service);
+            (sets, Some(service), redis.files, redis.budget)
         });
+    let is_shard = |set: &StatefulSet| set.metadata.name.as_deref() != Some("demo-redis");
+    let (shards, mut redis): (Vec<_>, Vec<_>) = sets.into_iter().partition(is_shard);
+    let redis = redis.pop();
     Live {
         service_account: Some(service_account),
         keys: Some(keys),
         config: Some(config),
         redis,
+        shards,
         redis_service,
         redis_files,
         redis_budget,

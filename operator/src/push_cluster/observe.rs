@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use crds::{ExternalRedis, ExternalTopology, PushCluster};
+use crds::{ExternalRedis, ExternalTopology, PushCluster, RedisMode};
+use futures::future::try_join_all;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service, ServiceAccount};
@@ -16,8 +17,10 @@ use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
 use super::build::Names;
+use super::build::redis_cluster::SHARD_LABEL;
 use super::named::{Source, named};
 use super::rotation::Rotation;
+use super::shards;
 
 mod external;
 
@@ -35,6 +38,8 @@ pub struct Observed {
     pub pods: Vec<Pod>,
     /// What an external Redis answered.
     pub external_redis: Option<Result<(), Wrong>>,
+    /// The pods of mode Cluster, and what their Redis says.
+    pub redis_pods: Option<Vec<shards::Pod>>,
 }
 
 /// The owned objects as they are.
@@ -44,6 +49,8 @@ pub struct Live {
     pub keys: Option<Secret>,
     pub config: Option<ConfigMap>,
     pub redis: Option<StatefulSet>,
+    /// Of mode Cluster.
+    pub shards: Vec<StatefulSet>,
     pub redis_service: Option<Service>,
     pub redis_files: Option<Secret>,
     pub redis_budget: Option<PodDisruptionBudget>,
@@ -64,6 +71,7 @@ impl Live {
             keys,
             config,
             redis,
+            shards,
             redis_service,
             redis_files,
             redis_budget,
@@ -75,6 +83,7 @@ impl Live {
             gateway_policy,
             redis_policy,
         } = self;
+        let shards = shards.iter().map(|set| ("StatefulSet", Some(set.meta())));
         fn meta<K: Resource>(object: &Option<K>) -> Option<&ObjectMeta> {
             object.as_ref().map(Resource::meta)
         }
@@ -95,6 +104,7 @@ impl Live {
             ("NetworkPolicy", meta(redis_policy)),
         ]
         .into_iter()
+        .chain(shards)
         .filter_map(|(kind, meta)| Some((kind, meta?)))
     }
 }
@@ -179,6 +189,7 @@ pub async fn observe(client: &Client, cluster: Arc<PushCluster>) -> Result<Obser
         reader.get(&names.redis),
         reader.get(&names.redis),
     )?;
+    let shards = reader.shards(&cluster, &names).await?;
     let (deployment, service, nodes_service, budget, autoscaler) = tokio::try_join!(
         reader.get(&names.gateway),
         reader.get(&names.service),
@@ -193,6 +204,7 @@ pub async fn observe(client: &Client, cluster: Arc<PushCluster>) -> Result<Obser
         keys,
         config,
         redis,
+        shards,
         redis_service,
         redis_files,
         redis_budget,
@@ -215,6 +227,12 @@ pub async fn observe(client: &Client, cluster: Arc<PushCluster>) -> Result<Obser
         None => None,
     };
     let keys = StoredKeys::of(live.keys.as_ref());
+    let redis_pods = match (cluster.spec.redis.mode, &keys.redis_admin_password) {
+        (RedisMode::Cluster, Some(password)) => {
+            Some(shards::speak::look(&pods, &live.shards, password).await)
+        }
+        _ => None,
+    };
     Ok(Observed {
         cluster,
         live,
@@ -222,6 +240,7 @@ pub async fn observe(client: &Client, cluster: Arc<PushCluster>) -> Result<Obser
         referenced,
         pods,
         external_redis,
+        redis_pods,
     })
 }
 
@@ -272,6 +291,49 @@ impl Reader<'_> {
                 text.map(|text| ByteString(text.into_bytes()))
             }
         })
+    }
+
+    /// The StatefulSets of the shards that the spec names, and of those that it no longer does.
+    async fn shards(
+        &self,
+        cluster: &PushCluster,
+        names: &Names,
+    ) -> Result<Vec<StatefulSet>, ObserveError> {
+        let redis = &cluster.spec.redis;
+        let shards = match redis.mode {
+            RedisMode::Cluster => redis.cluster.clone().unwrap_or_default().shards,
+            RedisMode::Standalone | RedisMode::Sentinel | RedisMode::External => 0,
+        };
+        let names = (0..usize::try_from(shards).unwrap_or(0)).map(|shard| names.shard(shard));
+        let reads = names.map(|name| async move { self.get(&name).await });
+        let found: Vec<Option<StatefulSet>> = try_join_all(reads).await?;
+        let mut found: Vec<StatefulSet> = found.into_iter().flatten().collect();
+        if shards > 0 {
+            let sets: Vec<StatefulSet> = self.list(cluster, SHARD_LABEL).await?;
+            let left = sets
+                .into_iter()
+                .filter(|set| !found.iter().any(|known| known.name_any() == set.name_any()));
+            found.extend(left.collect::<Vec<_>>());
+        }
+        Ok(found)
+    }
+
+    async fn list<K>(&self, cluster: &PushCluster, label: &str) -> Result<Vec<K>, ObserveError>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + DeserializeOwned
+            + Debug,
+    {
+        let api: Api<K> = Api::namespaced(self.client.clone(), &self.namespace);
+        let labels = format!("app.kubernetes.io/instance={},{label}", cluster.name_any());
+        let listed = api.list(&ListParams::default().labels(&labels)).await;
+        let failed = |source| ObserveError {
+            kind: format!("{}s", K::kind(&())),
+            name: labels,
+            source,
+        };
+        Ok(listed.map_err(failed)?.items)
     }
 
     async fn pods(&self, instance: &str) -> Result<Vec<Pod>, ObserveError> {

@@ -55,6 +55,7 @@ pub fn assumed(cluster: PushCluster) -> Observed {
         referenced,
         pods: Vec::new(),
         external_redis: None,
+        redis_pods: None,
     }
 }
 

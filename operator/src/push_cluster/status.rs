@@ -23,6 +23,8 @@ mod delivering;
 mod draining;
 mod upgrade;
 
+mod cluster;
+
 /// Longest message of a condition that is ours to choose; the API server's limit is 32 KiB.
 const MAX_MESSAGE: usize = 1_000;
 
@@ -274,6 +276,9 @@ fn redis_available(observed: &Observed) -> Verdict {
     const KIND: &str = "RedisAvailable";
     if let Some(external) = &observed.external_redis {
         return external_redis_available(observed, external);
+    }
+    if let Some(pods) = &observed.redis_pods {
+        return cluster::available(observed, pods);
     }
     let Some(redis) = &observed.live.redis else {
         return Verdict::new(KIND, Holds::No, Reason::Creating, "Redis is being created");

@@ -11,8 +11,10 @@ use kube::ResourceExt;
 
 use super::Images;
 use super::build::Names;
+use super::build::redis_cluster::shard_number;
 use super::named::{Named, named};
 use super::observe::{Live, Observed};
+use super::shards::orders::moves::are_others_empty;
 
 mod config;
 
@@ -49,6 +51,7 @@ pub enum ValidatedRedis {
         resources: ResourceRequirements,
     },
     Sentinel(SentinelRedis),
+    Cluster(ClusterRedis),
     External,
 }
 
@@ -59,6 +62,30 @@ pub struct SentinelRedis {
     pub resources: ResourceRequirements,
     pub sentinel_resources: ResourceRequirements,
     pub down_after_seconds: i32,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClusterRedis {
+    pub image: String,
+    pub resources: ResourceRequirements,
+    /// At least three.
+    pub shards: usize,
+    /// Those that there are still to be: until their slots have gone to others, more than are wanted.
+    pub kept: usize,
+    /// Of each master.
+    pub replicas: i32,
+    pub down_after_seconds: i32,
+}
+
+/// A shard whose slots are not all with others stays, and those before it.
+fn kept_shards(observed: &Observed, wanted: usize) -> usize {
+    let pods = observed.redis_pods.as_deref().unwrap_or_default();
+    if are_others_empty(pods, wanted) {
+        return wanted;
+    }
+    let sets = observed.live.shards.iter();
+    let last = sets.filter_map(|set| shard_number(set.labels()).map(|shard| shard + 1));
+    last.max().unwrap_or(0).max(wanted)
 }
 
 /// One mistake.
@@ -129,6 +156,18 @@ fn check_redis(
                 down_after_seconds: sentinel.down_after_seconds,
             })
         }
+        (RedisMode::Cluster, _) => {
+            let cluster = spec.cluster.clone().unwrap_or_default();
+            let shards = usize::try_from(cluster.shards).unwrap_or(3);
+            ValidatedRedis::Cluster(ClusterRedis {
+                image: image(),
+                resources: resources(),
+                shards,
+                kept: kept_shards(observed, shards),
+                replicas: cluster.replicas,
+                down_after_seconds: cluster.down_after_seconds,
+            })
+        }
         (RedisMode::External, Some(_)) => ValidatedRedis::External,
         (RedisMode::External, None) => {
             // The schema refuses this; an object from before the rule could still be stored.
@@ -171,7 +210,12 @@ fn makes(cluster: &PushCluster, kind: &str, meta: &ObjectMeta) -> bool {
     match kind {
         "HorizontalPodAutoscaler" => cluster.spec.autoscaling.enabled,
         "NetworkPolicy" if !cluster.spec.network_policies.enabled => false,
-        "Secret" | "PodDisruptionBudget" if is_redis => mode == RedisMode::Sentinel,
+        "Secret" | "PodDisruptionBudget" if is_redis => {
+            matches!(mode, RedisMode::Sentinel | RedisMode::Cluster)
+        }
+        "StatefulSet" if is_redis => {
+            matches!(mode, RedisMode::Standalone | RedisMode::Sentinel)
+        }
         _ if is_redis => mode != RedisMode::External,
         _ => true,
     }

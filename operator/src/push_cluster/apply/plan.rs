@@ -1,6 +1,7 @@
 //! Which writes make the live objects as built. Pure: objects in, requests out.
 
 use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::apps::v1::StatefulSet;
 use kube::api::ApiResource;
 use kube::{Resource, ResourceExt};
 use serde::Serialize;
@@ -67,14 +68,14 @@ pub fn plan(objects: Objects, live: &Live, owner: &str) -> Vec<Write> {
     } = objects;
     let (redis, redis_service, redis_files, redis_budget) = match redis {
         Some(RedisObjects {
-            stateful_set,
+            stateful_sets,
             service,
             files,
             budget,
-        }) => (Some(stateful_set), Some(service), files, budget),
-        None => (None, None, None, None),
+        }) => (stateful_sets, Some(service), files, budget),
+        None => (Vec::new(), None, None, None),
     };
-    [
+    let mut writes = vec![
         put(&service_account, live.service_account.as_ref(), false),
         put(&keys, live.keys.as_ref(), false),
         put(&config, live.config.as_ref(), false),
@@ -84,16 +85,31 @@ pub fn plan(objects: Objects, live: &Live, owner: &str) -> Vec<Write> {
         put_if_built(redis_service.as_ref(), live.redis_service.as_ref()),
         put_if_built(redis_files.as_ref(), live.redis_files.as_ref()),
         put_if_built(redis_budget.as_ref(), live.redis_budget.as_ref()),
-        put_if_built(redis.as_ref(), live.redis.as_ref()),
+    ];
+    writes.extend(stateful_sets(&redis, live, owner));
+    writes.extend([
         put(&nodes_service, live.nodes_service.as_ref(), false),
         put(&service, live.service.as_ref(), true),
         put(&budget, live.budget.as_ref(), false),
         put(&deployment, live.deployment.as_ref(), true),
         put_or_prune(autoscaler.as_ref(), live.autoscaler.as_ref(), owner),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
+    ]);
+    writes.into_iter().flatten().collect()
+}
+
+fn stateful_sets(built: &[StatefulSet], live: &Live, owner: &str) -> Vec<Option<Write>> {
+    let there = || live.redis.iter().chain(&live.shards);
+    let same = |one: &StatefulSet, other: &StatefulSet| one.name_any() == other.name_any();
+    let puts = built.iter().map(|built| {
+        let live = there().find(|live| same(built, live));
+        put(built, live, true)
+    });
+    // A shard that has given its slots to others holds nothing.
+    let left = live
+        .shards
+        .iter()
+        .filter(|live| !built.iter().any(|built| same(built, live)));
+    puts.chain(left.map(|live| prune(live, owner))).collect()
 }
 
 /// Nothing of Redis is deleted because the spec no longer asks for it: what it holds would be gone with a slip of the pen.

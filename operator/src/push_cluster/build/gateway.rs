@@ -161,7 +161,9 @@ fn files(cluster: &ValidatedCluster) -> Vec<VolumeProjection> {
     let own = &cluster.names.keys;
     let mut files = vec![secret_file(own, "api-keys", "api-key")];
     match &cluster.redis {
-        ValidatedRedis::Standalone { .. } | ValidatedRedis::Sentinel(_) => {
+        ValidatedRedis::Standalone { .. }
+        | ValidatedRedis::Sentinel(_)
+        | ValidatedRedis::Cluster(_) => {
             files.push(secret_file(own, "redis-password", "redis-password"));
         }
         ValidatedRedis::External => {}

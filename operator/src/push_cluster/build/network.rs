@@ -39,7 +39,7 @@ pub fn gateways(cluster: &ValidatedCluster) -> NetworkPolicy {
 pub fn redis(cluster: &ValidatedCluster) -> Option<NetworkPolicy> {
     let mut ports = vec![port("redis")];
     match cluster.redis {
-        ValidatedRedis::Standalone { .. } => {}
+        ValidatedRedis::Standalone { .. } | ValidatedRedis::Cluster(_) => {}
         ValidatedRedis::Sentinel(_) => ports.push(port("sentinel")),
         ValidatedRedis::External => return None,
     }
@@ -202,9 +202,10 @@ mod tests {
     /// A policy that selects no pod protects none, and a port that no container names lets nobody in.
     #[test]
     fn policies_select_pods_that_have_the_ports() {
-        for mode in ["Standalone", "Sentinel"] {
+        for mode in ["Standalone", "Sentinel", "Cluster"] {
             let objects = built(&json!({"redis": {"mode": mode}}));
-            let redis = objects.redis.unwrap().stateful_set.spec.unwrap().template;
+            let set = objects.redis.unwrap().stateful_sets.remove(0);
+            let redis = set.spec.unwrap().template;
             let gateway = objects.deployment.spec.unwrap().template;
             for (policy, template) in [
                 (objects.gateway_policy, gateway),

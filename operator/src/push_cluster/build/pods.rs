@@ -8,6 +8,8 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
+use super::redis_cluster::SHARD_LABEL;
+
 /// `template` with what the user asked for. Labels and annotations of ours stay as they are: selectors and hashes
 /// depend on them.
 pub fn carrying(asked: &PodsSpec, mut template: PodTemplateSpec) -> PodTemplateSpec {
@@ -57,10 +59,12 @@ fn add(asked: &BTreeMap<String, String>, to: &mut BTreeMap<String, String>) {
     }
 }
 
-/// The labels that never change: `super::selector_labels`.
+/// The labels that never change: `super::selector_labels`, and the shard.
 fn selecting(labels: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     let selects = ["name", "instance", "component"].map(|key| format!("app.kubernetes.io/{key}"));
-    let labels = labels.iter().filter(|(key, _)| selects.contains(key));
+    let labels = labels
+        .iter()
+        .filter(|(key, _)| selects.contains(key) || *key == SHARD_LABEL);
     labels
         .map(|(key, value)| (key.clone(), value.clone()))
         .collect()
@@ -95,7 +99,7 @@ mod tests {
 
     fn templates(objects: &Objects) -> [serde_json::Value; 2] {
         let gateway = &objects.deployment.spec.as_ref().unwrap().template;
-        let redis = &objects.redis.as_ref().unwrap().stateful_set;
+        let redis = &objects.redis.as_ref().unwrap().stateful_sets[0];
         [json!(gateway), json!(redis.spec.as_ref().unwrap().template)]
     }
 

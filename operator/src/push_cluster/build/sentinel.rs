@@ -20,7 +20,7 @@ use super::{
 use crate::push_cluster::observe::Keys;
 use crate::push_cluster::validate::{SentinelRedis, ValidatedCluster};
 
-mod files;
+pub(super) mod files;
 
 /// A master and two replicas: one of them may go, and two Sentinels are still a majority.
 pub const PODS: usize = 3;
@@ -279,7 +279,7 @@ fn sentinel_container(cluster: &ValidatedCluster, sentinel: &SentinelRedis) -> C
 
 /// A master that hangs is replaced by the Sentinels; to restart a Redis that was only slow throws away what it holds.
 /// So two minutes. Without `-e`: one that takes over a large log answers with an error for a while, and is alive.
-fn patient(command: &[String]) -> Probe {
+pub(super) fn patient(command: &[String]) -> Probe {
     Probe {
         timeout_seconds: Some(15),
         ..redis::probe(command, 30, 4)
@@ -293,7 +293,7 @@ const IN_STEP: &str = "\
     if is:find('role:master', 1, true) or is:find('master_link_status:up', 1, true) then return 'ready' end \
     return redis.error_reply('a replica that has no master yet')";
 
-fn ask(port: u16, command: &[&str]) -> Vec<String> {
+pub(super) fn ask(port: u16, command: &[&str]) -> Vec<String> {
     let port = port.to_string();
     let begin = ["redis-cli", "-p", &port, "--user", ADMIN_USER];
     begin
@@ -303,7 +303,7 @@ fn ask(port: u16, command: &[&str]) -> Vec<String> {
         .collect()
 }
 
-fn pod_name() -> EnvVar {
+pub(super) fn pod_name() -> EnvVar {
     EnvVar {
         name: "POD_NAME".into(),
         value_from: Some(EnvVarSource {
@@ -317,7 +317,7 @@ fn pod_name() -> EnvVar {
     }
 }
 
-fn port(name: &str, number: u16) -> ContainerPort {
+pub(super) fn port(name: &str, number: u16) -> ContainerPort {
     ContainerPort {
         name: Some(name.into()),
         container_port: number.into(),
@@ -326,7 +326,7 @@ fn port(name: &str, number: u16) -> ContainerPort {
     }
 }
 
-fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {
+pub(super) fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {
     VolumeMount {
         name: name.into(),
         mount_path: path.into(),

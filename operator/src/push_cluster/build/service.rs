@@ -44,6 +44,7 @@ pub fn nodes(cluster: &ValidatedCluster) -> Service {
 
 pub fn redis(cluster: &ValidatedCluster) -> Service {
     let is_sentinel = matches!(cluster.redis, ValidatedRedis::Sentinel(_));
+    let is_cluster = matches!(cluster.redis, ValidatedRedis::Cluster(_));
     let mut ports = vec![port("redis", 6379)];
     if is_sentinel {
         ports.push(port("sentinel", 26379));
@@ -52,8 +53,8 @@ pub fn redis(cluster: &ValidatedCluster) -> Service {
         metadata: metadata(cluster, &cluster.names.redis, Component::Redis),
         spec: Some(ServiceSpec {
             cluster_ip: Some("None".into()),
-            // Before any of the three is ready they have to find each other.
-            publish_not_ready_addresses: is_sentinel.then_some(true),
+            // Before any of them is ready they have to find each other, and gateways ask every node of a Cluster.
+            publish_not_ready_addresses: (is_sentinel || is_cluster).then_some(true),
             selector: Some(selector_labels(cluster, Component::Redis)),
             ports: Some(ports),
             ..ServiceSpec::default()

@@ -28,13 +28,21 @@ fn config(objects: &Objects) -> &str {
 fn every_pod_passes_the_restricted_standard_and_has_no_token() {
     let redis = |mode: &str| {
         let redis = built(&json!({"redis": {"mode": mode}})).redis;
-        redis.unwrap().stateful_set.spec.unwrap().template.spec
+        redis
+            .unwrap()
+            .stateful_sets
+            .remove(0)
+            .spec
+            .unwrap()
+            .template
+            .spec
     };
     let gateway = gateway_pod(&built(&json!({}))).clone();
     for pod in [
         gateway,
         redis("Standalone").unwrap(),
         redis("Sentinel").unwrap(),
+        redis("Cluster").unwrap(),
     ] {
         let security = pod.security_context.as_ref().unwrap();
         assert_eq!(security.run_as_non_root, Some(true));
@@ -79,6 +87,7 @@ fn the_config_is_one_that_the_gateway_takes() {
         json!({"gateway": {"limits": {"maxMessageBytes": 67_108_864}}}),
         json!({"redis": {"mode": "External", "external": {"host": "cache", "username": "push", "passwordSecret": {"name": "cache", "key": "pass"}}}}),
         json!({"redis": {"mode": "Sentinel"}}),
+        json!({"redis": {"mode": "Cluster"}}),
     ] {
         let objects = built(&spec);
         let parsed = gateway_config::parse(config(&objects), &[]);
@@ -272,11 +281,11 @@ fn services_select_the_pods_that_they_are_for() {
     };
     let gateway = labels(&objects.deployment.spec.as_ref().unwrap().template);
     let RedisObjects {
-        stateful_set,
+        mut stateful_sets,
         service,
         ..
     } = objects.redis.unwrap();
-    let redis = labels(&stateful_set.spec.unwrap().template);
+    let redis = labels(&stateful_sets.remove(0).spec.unwrap().template);
     let selects = |service: &Service, pod: &BTreeMap<String, String>| {
         let selector = service.spec.as_ref().unwrap().selector.clone().unwrap();
         selector
@@ -308,7 +317,7 @@ fn a_pod_with_other_passwords_is_another_pod() {
         let template = |spec: PodTemplateSpec| spec.metadata.unwrap().annotations.unwrap();
         let redis = objects
             .redis
-            .map(|redis| template(redis.stateful_set.spec.unwrap().template));
+            .map(|mut redis| template(redis.stateful_sets.remove(0).spec.unwrap().template));
         (template(objects.deployment.spec.unwrap().template), redis)
     };
     let tokens = json!({"gateway": {"auth": {

@@ -31,7 +31,7 @@ fn with_annotation(
 fn live(objects: &Objects) -> Live {
     Live {
         deployment: Some(objects.deployment.clone()),
-        redis: objects.redis.as_ref().map(|r| r.stateful_set.clone()),
+        redis: objects.redis.as_ref().map(|r| r.stateful_sets[0].clone()),
         ..Live::default()
     }
 }
@@ -43,7 +43,7 @@ fn images_of(objects: &Objects) -> (String, Option<String>) {
         containers[0].image.clone().unwrap()
     };
     let redis = objects.redis.as_ref().map(|redis| {
-        let spec = redis.stateful_set.spec.as_ref().unwrap();
+        let spec = redis.stateful_sets[0].spec.as_ref().unwrap();
         image(&spec.template)
     });
     let deployment = objects.deployment.spec.as_ref().unwrap();

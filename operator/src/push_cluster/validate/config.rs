@@ -196,6 +196,13 @@ fn redis(redis: &RedisSpec, names: &Names, namespace: &str) -> config::Redis {
             made.sentinel_username.clone_from(&made.username);
             made.sentinel_password_file.clone_from(&made.password_file);
         }
+        (RedisMode::Cluster, None) => {
+            // All pods by one name: with one for each, more shards would be other gateways.
+            made.mode = config::RedisMode::Cluster;
+            made.url = format!("redis://{}:{}", names.redis, sentinel::REDIS_PORT);
+            made.username = sentinel::GATEWAY_USER.into();
+            made.password_file = format!("{FILES}/redis-password");
+        }
         (RedisMode::Standalone | RedisMode::External, None) => {
             made.url = format!("redis://{}.{namespace}.svc:6379/0", names.redis);
             made.password_file = file(true, "redis-password");

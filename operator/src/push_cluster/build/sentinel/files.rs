@@ -23,6 +23,13 @@ const GATEWAY_RIGHTS_AT_SENTINELS: &str = "-@all +@connection -@dangerous +subsc
 
 /// The same for all pods. Nothing in it makes a master.
 pub fn redis(cluster: &ValidatedCluster, keys: &Keys) -> String {
+    let common = in_memory(cluster, keys, "");
+    format!("{common}masteruser {ADMIN_USER}\nreplicaof {NOBODY}\n")
+}
+
+/// What every Redis of several pods has: nothing on a disk, and users. `rights`: more of the gateways'. As whom a replica
+/// comes to its master is not in it.
+pub fn in_memory(cluster: &ValidatedCluster, keys: &Keys, rights: &str) -> String {
     let prefix = &cluster.config.broker.redis.key_prefix;
     let Keys {
         redis_password,
@@ -42,12 +49,10 @@ pub fn redis(cluster: &ValidatedCluster, keys: &Keys) -> String {
          repl-diskless-sync-delay 0\n\
          # What a replica may miss and still go on from there, instead of taking everything again.\n\
          repl-backlog-size 16mb\n\
-         replicaof {NOBODY}\n\
-         masteruser {ADMIN_USER}\n\
          masterauth {redis_admin_password}\n\
          user default off\n\
          user {ADMIN_USER} on >{redis_admin_password} ~* &* +@all\n\
-         user {GATEWAY_USER} on >{redis_password} ~{prefix}* resetchannels &{prefix}*{listen} {GATEWAY_RIGHTS}\n",
+         user {GATEWAY_USER} on >{redis_password} ~{prefix}* resetchannels &{prefix}*{listen} {GATEWAY_RIGHTS}{rights}\n",
         listen = listen(cluster),
     )
 }

@@ -15,7 +15,7 @@ fn redis_of(objects: Objects) -> RedisObjects {
 }
 
 fn pod_of(redis: &RedisObjects) -> PodSpec {
-    let spec = redis.stateful_set.spec.clone().unwrap();
+    let spec = redis.stateful_sets[0].spec.clone().unwrap();
     spec.template.spec.unwrap()
 }
 
@@ -38,7 +38,7 @@ fn no_redis_and_no_sentinel_begins_with_a_master() {
     let redis = redis_of(built(&sentinel()));
     let directives = file(&redis, "redis.conf");
     assert_eq!(all(&directives, "replicaof"), ["127.0.0.1 1"]);
-    let set = redis.stateful_set.spec.as_ref().unwrap();
+    let set = redis.stateful_sets[0].spec.as_ref().unwrap();
     assert_eq!(set.replicas, Some(3));
     assert_eq!(
         redis.files.as_ref().unwrap().data.as_ref().unwrap().len(),
@@ -165,7 +165,7 @@ fn passwords_are_in_secrets_only() {
     let objects = built(&sentinel());
     let config = serde_json::to_string(&objects.config).unwrap();
     let deployment = serde_json::to_string(&objects.deployment).unwrap();
-    let set = serde_json::to_string(&redis_of(objects).stateful_set).unwrap();
+    let set = serde_json::to_string(&redis_of(objects).stateful_sets).unwrap();
     for text in [config, deployment, set] {
         for secret in ["the-api-key", "the-password", "the-admin-password"] {
             assert!(!text.contains(secret), "{secret} in {text}");
@@ -181,7 +181,12 @@ fn pods_with_other_files_are_other_pods_and_scaling_replaces_none() {
             ..keys()
         };
         let objects = build(&validate(&observed(spec), &images()).unwrap(), &keys);
-        redis_of(objects).stateful_set.spec.unwrap().template
+        redis_of(objects)
+            .stateful_sets
+            .remove(0)
+            .spec
+            .unwrap()
+            .template
     };
     let before = template(&sentinel(), "one");
     assert_eq!(before, template(&sentinel(), "one"));
@@ -197,7 +202,7 @@ fn pods_are_found_before_they_are_ready_and_go_one_at_a_time() {
     let RedisObjects {
         service,
         budget,
-        stateful_set,
+        mut stateful_sets,
         ..
     } = redis_of(built(&sentinel()));
     let Service { spec, .. } = service;
@@ -206,7 +211,7 @@ fn pods_are_found_before_they_are_ready_and_go_one_at_a_time() {
     assert_eq!(spec.cluster_ip.as_deref(), Some("None"));
     let ports: Vec<_> = spec.ports.unwrap().iter().map(|port| port.port).collect();
     assert_eq!(ports, [6379, 26379]);
-    let set = stateful_set.spec.unwrap();
+    let set = stateful_sets.remove(0).spec.unwrap();
     assert_eq!(set.pod_management_policy.as_deref(), Some("Parallel"));
     let budget = budget.unwrap().spec.unwrap();
     assert_eq!(budget.selector, Some(set.selector));

@@ -1,0 +1,175 @@
+//! Redis in shards: made by the operator, and made whole again by it.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use e2e::checker::run::{Fleet, run};
+use e2e::namespace::{Namespace, in_namespace};
+use e2e::push_cluster::{self, BECOMES_READY};
+use e2e::redis::Role;
+use e2e::wait::eventually;
+use kube::api::{Patch, PatchParams};
+use serde_json::{Value, json};
+
+use crate::sentinel::{
+    admin_password, cast, check, delete, every_gateway_delivers, everybody_hears, fleet, pods,
+    roles, with_history,
+};
+use crate::{NAME, operator_stays};
+
+const SHARDS: &str = "
+apiVersion: pushcluster.io/v1alpha1
+kind: PushCluster
+metadata:
+  name: demo
+spec:
+  replicas: 2
+  redis:
+    mode: Cluster
+    cluster:
+      downAfterSeconds: 3
+";
+
+const REDIS: [&str; 6] = [
+    "demo-redis-0-0",
+    "demo-redis-0-1",
+    "demo-redis-1-0",
+    "demo-redis-1-1",
+    "demo-redis-2-0",
+    "demo-redis-2-1",
+];
+
+/// Six pods that are replaced one after the other, each when the one before has its part.
+const PATIENCE: Duration = Duration::from_secs(400);
+
+/// Uids of pods that were deleted.
+type Deleted = BTreeMap<String, Option<String>>;
+
+/// The masters' pods are deleted one after the other under a steady push, while the operator is paused: those that are
+/// left elect. Then the operator is back, and gives the new pods their parts. It replaces all for a setting, one by one, and
+/// makes the Cluster anew when all six are deleted.
+#[tokio::test]
+async fn a_cluster_of_redis_is_made_loses_a_master_and_is_made_whole() {
+    let _guard = operator_stays().await;
+    in_namespace("redis-cluster", async |namespace| {
+        let cluster = &namespace.cluster;
+        cluster.apply(&namespace.name, SHARDS).await?;
+        push_cluster::until_ready(cluster, &namespace.name, NAME).await?;
+        let password = admin_password(&namespace).await?;
+        until_whole(&namespace, &password, &Deleted::new(), "made").await?;
+
+        let gateways = with_history(&namespace).await?;
+        let key = every_gateway_delivers(&namespace, &gateways).await?;
+        let (fleet, _tunnels) = fleet(&gateways, &key).await?;
+        let old = pods(&namespace, &REDIS).await?;
+        let mut deleted = Deleted::new();
+        let faults = async {
+            everybody_hears(&fleet, "shards: before").await?;
+            for lost in lose_each_master(&namespace, &password, &fleet).await? {
+                deleted.insert(lost.to_owned(), old[lost].clone());
+            }
+            Ok(())
+        };
+        check(&run("kept:shards", &fleet, cast(), faults).await?)?;
+
+        change(&namespace, &json!({"paused": false})).await?;
+        let healed = until_whole(&namespace, &password, &deleted, "masters deleted").await?;
+        for lost in deleted.keys() {
+            let role = healed.get(lost.as_str());
+            ensure!(
+                role == Some(&Role::Replica),
+                "{lost} came back otherwise: {healed:?}"
+            );
+        }
+
+        let all = pods(&namespace, &REDIS).await?;
+        change(
+            &namespace,
+            &json!({"redis": {"cluster": {"downAfterSeconds": 4}}}),
+        )
+        .await?;
+        until_whole(&namespace, &password, &all, "another setting").await?;
+        every_gateway_delivers(&namespace, &gateways).await?;
+
+        let all = pods(&namespace, &REDIS).await?;
+        delete(&namespace, &REDIS).await?;
+        until_whole(&namespace, &password, &all, "all six deleted").await?;
+        push_cluster::until_ready(cluster, &namespace.name, NAME).await?;
+        eventually("every gateway delivers again", BECOMES_READY, async || {
+            every_gateway_delivers(&namespace, &gateways).await
+        })
+        .await?;
+        Ok(())
+    })
+    .await;
+}
+
+/// One of them has the channel. The next is deleted when the one before has its heir, else half of them were gone.
+async fn lose_each_master(
+    namespace: &Namespace,
+    password: &str,
+    fleet: &Fleet,
+) -> Result<Vec<&'static str>> {
+    let before = roles(namespace, &REDIS, password).await?;
+    let mut lost = Vec::new();
+    for shard in REDIS.chunks(2) {
+        let is_master = |pod: &&&str| before[**pod] == Role::Master;
+        let master = *shard.iter().find(is_master).context("a master")?;
+        let heir: Vec<&str> = shard.iter().copied().filter(|pod| *pod != master).collect();
+        delete(namespace, &[master]).await?;
+        everybody_hears(fleet, &format!("shards: without {master}")).await?;
+        eventually("its replica is master", BECOMES_READY, async || {
+            let roles = roles(namespace, &heir, password).await?;
+            ensure!(
+                roles.values().all(|role| *role == Role::Master),
+                "{roles:?}"
+            );
+            Ok::<_, anyhow::Error>(())
+        })
+        .await?;
+        lost.push(master);
+    }
+    everybody_hears(fleet, "shards: with the heirs").await?;
+    Ok(lost)
+}
+
+async fn change(namespace: &Namespace, spec: &Value) -> Result<()> {
+    let change = json!({"spec": spec});
+    push_cluster::api(&namespace.cluster, &namespace.name)
+        .patch(NAME, &PatchParams::default(), &Patch::Merge(change))
+        .await?;
+    Ok(())
+}
+
+/// Waits until all pods are ready, and each shard has a master and a replica that follows it.
+async fn until_whole(
+    namespace: &Namespace,
+    password: &str,
+    deleted: &Deleted,
+    what: &str,
+) -> Result<BTreeMap<&'static str, Role>> {
+    let begun = Instant::now();
+    let whole = eventually(
+        "a master and a replica in each shard",
+        PATIENCE,
+        async || {
+            let now = pods(namespace, &REDIS).await?;
+            for (name, uid) in deleted {
+                ensure!(now.get(name) != Some(uid), "{name} is the old one");
+            }
+            let roles = roles(namespace, &REDIS, password).await?;
+            for shard in REDIS.chunks(2) {
+                let found: Vec<Role> = shard.iter().map(|pod| roles[pod]).collect();
+                ensure!(
+                    found.contains(&Role::Master) && found.contains(&Role::Replica),
+                    "{roles:?}"
+                );
+            }
+            Ok::<_, anyhow::Error>(roles)
+        },
+    )
+    .await?;
+    eprintln!("shards: {what}, whole after {:.1?}", begun.elapsed());
+    Ok(whole)
+}
