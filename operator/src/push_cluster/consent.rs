@@ -51,17 +51,19 @@ pub fn hold(
         name: "Deployment",
     });
     let sets = objects.redis.iter_mut();
-    let redis = sets.flat_map(|redis| &mut redis.stateful_sets).filter_map(|set| {
-        let mut there = live.redis.iter().chain(&live.shards);
-        let there = there.find(|live| live.metadata.name == set.metadata.name);
-        Some(Workload {
-            meta: &mut set.metadata,
-            template: &mut set.spec.as_mut()?.template,
-            before: there.and_then(before),
-            asked: asked(redis_wish, &cluster.spec, &secrets),
-            name: "StatefulSet",
-        })
-    });
+    let redis = sets
+        .flat_map(|redis| &mut redis.stateful_sets)
+        .filter_map(|set| {
+            let mut there = live.redis.iter().chain(&live.shards);
+            let there = there.find(|live| live.metadata.name == set.metadata.name);
+            Some(Workload {
+                meta: &mut set.metadata,
+                template: &mut set.spec.as_mut()?.template,
+                before: there.and_then(before),
+                asked: asked(redis_wish, &cluster.spec, &secrets),
+                name: "StatefulSet",
+            })
+        });
     let mut workloads: Vec<Workload<'_>> = deployment.into_iter().chain(redis).collect();
     let held: Vec<&Workload<'_>> = workloads.iter().filter(|w| w.waits()).collect();
     let wanted: Vec<Value> = held.iter().map(|w| json!(w.template)).collect();
