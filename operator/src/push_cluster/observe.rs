@@ -177,45 +177,7 @@ pub async fn observe(client: &Client, cluster: Arc<PushCluster>) -> Result<Obser
         namespace: cluster.namespace().unwrap_or_default(),
     };
     let names = Names::of(&cluster.name_any());
-    // Straight from the API server, not from a cache: what is written next is decided on what is there now.
-    let (service_account, keys, config) = tokio::try_join!(
-        reader.get(&names.gateway),
-        reader.get(&names.keys),
-        reader.get(&names.config),
-    )?;
-    let (redis, redis_service, redis_files, redis_budget) = tokio::try_join!(
-        reader.get(&names.redis),
-        reader.get(&names.redis),
-        reader.get(&names.redis),
-        reader.get(&names.redis),
-    )?;
-    let shards = reader.shards(&cluster, &names).await?;
-    let (deployment, service, nodes_service, budget, autoscaler) = tokio::try_join!(
-        reader.get(&names.gateway),
-        reader.get(&names.service),
-        reader.get(&names.nodes_service),
-        reader.get(&names.gateway),
-        reader.get(&names.service),
-    )?;
-    let (gateway_policy, redis_policy) =
-        tokio::try_join!(reader.get(&names.gateway), reader.get(&names.redis))?;
-    let live = Live {
-        service_account,
-        keys,
-        config,
-        redis,
-        shards,
-        redis_service,
-        redis_files,
-        redis_budget,
-        deployment,
-        service,
-        nodes_service,
-        budget,
-        autoscaler,
-        gateway_policy,
-        redis_policy,
-    };
+    let live = reader.live(&cluster, &names).await?;
     let mut referenced = BTreeMap::new();
     for one in named(&cluster.spec) {
         let value = reader.value(&one.source).await?;
@@ -264,6 +226,49 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    /// The owned objects.
+    async fn live(&self, cluster: &PushCluster, names: &Names) -> Result<Live, ObserveError> {
+        // Straight from the API server, not from a cache: what is written next is decided on what is there now.
+        let (service_account, keys, config) = tokio::try_join!(
+            self.get(&names.gateway),
+            self.get(&names.keys),
+            self.get(&names.config),
+        )?;
+        let (redis, redis_service, redis_files, redis_budget) = tokio::try_join!(
+            self.get(&names.redis),
+            self.get(&names.redis),
+            self.get(&names.redis),
+            self.get(&names.redis),
+        )?;
+        let shards = self.shards(cluster, names).await?;
+        let (deployment, service, nodes_service, budget, autoscaler) = tokio::try_join!(
+            self.get(&names.gateway),
+            self.get(&names.service),
+            self.get(&names.nodes_service),
+            self.get(&names.gateway),
+            self.get(&names.service),
+        )?;
+        let (gateway_policy, redis_policy) =
+            tokio::try_join!(self.get(&names.gateway), self.get(&names.redis))?;
+        Ok(Live {
+            service_account,
+            keys,
+            config,
+            redis,
+            shards,
+            redis_service,
+            redis_files,
+            redis_budget,
+            deployment,
+            service,
+            nodes_service,
+            budget,
+            autoscaler,
+            gateway_policy,
+            redis_policy,
+        })
+    }
+
     async fn get<K>(&self, name: &str) -> Result<Option<K>, ObserveError>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>

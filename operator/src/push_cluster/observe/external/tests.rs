@@ -9,6 +9,16 @@ fn error(text: &str) -> Option<BytesFrame> {
     Some(BytesFrame::Error(text.into()))
 }
 
+/// Empty: nothing is wrong.
+fn told(topology: ExternalTopology, said: &Said) -> String {
+    let redis = ExternalRedis {
+        topology,
+        ..ExternalRedis::default()
+    };
+    let found = fault(&redis, said).map(|(reason, what)| format!("{} {what}", reason.as_str()));
+    found.unwrap_or_default()
+}
+
 #[test]
 fn what_gateways_could_not_use_is_told_with_its_field() {
     use ExternalTopology::{Cluster, Sentinel, Standalone};
@@ -76,13 +86,7 @@ fn what_gateways_could_not_use_is_told_with_its_field() {
             "ExternalRedisUnsuitable is of version 6, and gateways need 7.0 or later",
         ),
     ] {
-        let redis = ExternalRedis {
-            topology,
-            ..ExternalRedis::default()
-        };
-        let found =
-            fault(&redis, &said).map(|(reason, what)| format!("{} {what}", reason.as_str()));
-        let found = found.unwrap_or_default();
+        let found = told(topology, &said);
         assert!(found.starts_with(expected), "{said:?}: {found}");
         assert_eq!(found.is_empty(), expected.is_empty(), "{said:?}: {found}");
     }

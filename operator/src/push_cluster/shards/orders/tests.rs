@@ -357,6 +357,14 @@ fn slots_move_once_and_what_has_begun_is_ended_first() {
             3,
             &["0-0 takes [(10921, 10921)] from c at 10.0.1.0"],
         ),
+    ] {
+        assert_eq!(said_with(text, shards), expected, "{what}");
+    }
+}
+
+#[test]
+fn a_shard_that_is_to_go_gives_its_slots_first() {
+    for (what, text, shards, expected) in [
         (
             "a fourth shard is to go",
             &with(&[
@@ -364,7 +372,7 @@ fn slots_move_once_and_what_has_begun_is_ended_first() {
                 ("0-5460", "100-5460"),
             ]),
             3,
-            &["0-0 takes [(0, 99)] from g at 10.0.3.0"],
+            &["0-0 takes [(0, 99)] from g at 10.0.3.0"] as &[&str],
         ),
         (
             "not while one of them is silent",
