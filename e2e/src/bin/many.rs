@@ -78,7 +78,7 @@ async fn main() -> Result<()> {
     let mut first = start(&arguments)?;
     let begun = Instant::now();
     make(&objects, count).await?;
-    until_ready(&objects, count).await?;
+    until_ready(&objects, count, &mut first, &arguments).await?;
     row("made and ready after", &seconds(begun))?;
     row("  requests for each", &share(requests(&arguments)?, count))?;
     row("  memory", &memory(&first)?)?;
@@ -171,9 +171,19 @@ async fn make(objects: &Api<PushCluster>, count: usize) -> Result<()> {
         .context("create PushClusters")
 }
 
-async fn until_ready(objects: &Api<PushCluster>, count: usize) -> Result<()> {
+async fn until_ready(
+    objects: &Api<PushCluster>,
+    count: usize,
+    operator: &mut Operator,
+    arguments: &Arguments,
+) -> Result<()> {
     let what = format!("{count} PushClusters are Ready");
     eventually(&what, LIMIT, async || {
+        // One that could not renew its lease in time ends, and its kubelet would start it again.
+        if operator.0.try_wait()?.is_some() {
+            say("  the operator has ended, and is started again: is this machine busy?")?;
+            *operator = start(arguments)?;
+        }
         let all = objects.list(&ListParams::default()).await?;
         let ready = |object: &&PushCluster| {
             condition(object, "Ready").is_some_and(|ready| ready.status == "True")
