@@ -22,6 +22,7 @@ mod budget;
 mod config;
 mod gateway;
 mod network;
+mod parts;
 mod pods;
 mod redis;
 pub mod redis_cluster;

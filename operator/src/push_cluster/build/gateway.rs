@@ -1,20 +1,16 @@
-use std::collections::BTreeMap;
-
 use k8s_openapi::api::apps::v1::{
     Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment,
 };
 use k8s_openapi::api::core::v1::{
-    ConfigMapProjection, ConfigMapVolumeSource, Container, ContainerPort, EnvVar, EnvVarSource,
-    HTTPGetAction, KeyToPath, ObjectFieldSelector, PodSpec, PodTemplateSpec, Probe,
-    ProjectedVolumeSource, SecretProjection, TopologySpreadConstraint, Volume, VolumeMount,
-    VolumeProjection,
+    ConfigMapProjection, ConfigMapVolumeSource, Container, HTTPGetAction, KeyToPath, PodSpec,
+    Probe, ProjectedVolumeSource, SecretProjection, Volume, VolumeProjection,
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
+use super::parts::{field_of_pod, mount, port, spread};
+use super::pods::template;
 use super::{
-    Component, FILES, config, container_security, labels, metadata, pod_security, pods::carrying,
-    selector,
+    Component, FILES, config, container_security, labels, metadata, pod_security, selector,
 };
 use crate::push_cluster::named::Source;
 use crate::push_cluster::validate::{ValidatedCluster, ValidatedRedis};
@@ -39,19 +35,11 @@ pub fn deployment(cluster: &ValidatedCluster, config_hash: &str) -> Deployment {
                     max_unavailable: whole(0),
                 }),
             }),
-            template: carrying(
+            template: template(
                 &cluster.gateway_pods,
-                PodTemplateSpec {
-                    metadata: Some(ObjectMeta {
-                        labels: Some(labels(cluster, Component::Gateway)),
-                        annotations: Some(BTreeMap::from([(
-                            "pushcluster.io/config-hash".to_owned(),
-                            config_hash.to_owned(),
-                        )])),
-                        ..ObjectMeta::default()
-                    }),
-                    spec: Some(pod(cluster)),
-                },
+                labels(cluster, Component::Gateway),
+                ("pushcluster.io/config-hash", config_hash),
+                pod(cluster),
             ),
             ..DeploymentSpec::default()
         }),
@@ -67,13 +55,10 @@ fn pod(cluster: &ValidatedCluster) -> PodSpec {
         enable_service_links: Some(false),
         security_context: Some(pod_security()),
         termination_grace_period_seconds: Some(cluster.drain_deadline_seconds + GRACE_SECONDS),
-        topology_spread_constraints: Some(vec![TopologySpreadConstraint {
-            max_skew: 1,
-            topology_key: "kubernetes.io/hostname".into(),
-            when_unsatisfiable: "ScheduleAnyway".into(),
-            label_selector: Some(selector(cluster, Component::Gateway)),
-            ..TopologySpreadConstraint::default()
-        }]),
+        topology_spread_constraints: Some(vec![spread(
+            "kubernetes.io/hostname",
+            selector(cluster, Component::Gateway),
+        )]),
         containers: vec![container(cluster)],
         volumes: Some(vec![
             Volume {
@@ -98,18 +83,6 @@ fn pod(cluster: &ValidatedCluster) -> PodSpec {
 }
 
 fn container(cluster: &ValidatedCluster) -> Container {
-    let port = |name: &str, port| ContainerPort {
-        name: Some(name.into()),
-        container_port: port,
-        protocol: Some("TCP".into()),
-        ..ContainerPort::default()
-    };
-    let mount = |name: &str, path: &str| VolumeMount {
-        name: name.into(),
-        mount_path: path.into(),
-        read_only: Some(true),
-        ..VolumeMount::default()
-    };
     Container {
         name: "gateway".into(),
         image: Some(cluster.gateway_image.clone()),
@@ -117,25 +90,18 @@ fn container(cluster: &ValidatedCluster) -> Container {
             "--config".into(),
             format!("{CONFIG_DIRECTORY}/{}", config::FILE),
         ]),
-        env: Some(vec![EnvVar {
-            name: "PUSHCLUSTER__NODE__NAME".into(),
-            value_from: Some(EnvVarSource {
-                field_ref: Some(ObjectFieldSelector {
-                    api_version: Some("v1".into()),
-                    field_path: "metadata.name".into(),
-                }),
-                ..EnvVarSource::default()
-            }),
-            ..EnvVar::default()
-        }]),
+        env: Some(vec![field_of_pod(
+            "PUSHCLUSTER__NODE__NAME",
+            "metadata.name",
+        )]),
         ports: Some(vec![port("clients", 8080), port("admin", 9090)]),
         readiness_probe: Some(probe("/ready", 2, 2)),
         liveness_probe: Some(probe("/live", 10, 3)),
         resources: Some(cluster.gateway_resources.clone()),
         security_context: Some(container_security()),
         volume_mounts: Some(vec![
-            mount("config", CONFIG_DIRECTORY),
-            mount("keys", FILES),
+            mount("config", CONFIG_DIRECTORY, true),
+            mount("keys", FILES, true),
         ]),
         ..Container::default()
     }

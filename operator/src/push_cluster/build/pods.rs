@@ -4,15 +4,34 @@ use std::collections::BTreeMap;
 
 use crds::{PodsSpec, TopologySpread};
 use k8s_openapi::api::core::v1::{
-    LocalObjectReference, PodTemplateSpec, Toleration, TopologySpreadConstraint,
+    LocalObjectReference, PodSpec, PodTemplateSpec, Toleration, TopologySpreadConstraint,
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 
 use super::redis_cluster::SHARD_LABEL;
 
+/// The template of these pods, with what the user asked for. `hash`: an annotation, of what they read at their start.
+pub fn template(
+    asked: &PodsSpec,
+    labels: BTreeMap<String, String>,
+    hash: (&str, &str),
+    pod: PodSpec,
+) -> PodTemplateSpec {
+    let (annotation, hash) = hash;
+    let template = PodTemplateSpec {
+        metadata: Some(ObjectMeta {
+            labels: Some(labels),
+            annotations: Some(BTreeMap::from([(annotation.to_owned(), hash.to_owned())])),
+            ..ObjectMeta::default()
+        }),
+        spec: Some(pod),
+    };
+    carrying(asked, template)
+}
+
 /// `template` with what the user asked for. Labels and annotations of ours stay as they are: selectors and hashes
 /// depend on them.
-pub fn carrying(asked: &PodsSpec, mut template: PodTemplateSpec) -> PodTemplateSpec {
+fn carrying(asked: &PodsSpec, mut template: PodTemplateSpec) -> PodTemplateSpec {
     let metadata = template.metadata.get_or_insert_default();
     add(&asked.labels, metadata.labels.get_or_insert_default());
     add(

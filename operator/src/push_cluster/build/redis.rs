@@ -1,17 +1,16 @@
-use std::collections::BTreeMap;
-
 use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetSpec};
 use k8s_openapi::api::core::v1::{
-    Container, ContainerPort, EmptyDirVolumeSource, EnvVar, EnvVarSource, ExecAction, KeyToPath,
-    PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SecretKeySelector, SecretVolumeSource,
-    Volume, VolumeMount,
+    Container, EnvVar, EnvVarSource, ExecAction, KeyToPath, PodSpec, Probe, ResourceRequirements,
+    SecretKeySelector, SecretVolumeSource, Volume,
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::{
-    Component, container_security, labels, metadata, pod_security, pods::carrying, selector,
-};
+use super::parts::{empty_volume, mount, port};
+use super::pods::template;
+use super::{Component, container_security, labels, metadata, pod_security, selector};
 use crate::push_cluster::validate::ValidatedCluster;
+
+/// On pods of Redis: what they read at their start.
+pub(super) const KEYS_HASH: &str = "pushcluster.io/keys-hash";
 
 /// One Redis that keeps nothing on disk: it carries messages, and what it forgets in a restart clients are told.
 pub fn stateful_set(
@@ -26,19 +25,11 @@ pub fn stateful_set(
             replicas: Some(1),
             service_name: Some(cluster.names.redis.clone()),
             selector: selector(cluster, Component::Redis),
-            template: carrying(
+            template: template(
                 &cluster.redis_pods,
-                PodTemplateSpec {
-                    metadata: Some(ObjectMeta {
-                        labels: Some(labels(cluster, Component::Redis)),
-                        annotations: Some(BTreeMap::from([(
-                            "pushcluster.io/keys-hash".to_owned(),
-                            keys_hash.to_owned(),
-                        )])),
-                        ..ObjectMeta::default()
-                    }),
-                    spec: Some(pod(cluster, image, resources)),
-                },
+                labels(cluster, Component::Redis),
+                (KEYS_HASH, keys_hash),
+                pod(cluster, image, resources),
             ),
             ..StatefulSetSpec::default()
         }),
@@ -47,12 +38,6 @@ pub fn stateful_set(
 }
 
 fn pod(cluster: &ValidatedCluster, image: &str, resources: &ResourceRequirements) -> PodSpec {
-    let mount = |name: &str, path: &str| VolumeMount {
-        name: name.into(),
-        mount_path: path.into(),
-        read_only: (name == "config").then_some(true),
-        ..VolumeMount::default()
-    };
     let arguments = [
         "/etc/redis/redis.conf",
         "--dir",
@@ -75,17 +60,15 @@ fn pod(cluster: &ValidatedCluster, image: &str, resources: &ResourceRequirements
             command: Some(vec!["redis-server".into()]),
             args: Some(arguments.map(String::from).into()),
             env: Some(vec![password(cluster, "redis-password")]),
-            ports: Some(vec![ContainerPort {
-                name: Some("redis".into()),
-                container_port: 6379,
-                protocol: Some("TCP".into()),
-                ..ContainerPort::default()
-            }]),
+            ports: Some(vec![port("redis", 6379)]),
             readiness_probe: Some(ping(2, 3)),
             liveness_probe: Some(ping(10, 6)),
             resources: Some(resources.clone()),
             security_context: Some(container_security()),
-            volume_mounts: Some(vec![mount("config", "/etc/redis"), mount("data", "/data")]),
+            volume_mounts: Some(vec![
+                mount("config", "/etc/redis", true),
+                mount("data", "/data", false),
+            ]),
             ..Container::default()
         }],
         volumes: Some(vec![
@@ -102,11 +85,7 @@ fn pod(cluster: &ValidatedCluster, image: &str, resources: &ResourceRequirements
                 }),
                 ..Volume::default()
             },
-            Volume {
-                name: "data".into(),
-                empty_dir: Some(EmptyDirVolumeSource::default()),
-                ..Volume::default()
-            },
+            empty_volume("data"),
         ]),
         ..PodSpec::default()
     }

@@ -1,20 +1,16 @@
-//! A Redis Cluster: a StatefulSet for each shard (docs/decisions/0013).
+//! A Redis Cluster: a StatefulSet for each shard (docs/decisions/0014).
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetSpec, StatefulSetUpdateStrategy};
-use k8s_openapi::api::core::v1::{
-    Affinity, Container, EmptyDirVolumeSource, EnvVar, EnvVarSource, ObjectFieldSelector,
-    PodAffinityTerm, PodAntiAffinity, PodSpec, PodTemplateSpec, Secret, SecretVolumeSource,
-    TopologySpreadConstraint, Volume, WeightedPodAffinityTerm,
-};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use k8s_openapi::api::core::v1::{Container, PodSpec, Secret};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
-use super::sentinel::{REDIS_PORT, ask, files, mount, patient, port};
-use super::{
-    Component, container_security, labels, metadata, pod_security, pods::carrying, redis, selector,
-};
+use super::parts::{apart_from, empty_volume, field_of_pod, mount, port, secret_volume, spread};
+use super::pods::template;
+use super::sentinel::{REDIS_PORT, ask, files, patient};
+use super::{Component, container_security, labels, metadata, pod_security, redis, selector};
 use crate::push_cluster::observe::Keys;
 use crate::push_cluster::validate::{ClusterRedis, ValidatedCluster};
 
@@ -82,17 +78,6 @@ pub fn stateful_set(
     }
     let mut pod_labels = labels(cluster, Component::Redis);
     pod_labels.extend([of_shard(shard)]);
-    let template = PodTemplateSpec {
-        metadata: Some(ObjectMeta {
-            labels: Some(pod_labels),
-            annotations: Some(BTreeMap::from([(
-                "pushcluster.io/keys-hash".to_owned(),
-                files_hash.to_owned(),
-            )])),
-            ..ObjectMeta::default()
-        }),
-        spec: Some(pod(cluster, redis, shard)),
-    };
     StatefulSet {
         metadata: meta,
         spec: Some(StatefulSetSpec {
@@ -105,7 +90,12 @@ pub fn stateful_set(
                 ..StatefulSetUpdateStrategy::default()
             }),
             selector: shard_selector(cluster, shard),
-            template: carrying(&cluster.redis_pods, template),
+            template: template(
+                &cluster.redis_pods,
+                pod_labels,
+                (redis::KEYS_HASH, files_hash),
+                pod(cluster, redis, shard),
+            ),
             ..StatefulSetSpec::default()
         }),
         ..StatefulSet::default()
@@ -137,54 +127,22 @@ fn pod(cluster: &ValidatedCluster, redis: &ClusterRedis, shard: usize) -> PodSpe
         security_context: Some(pod_security()),
         // A master that ends waits up to ten seconds for its replicas to have everything.
         termination_grace_period_seconds: Some(30),
-        affinity: Some(apart(cluster, shard)),
-        topology_spread_constraints: Some(vec![TopologySpreadConstraint {
-            max_skew: 1,
-            topology_key: "topology.kubernetes.io/zone".into(),
-            when_unsatisfiable: "ScheduleAnyway".into(),
-            label_selector: Some(shard_selector(cluster, shard)),
-            ..TopologySpreadConstraint::default()
-        }]),
+        // Above all not beside another of its shard, and then not beside other shards: with most masters on one node, its
+        // loss would leave too few to elect.
+        affinity: Some(apart_from(vec![
+            (100, shard_selector(cluster, shard)),
+            (10, selector(cluster, Component::Redis)),
+        ])),
+        topology_spread_constraints: Some(vec![spread(
+            "topology.kubernetes.io/zone",
+            shard_selector(cluster, shard),
+        )]),
         containers: vec![container(cluster, redis)],
         volumes: Some(vec![
-            Volume {
-                name: "config".into(),
-                secret: Some(SecretVolumeSource {
-                    secret_name: Some(cluster.names.redis.clone()),
-                    ..SecretVolumeSource::default()
-                }),
-                ..Volume::default()
-            },
-            Volume {
-                name: "data".into(),
-                empty_dir: Some(EmptyDirVolumeSource::default()),
-                ..Volume::default()
-            },
+            secret_volume("config", &cluster.names.redis),
+            empty_volume("data"),
         ]),
         ..PodSpec::default()
-    }
-}
-
-/// Above all not beside another of its shard, and then not beside other shards: with most masters on one node, its loss
-/// would leave too few to elect. Preferred: on a cluster of one node they still start.
-fn apart(cluster: &ValidatedCluster, shard: usize) -> Affinity {
-    let term = |weight, label_selector| WeightedPodAffinityTerm {
-        weight,
-        pod_affinity_term: PodAffinityTerm {
-            topology_key: "kubernetes.io/hostname".into(),
-            label_selector: Some(label_selector),
-            ..PodAffinityTerm::default()
-        },
-    };
-    Affinity {
-        pod_anti_affinity: Some(PodAntiAffinity {
-            preferred_during_scheduling_ignored_during_execution: Some(vec![
-                term(100, shard_selector(cluster, shard)),
-                term(10, selector(cluster, Component::Redis)),
-            ]),
-            ..PodAntiAffinity::default()
-        }),
-        ..Affinity::default()
     }
 }
 
@@ -211,7 +169,7 @@ fn container(cluster: &ValidatedCluster, redis: &ClusterRedis) -> Container {
         command: Some(vec!["sh".into(), "-c".into(), script]),
         args: Some(arguments.into()),
         env: Some(vec![
-            pod_ip(),
+            field_of_pod("POD_IP", "status.podIP"),
             redis::password(cluster, "redis-admin-password"),
         ]),
         ports: Some(vec![port("redis", REDIS_PORT), port("bus", BUS_PORT)]),
@@ -237,20 +195,6 @@ pub const HAS_ITS_PART: &str = "\
     if redis.call('INFO', 'replication'):find('master_link_status:up', 1, true) then return 'ready' end \
     if redis.call('CLUSTER', 'NODES'):find('myself,master %- %d+ %d+ %d+ %a+ %d') then return 'ready' end \
     return redis.error_reply('a node that has no part in the Cluster yet')";
-
-fn pod_ip() -> EnvVar {
-    EnvVar {
-        name: "POD_IP".into(),
-        value_from: Some(EnvVarSource {
-            field_ref: Some(ObjectFieldSelector {
-                api_version: Some("v1".into()),
-                field_path: "status.podIP".into(),
-            }),
-            ..EnvVarSource::default()
-        }),
-        ..EnvVar::default()
-    }
-}
 
 #[cfg(test)]
 mod tests;

@@ -5,17 +5,15 @@ use std::collections::BTreeMap;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetSpec};
 use k8s_openapi::api::core::v1::{
-    Affinity, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, EnvVarSource,
-    ObjectFieldSelector, PodAffinityTerm, PodAntiAffinity, PodDNSConfig, PodDNSConfigOption,
-    PodSpec, PodTemplateSpec, Probe, Secret, SecretVolumeSource, TopologySpreadConstraint, Volume,
-    VolumeMount, WeightedPodAffinityTerm,
+    Container, EmptyDirVolumeSource, EnvVar, PodDNSConfig, PodDNSConfigOption, PodSpec, Probe,
+    Secret, Volume,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use super::parts::{apart_from, empty_volume, field_of_pod, mount, port, secret_volume, spread};
+use super::pods::template;
 use super::{
-    Component, Names, container_security, labels, metadata, pod_security, pods::carrying, redis,
-    selector,
+    Component, Names, container_security, labels, metadata, pod_security, redis, selector,
 };
 use crate::push_cluster::observe::Keys;
 use crate::push_cluster::validate::{SentinelRedis, ValidatedCluster};
@@ -85,19 +83,11 @@ pub fn stateful_set(
             // One after the other, the first would wait to be ready for Sentinels that are still to come.
             pod_management_policy: Some("Parallel".into()),
             selector: selector(cluster, Component::Redis),
-            template: carrying(
+            template: template(
                 &cluster.redis_pods,
-                PodTemplateSpec {
-                    metadata: Some(ObjectMeta {
-                        labels: Some(labels(cluster, Component::Redis)),
-                        annotations: Some(BTreeMap::from([(
-                            "pushcluster.io/keys-hash".to_owned(),
-                            files_hash.to_owned(),
-                        )])),
-                        ..ObjectMeta::default()
-                    }),
-                    spec: Some(pod(cluster, sentinel)),
-                },
+                labels(cluster, Component::Redis),
+                (redis::KEYS_HASH, files_hash),
+                pod(cluster, sentinel),
             ),
             ..StatefulSetSpec::default()
         }),
@@ -112,14 +102,11 @@ fn pod(cluster: &ValidatedCluster, sentinel: &SentinelRedis) -> PodSpec {
         security_context: Some(pod_security()),
         // A master that ends waits up to ten seconds for its replicas to have everything.
         termination_grace_period_seconds: Some(30),
-        affinity: Some(on_other_nodes(cluster)),
-        topology_spread_constraints: Some(vec![TopologySpreadConstraint {
-            max_skew: 1,
-            topology_key: "topology.kubernetes.io/zone".into(),
-            when_unsatisfiable: "ScheduleAnyway".into(),
-            label_selector: Some(selector(cluster, Component::Redis)),
-            ..TopologySpreadConstraint::default()
-        }]),
+        affinity: Some(apart_from(vec![(100, selector(cluster, Component::Redis))])),
+        topology_spread_constraints: Some(vec![spread(
+            "topology.kubernetes.io/zone",
+            selector(cluster, Component::Redis),
+        )]),
         dns_config: Some(impatient_names()),
         init_containers: Some(vec![wait(sentinel), copy(sentinel)]),
         containers: vec![
@@ -127,19 +114,8 @@ fn pod(cluster: &ValidatedCluster, sentinel: &SentinelRedis) -> PodSpec {
             sentinel_container(cluster, sentinel),
         ],
         volumes: Some(vec![
-            Volume {
-                name: "config".into(),
-                secret: Some(SecretVolumeSource {
-                    secret_name: Some(cluster.names.redis.clone()),
-                    ..SecretVolumeSource::default()
-                }),
-                ..Volume::default()
-            },
-            Volume {
-                name: "data".into(),
-                empty_dir: Some(EmptyDirVolumeSource::default()),
-                ..Volume::default()
-            },
+            secret_volume("config", &cluster.names.redis),
+            empty_volume("data"),
             Volume {
                 name: "sentinel".into(),
                 // Passwords are in it, so it is on no disk.
@@ -151,27 +127,6 @@ fn pod(cluster: &ValidatedCluster, sentinel: &SentinelRedis) -> PodSpec {
             },
         ]),
         ..PodSpec::default()
-    }
-}
-
-/// Preferred: on a cluster of one node they still start.
-fn on_other_nodes(cluster: &ValidatedCluster) -> Affinity {
-    let term = PodAffinityTerm {
-        topology_key: "kubernetes.io/hostname".into(),
-        label_selector: Some(selector(cluster, Component::Redis)),
-        ..PodAffinityTerm::default()
-    };
-    Affinity {
-        pod_anti_affinity: Some(PodAntiAffinity {
-            preferred_during_scheduling_ignored_during_execution: Some(vec![
-                WeightedPodAffinityTerm {
-                    weight: 100,
-                    pod_affinity_term: term,
-                },
-            ]),
-            ..PodAntiAffinity::default()
-        }),
-        ..Affinity::default()
     }
 }
 
@@ -303,36 +258,8 @@ pub(super) fn ask(port: u16, command: &[&str]) -> Vec<String> {
         .collect()
 }
 
-pub(super) fn pod_name() -> EnvVar {
-    EnvVar {
-        name: "POD_NAME".into(),
-        value_from: Some(EnvVarSource {
-            field_ref: Some(ObjectFieldSelector {
-                api_version: Some("v1".into()),
-                field_path: "metadata.name".into(),
-            }),
-            ..EnvVarSource::default()
-        }),
-        ..EnvVar::default()
-    }
-}
-
-pub(super) fn port(name: &str, number: u16) -> ContainerPort {
-    ContainerPort {
-        name: Some(name.into()),
-        container_port: number.into(),
-        protocol: Some("TCP".into()),
-        ..ContainerPort::default()
-    }
-}
-
-pub(super) fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {
-    VolumeMount {
-        name: name.into(),
-        mount_path: path.into(),
-        read_only: read_only.then_some(true),
-        ..VolumeMount::default()
-    }
+fn pod_name() -> EnvVar {
+    field_of_pod("POD_NAME", "metadata.name")
 }
 
 #[cfg(test)]
