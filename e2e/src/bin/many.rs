@@ -355,26 +355,30 @@ where
 fn deployment(object: &Deployment) -> Option<Value> {
     let replicas = object.spec.as_ref()?.replicas?;
     let status = object.status.clone().unwrap_or_default();
-    let said = status.observed_generation == object.metadata.generation
-        && status.ready_replicas == Some(replicas);
-    (!said).then(|| {
-        json!({
-            "observedGeneration": object.metadata.generation, "replicas": replicas,
-            "updatedReplicas": replicas, "readyReplicas": replicas, "availableReplicas": replicas,
-        })
-    })
+    let said = (status.observed_generation, status.ready_replicas);
+    rolled_out(object.metadata.generation, replicas, said)
 }
 
 fn stateful_set(object: &StatefulSet) -> Option<Value> {
     let replicas = object.spec.as_ref()?.replicas?;
     let status = object.status.clone().unwrap_or_default();
-    let said = status.observed_generation == object.metadata.generation
-        && status.ready_replicas == Some(replicas);
-    (!said).then(|| {
+    let said = (status.observed_generation, status.ready_replicas);
+    let mut status = rolled_out(object.metadata.generation, replicas, said)?;
+    status["currentRevision"] = "one".into();
+    status["updateRevision"] = "one".into();
+    Some(status)
+}
+
+/// The status of what runs as its spec says. None: it has that (observed generation, ready pods) already.
+fn rolled_out(
+    generation: Option<i64>,
+    replicas: i32,
+    said: (Option<i64>, Option<i32>),
+) -> Option<Value> {
+    (said != (generation, Some(replicas))).then(|| {
         json!({
-            "observedGeneration": object.metadata.generation, "replicas": replicas,
+            "observedGeneration": generation, "replicas": replicas,
             "updatedReplicas": replicas, "readyReplicas": replicas, "availableReplicas": replicas,
-            "currentRevision": "one", "updateRevision": "one",
         })
     })
 }
