@@ -9,7 +9,8 @@ use e2e::namespace::{Namespace, in_namespace};
 use e2e::push_cluster::{self, BECOMES_READY};
 use e2e::redis::Role;
 use e2e::wait::eventually;
-use kube::api::{Patch, PatchParams};
+use k8s_openapi::api::apps::v1::StatefulSet;
+use kube::api::{Api, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::sentinel::{
@@ -39,6 +40,9 @@ const REDIS: [&str; 6] = [
     "demo-redis-2-0",
     "demo-redis-2-1",
 ];
+
+/// A channel whose slot is among the first that a fourth shard gets: 15670, the CRC16 of `channel:kept:0`, its hash tag.
+const MOVES: &str = "kept:0";
 
 /// Six pods that are replaced one after the other, each when the one before has its part.
 const PATIENCE: Duration = Duration::from_secs(400);
@@ -103,6 +107,62 @@ async fn a_cluster_of_redis_is_made_loses_a_master_and_is_made_whole() {
         Ok(())
     })
     .await;
+}
+
+/// A fourth shard comes under a steady push, and goes again: the channel's slot moves twice while it is used.
+#[tokio::test]
+async fn a_shard_comes_and_goes_and_nothing_is_lost() {
+    let _guard = operator_stays().await;
+    in_namespace("shards", async |namespace| {
+        let cluster = &namespace.cluster;
+        cluster.apply(&namespace.name, SHARDS).await?;
+        let history =
+            json!({"prefix": "kept:", "historyMessages": 10_000, "historySeconds": 3_600});
+        change(&namespace, &json!({"gateway": {"channels": [history]}})).await?;
+        push_cluster::until_ready(cluster, &namespace.name, NAME).await?;
+        let gateways = push_cluster::ready_gateways(cluster, &namespace.name, NAME).await?;
+        let key = every_gateway_delivers(&namespace, &gateways).await?;
+        let (fleet, _tunnels) = fleet(&gateways, &key).await?;
+        let moves = async {
+            everybody_hears(&fleet, "shards: three").await?;
+            shards(&namespace, 4).await?;
+            everybody_hears(&fleet, "shards: four").await?;
+            shards(&namespace, 3).await?;
+            everybody_hears(&fleet, "shards: three again").await
+        };
+        check(&run(MOVES, &fleet, cast(), moves).await?)
+    })
+    .await;
+}
+
+/// Waits until there are so many StatefulSets of Redis, and the Cluster is whole.
+async fn shards(namespace: &Namespace, count: usize) -> Result<()> {
+    let begun = Instant::now();
+    let (cluster, name) = (&namespace.cluster, &namespace.name);
+    change(namespace, &json!({"redis": {"cluster": {"shards": count}}})).await?;
+    let sets: Api<StatefulSet> = Api::namespaced(cluster.client(), name);
+    let labels = push_cluster::owned_labels(NAME);
+    eventually("as many shards as asked for", PATIENCE, async || {
+        let found = sets.list(&ListParams::default().labels(&labels)).await?;
+        ensure!(found.items.len() == count, "{}", found.items.len());
+        Ok::<_, anyhow::Error>(())
+    })
+    .await?;
+    let ready = eventually("Redis is whole", PATIENCE, async || {
+        let object = push_cluster::api(cluster, name).get(NAME).await?;
+        let found = push_cluster::condition(&object, "RedisAvailable");
+        let found = found.context("no such condition")?;
+        ensure!(
+            found.status == "True"
+                && found.observed_generation == object.metadata.generation
+                && found.reason == "Ready",
+            "{found:?}"
+        );
+        Ok::<_, anyhow::Error>(found.message.clone())
+    });
+    let message = ready.await?;
+    eprintln!("shards: {count} after {:.1?}: {message}", begun.elapsed());
+    Ok(())
 }
 
 /// One of them has the channel. The next is deleted when the one before has its heir, else half of them were gone.
