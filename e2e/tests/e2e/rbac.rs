@@ -29,11 +29,6 @@ const NOT_SEEN: &[(&str, &str, &str)] = &[
         "patch",
         "an Event that tells again of a missing right is counted, and not another one",
     ),
-    (
-        "statefulsets",
-        "delete",
-        "a shard of Redis is taken away, which the operator's tests do with real processes and no cluster",
-    ),
 ];
 
 /// Rights that must be nobody's but a person's: with them one request has every Secret of the cluster.
