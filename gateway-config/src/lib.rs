@@ -20,6 +20,7 @@ mod redis;
 mod reference;
 mod reload;
 mod rules;
+mod short;
 mod shown;
 mod tree;
 
@@ -39,6 +40,14 @@ impl Config {
     #[must_use]
     pub fn to_yaml(&self) -> String {
         serde_yaml::to_string(self).expect("a configuration is maps, lists, texts and numbers")
+    }
+
+    /// Only what is not as by default, as the YAML that [`parse`] reads back. A gateway of an earlier version reads it too,
+    /// as long as nothing is used that only a later one has.
+    #[must_use]
+    pub fn to_short_yaml(&self) -> String {
+        let tree = short::without_defaults(self);
+        serde_yaml::to_string(&tree).expect("a configuration is maps, lists, texts and numbers")
     }
 
     /// The keys in which `self` is not the default, with their values, in the order of the file.

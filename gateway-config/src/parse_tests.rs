@@ -245,6 +245,7 @@ fn overrides_win_and_the_later_one_over_the_earlier() {
 fn what_is_written_is_read_back() {
     let mut config = Config::default();
     assert_eq!(parse(&config.to_yaml(), &[]).unwrap(), config);
+    assert_eq!(config.to_short_yaml(), "{}\n");
     assert_eq!(config.differences(), []);
     config.listen.page = Some(false);
     config.listen.allowed_origins = vec!["https://example.com".into()];
@@ -258,6 +259,26 @@ fn what_is_written_is_read_back() {
         ..crate::ChannelPolicy::default()
     }];
     assert_eq!(parse(&config.to_yaml(), &[]).unwrap(), config);
+    assert_eq!(parse(&config.to_short_yaml(), &[]).unwrap(), config);
+    assert_eq!(
+        config.to_short_yaml(),
+        "listen:
+  allowedOrigins:
+  - https://example.com
+  page: false
+node:
+  name: on
+auth:
+  hs256KeyFile: /etc/keys/jwt
+broker:
+  kind: redis
+limits:
+  maxConnections: 7
+channels:
+- prefix: 'room:'
+  subscribe: granted
+"
+    );
     let mut differences = config.differences();
     // The order inside an entry depends on what is built along.
     differences.retain(|(path, _)| path != "channels");

@@ -319,7 +319,6 @@ mod tests {
                 with(json!({"gateway": {"limits": {"maxConnections": 20}}})),
                 vec![
                     "~ ConfigMap demo-config\n    ~ data.gateway.yaml:\n",
-                    "-   maxConnections: 10000\n",
                     "+   maxConnections: 20\n",
                 ],
                 vec![],

@@ -11,12 +11,14 @@ use crate::push_cluster::validate::ValidatedCluster;
 
 pub const FILE: &str = "gateway.yaml";
 
+/// Without what is as by default: an upgrade may wait for somebody to agree (`consent`), and until then gateways of the
+/// version before start with what this one writes. A key that they do not know would be an error to them.
 pub fn config_map(cluster: &ValidatedCluster) -> ConfigMap {
     ConfigMap {
         metadata: metadata(cluster, &cluster.names.config, Component::Gateway),
         data: Some(BTreeMap::from([(
             FILE.to_owned(),
-            cluster.config.to_yaml(),
+            cluster.config.to_short_yaml(),
         )])),
         ..ConfigMap::default()
     }
