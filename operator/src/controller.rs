@@ -13,18 +13,19 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::Api;
+use kube::core::PartialObjectMeta;
 use kube::runtime::controller::{self, Action, Config, Controller};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
-use kube::{Client, Resource};
+use kube::{Client, Resource, ResourceExt};
 
 use crate::backoff::Backoff;
-use crate::contest::Contests;
 use crate::failure::line;
 use crate::looks::again_in;
 use crate::metrics::Metrics;
 use crate::push_cluster::apply::{Change, What};
-use crate::push_cluster::{Done, Images, Outcome, ReconcileError, name, reconcile};
+use crate::push_cluster::{Done, Images, Memory, Outcome, ReconcileError, name, reconcile};
 use crate::reason::Told;
 
 /// When the Redis of a Cluster have just been told something, the next word waits for what becomes of it.
@@ -49,7 +50,7 @@ struct Shared {
     images: Images,
     metrics: Arc<Metrics>,
     backoff: Backoff,
-    contests: Contests,
+    memory: Memory,
     /// Of what may be said again with every try.
     events: Recorder,
     reporter: Reporter,
@@ -69,21 +70,25 @@ impl Operator {
             images: self.images.clone(),
             metrics: self.metrics.clone(),
             backoff: Backoff::default(),
-            contests: Contests::default(),
+            memory: Memory::default(),
         });
         let all = watcher::Config::default;
         let ours = || all().labels("app.kubernetes.io/managed-by=pushcluster-operator");
         Controller::new(self.api::<PushCluster>(), all())
             .with_config(Config::default().concurrency(CONCURRENCY))
-            .owns(self.api::<Deployment>(), ours())
-            .owns(self.api::<StatefulSet>(), ours())
-            .owns(self.api::<Service>(), ours())
-            .owns(self.api::<ConfigMap>(), ours())
+            .watches(self.heads::<Deployment>(), ours(), heard(&shared))
+            .watches(self.heads::<StatefulSet>(), ours(), heard(&shared))
+            .watches(self.heads::<Service>(), ours(), heard(&shared))
+            .watches(self.heads::<ConfigMap>(), ours(), heard(&shared))
             // No Secret: who may watch those may read all of them (decision 13). One that is gone is seen by the next look.
-            .owns(self.api::<ServiceAccount>(), ours())
-            .owns(self.api::<PodDisruptionBudget>(), ours())
-            .owns(self.api::<HorizontalPodAutoscaler>(), ours())
-            .owns(self.api::<NetworkPolicy>(), ours())
+            .watches(self.heads::<ServiceAccount>(), ours(), heard(&shared))
+            .watches(self.heads::<PodDisruptionBudget>(), ours(), heard(&shared))
+            .watches(
+                self.heads::<HorizontalPodAutoscaler>(),
+                ours(),
+                heard(&shared),
+            )
+            .watches(self.heads::<NetworkPolicy>(), ours(), heard(&shared))
             .graceful_shutdown_on(ended)
             .run(one, failed, shared)
             .for_each(|result| {
@@ -95,6 +100,14 @@ impl Operator {
             .await;
     }
 
+    /// Objects without what is in them: whose they are is all that a watch is asked for.
+    fn heads<K>(&self) -> Api<PartialObjectMeta<K>>
+    where
+        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
+    {
+        self.api()
+    }
+
     fn api<K>(&self) -> Api<K>
     where
         K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
@@ -103,6 +116,22 @@ impl Operator {
             "" => Api::all(self.client.clone()),
             namespace => Api::namespaced(self.client.clone(), namespace),
         }
+    }
+}
+
+/// Whose reconcile an owned object begins when something happens to it. What was kept of it is forgotten before.
+fn heard<K: 'static>(
+    shared: &Arc<Shared>,
+) -> impl Fn(PartialObjectMeta<K>) -> Option<ObjectRef<PushCluster>> + Send + Sync + 'static
+where
+    PartialObjectMeta<K>: Resource,
+{
+    let shared = shared.clone();
+    move |object| {
+        shared.memory.kept.forget(&object);
+        let namespace = object.namespace();
+        let mut owners = object.owner_references().iter();
+        owners.find_map(|owner| ObjectRef::from_owner_ref(namespace.as_deref(), owner, ()))
     }
 }
 
@@ -129,7 +158,7 @@ async fn one(cluster: Arc<PushCluster>, shared: Arc<Shared>) -> Result<Action, R
         &shared.client,
         cluster.clone(),
         &shared.images,
-        &shared.contests,
+        &shared.memory,
     )
     .await;
     shared.metrics.reconciled(settled.is_ok(), begun.elapsed());

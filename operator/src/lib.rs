@@ -4,6 +4,7 @@ pub mod backoff;
 pub mod contest;
 pub mod controller;
 pub mod failure;
+pub mod kept;
 pub mod lease;
 pub mod looks;
 pub mod metrics;

@@ -11,9 +11,14 @@ use kube::{Client, ResourceExt};
 use rand::RngCore;
 
 use crate::contest::Contests;
+use crate::kept::Kept;
 use apply::Change;
+use apply::plan::{Write, plan};
+use consent::Pending;
 use disruption::Disruption;
+use observe::{Observed, Trust};
 use shards::orders::Order;
+use validate::{Problem, ValidatedCluster};
 
 pub mod apply;
 mod arrange;
@@ -73,14 +78,21 @@ pub struct Done {
     pub told: Vec<Order>,
 }
 
+/// What one reconcile leaves for the next. Nothing of it is needed: a new operator begins without.
+#[derive(Default)]
+pub struct Memory {
+    pub contests: Contests,
+    pub kept: Kept,
+}
+
 pub async fn reconcile(
     client: &Client,
     cluster: Arc<PushCluster>,
     images: &Images,
-    contests: &Contests,
+    memory: &Memory,
 ) -> Outcome {
     let mut done = Done::default();
-    let settled = steps(client, cluster, images, contests, &mut done).await;
+    let settled = steps(client, cluster, images, memory, &mut done).await;
     Outcome { done, settled }
 }
 
@@ -88,29 +100,34 @@ async fn steps(
     client: &Client,
     cluster: Arc<PushCluster>,
     images: &Images,
-    contests: &Contests,
+    memory: &Memory,
     done: &mut Done,
 ) -> Result<bool, ReconcileError> {
     let object = name(&cluster);
-    let mut observed = look(client, cluster).await?;
     let now = status::to_the_second(Timestamp::now());
-    let validated = validate::validate(&observed, images);
-    let mut acted = status::Acted::default();
-    if let Ok(validated) = &validated {
-        let keys = rotation::keys(&observed, now, random_key);
-        let mut objects = build::build(validated, &keys);
-        let (cluster, live) = (&observed.cluster, &observed.live);
-        acted.pending = consent::hold(&mut objects, live, cluster, (validated, &keys));
-        if !cluster.spec.paused {
-            let applied = apply::apply(client, objects, &observed, contests).await;
-            done.changes = applied.changes;
-            acted.failure = applied.failure;
-        }
+    let (mut observed, remembered) = look(client, memory, cluster, Trust::Kept).await?;
+    let mut decided = decide(&observed, images, now);
+    if remembered && !decided.writes.is_empty() {
+        // What is kept decides only that there is nothing to do.
+        (observed, _) = look(client, memory, observed.cluster, Trust::Nothing).await?;
+        decided = decide(&observed, images, now);
+    }
+    let validated = decided.validated;
+    let mut acted = status::Acted {
+        pending: decided.pending,
+        ..status::Acted::default()
+    };
+    if !observed.cluster.spec.paused {
+        let namespace = observed.cluster.namespace().unwrap_or_default();
+        let contests = &memory.contests;
+        let applied = apply::apply(client, &namespace, &decided.writes, contests).await;
+        done.changes = applied.changes;
+        acted.failure = applied.failure;
     }
     if !done.changes.is_empty() {
         // What was seen before is no longer so: a Deployment that was changed a moment ago is not rolled out.
         let before = observed.live;
-        observed = look(client, observed.cluster).await?;
+        (observed, _) = look(client, memory, observed.cluster, Trust::Nothing).await?;
         done.disruptions = disruption::disruptions(&before, &observed.live, &done.changes);
     }
     if !observed.cluster.spec.paused {
@@ -137,12 +154,37 @@ async fn steps(
     }
 }
 
+/// What is to be written, and why nothing is.
+struct Decided {
+    validated: Result<ValidatedCluster, Vec<Problem>>,
+    pending: Option<Pending>,
+    writes: Vec<Write>,
+}
+
+fn decide(observed: &Observed, images: &Images, now: Timestamp) -> Decided {
+    let mut decided = Decided {
+        validated: validate::validate(observed, images),
+        pending: None,
+        writes: Vec::new(),
+    };
+    if let Ok(validated) = &decided.validated {
+        let keys = rotation::keys(observed, now, random_key);
+        let mut objects = build::build(validated, &keys);
+        let (cluster, live) = (&observed.cluster, &observed.live);
+        decided.pending = consent::hold(&mut objects, live, cluster, (validated, &keys));
+        decided.writes = plan(objects, live, &cluster.uid().unwrap_or_default());
+    }
+    decided
+}
+
 async fn look(
     client: &Client,
+    memory: &Memory,
     cluster: Arc<PushCluster>,
-) -> Result<observe::Observed, ReconcileError> {
+    trust: Trust,
+) -> Result<(Observed, bool), ReconcileError> {
     let object = name(&cluster);
-    observe::observe(client, cluster)
+    observe::observe_with(client, cluster, &memory.kept, trust)
         .await
         .map_err(|source| ReconcileError::Observe { object, source })
 }

@@ -2,13 +2,11 @@
 
 use std::time::Instant;
 
+use kube::Client;
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
-use kube::{Client, ResourceExt};
 
-use super::build::Objects;
-use super::observe::Observed;
 use crate::contest::Contests;
-use plan::{Act, Write, plan};
+use plan::{Act, Write};
 
 pub use plan::What;
 
@@ -52,26 +50,22 @@ pub enum ApplyError {
     },
 }
 
-/// What somebody else writes again and again is left to them for a while, see [`Contests`]; all else is written.
+/// Carries out a plan. What somebody else writes again and again is left to them for a while, see [`Contests`]; all else
+/// is written.
 pub async fn apply(
     client: &Client,
-    objects: Objects,
-    observed: &Observed,
+    namespace: &str,
+    writes: &[Write],
     contests: &Contests,
 ) -> Applied {
-    let owner = observed.cluster.uid().unwrap_or_default();
-    let writes = plan(objects, &observed.live, &owner);
-    let writer = Writer {
-        client,
-        namespace: observed.cluster.namespace().unwrap_or_default(),
-    };
+    let writer = Writer { client, namespace };
     let mut applied = Applied::default();
-    if let Err(failure) = writer.rehearse(&writes).await {
+    if let Err(failure) = writer.rehearse(writes).await {
         applied.failure = Some(failure);
         return applied;
     }
-    for write in &writes {
-        if let Some(contested) = contested(write, &writer.namespace, contests) {
+    for write in writes {
+        if let Some(contested) = contested(write, namespace, contests) {
             applied.failure.get_or_insert(contested);
             continue;
         }
@@ -107,7 +101,7 @@ fn contested(write: &Write, namespace: &str, contests: &Contests) -> Option<Appl
 
 struct Writer<'a> {
     client: &'a Client,
-    namespace: String,
+    namespace: &'a str,
 }
 
 impl Writer<'_> {
@@ -166,7 +160,7 @@ impl Writer<'_> {
     }
 
     fn api(&self, write: &Write) -> Api<DynamicObject> {
-        Api::namespaced_with(self.client.clone(), &self.namespace, &write.resource)
+        Api::namespaced_with(self.client.clone(), self.namespace, &write.resource)
     }
 }
 

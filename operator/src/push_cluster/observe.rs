@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use crds::{ExternalRedis, ExternalTopology, PushCluster, RedisMode};
 use futures::future::try_join_all;
@@ -21,6 +23,7 @@ use super::build::redis_cluster::SHARD_LABEL;
 use super::named::{Source, named};
 use super::rotation::Rotation;
 use super::shards;
+use crate::kept::Kept;
 
 mod external;
 
@@ -171,11 +174,26 @@ pub struct ObserveError {
     source: kube::Error,
 }
 
+/// Everything as it is now.
 pub async fn observe(client: &Client, cluster: Arc<PushCluster>) -> Result<Observed, ObserveError> {
-    let reader = Reader {
-        client,
-        namespace: cluster.namespace().unwrap_or_default(),
-    };
+    let kept = Kept::default();
+    let reader = Reader::new(client, &cluster, &kept, Trust::Nothing);
+    read(&reader, cluster).await
+}
+
+/// The same, and whether some of the owned objects are from what was kept and not from now.
+pub async fn observe_with(
+    client: &Client,
+    cluster: Arc<PushCluster>,
+    kept: &Kept,
+    trust: Trust,
+) -> Result<(Observed, bool), ObserveError> {
+    let reader = Reader::new(client, &cluster, kept, trust);
+    let observed = read(&reader, cluster).await?;
+    Ok((observed, reader.remembered.load(Ordering::Relaxed)))
+}
+
+async fn read(reader: &Reader<'_>, cluster: Arc<PushCluster>) -> Result<Observed, ObserveError> {
     let names = Names::of(&cluster.name_any());
     let live = reader.live(&cluster, &names).await?;
     let mut referenced = BTreeMap::new();
@@ -220,36 +238,58 @@ fn password(
     Some(String::from_utf8(value.0).ok()?.trim_end().to_owned())
 }
 
+/// What of the owned objects may be from before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trust {
+    /// Straight from the API server: what is written next is decided on what is there now.
+    Nothing,
+    /// What was read before and not heard of since.
+    Kept,
+}
+
 struct Reader<'a> {
     client: &'a Client,
     namespace: String,
+    kept: &'a Kept,
+    trust: Trust,
+    /// Whether something was kept and not read.
+    remembered: AtomicBool,
 }
 
-impl Reader<'_> {
-    /// The owned objects.
+impl<'a> Reader<'a> {
+    fn new(client: &'a Client, cluster: &PushCluster, kept: &'a Kept, trust: Trust) -> Self {
+        Reader {
+            client,
+            namespace: cluster.namespace().unwrap_or_default(),
+            kept,
+            trust,
+            remembered: AtomicBool::new(false),
+        }
+    }
+
+    /// The owned objects. Secrets are always read, since nobody hears of them (decision 13).
     async fn live(&self, cluster: &PushCluster, names: &Names) -> Result<Live, ObserveError> {
-        // Straight from the API server, not from a cache: what is written next is decided on what is there now.
         let (service_account, keys, config) = tokio::try_join!(
-            self.get(&names.gateway),
+            self.owned(&names.gateway),
             self.get(&names.keys),
-            self.get(&names.config),
+            self.owned(&names.config),
         )?;
         let (redis, redis_service, redis_files, redis_budget) = tokio::try_join!(
+            self.owned(&names.redis),
+            self.owned(&names.redis),
             self.get(&names.redis),
-            self.get(&names.redis),
-            self.get(&names.redis),
-            self.get(&names.redis),
+            self.owned(&names.redis),
         )?;
         let shards = self.shards(cluster, names).await?;
         let (deployment, service, nodes_service, budget, autoscaler) = tokio::try_join!(
-            self.get(&names.gateway),
-            self.get(&names.service),
-            self.get(&names.nodes_service),
-            self.get(&names.gateway),
-            self.get(&names.service),
+            self.owned(&names.gateway),
+            self.owned(&names.service),
+            self.owned(&names.nodes_service),
+            self.owned(&names.gateway),
+            self.owned(&names.service),
         )?;
         let (gateway_policy, redis_policy) =
-            tokio::try_join!(self.get(&names.gateway), self.get(&names.redis))?;
+            tokio::try_join!(self.owned(&names.gateway), self.owned(&names.redis))?;
         Ok(Live {
             service_account,
             keys,
@@ -267,6 +307,35 @@ impl Reader<'_> {
             gateway_policy,
             redis_policy,
         })
+    }
+
+    /// Of a kind that is watched.
+    async fn owned<K>(&self, name: &str) -> Result<Option<K>, ObserveError>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + DeserializeOwned
+            + Debug
+            + Send
+            + Sync
+            + 'static,
+    {
+        let now = Instant::now();
+        if self.trust == Trust::Kept
+            && let Some(kept) = self.kept.find(&self.namespace, name, now)
+        {
+            self.remembered.store(true, Ordering::Relaxed);
+            return Ok(kept);
+        }
+        let ticket = self.kept.ask::<K>(&self.namespace, name, now);
+        let read: Option<K> = self.get(name).await?;
+        let mut kept = read.clone();
+        if let Some(object) = &mut kept {
+            // Larger than all the rest, and only asked for before a write.
+            object.meta_mut().managed_fields = None;
+        }
+        self.kept.keep(&self.namespace, name, &ticket, kept);
+        Ok(read)
     }
 
     async fn get<K>(&self, name: &str) -> Result<Option<K>, ObserveError>
@@ -310,7 +379,7 @@ impl Reader<'_> {
             RedisMode::Standalone | RedisMode::Sentinel | RedisMode::External => 0,
         };
         let names = (0..usize::try_from(shards).unwrap_or(0)).map(|shard| names.shard(shard));
-        let reads = names.map(|name| async move { self.get(&name).await });
+        let reads = names.map(|name| async move { self.owned(&name).await });
         let found: Vec<Option<StatefulSet>> = try_join_all(reads).await?;
         let mut found: Vec<StatefulSet> = found.into_iter().flatten().collect();
         if shards > 0 {
