@@ -11,6 +11,8 @@ ACCOUNT=operator
 remove() {
   local status=$?
   trap - EXIT
+  # down.sh takes the lock, which is still ours if a step failed.
+  exec 9>&-
   "$HERE/down.sh" "$CLUSTER" || status=1
   exit "$status"
 }
@@ -52,7 +54,7 @@ fi
 step "network, keys and certificates" prepare
 step "etcd and the API server" "$HERE/control-plane.sh" --api-only
 step "definition and account" make_account
-# Released before anything that waits: down.sh takes it at the end.
+# Others wait for it to start a cluster of their own.
 exec 9>&-
 cargo build -q --manifest-path "$REPO/Cargo.toml" --locked -p e2e --bin many
 "${CARGO_TARGET_DIR:-$REPO/target}/debug/many" --kubeconfig "$KUBECONFIG_ADMIN" --operator "$OPERATOR" \

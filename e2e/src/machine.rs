@@ -28,7 +28,9 @@ impl Machine {
             .with_context(|| format!("read {}", record.display()))?;
         let id = record.split_whitespace().next().context("a process id")?;
         signal("STOP", id)?;
-        Ok(Stopped { id: id.to_owned() })
+        Ok(Stopped {
+            ids: vec![id.to_owned()],
+        })
     }
 
     /// The file of a node's network.
@@ -39,21 +41,40 @@ impl Machine {
     }
 }
 
-/// A process that is frozen.
+/// Processes that are frozen.
 pub struct Stopped {
-    id: String,
+    ids: Vec<String>,
 }
 
 impl Drop for Stopped {
     fn drop(&mut self) {
-        // It has ended, or the test's end removes the cluster.
-        let _ = signal("CONT", &self.id);
+        for id in &self.ids {
+            // It has ended, or the test's end removes the cluster.
+            let _ = signal("CONT", id);
+        }
     }
 }
 
 /// Kills the processes of this program in a pod, as the kernel would that is short of memory.
 pub fn kill_in_pod(pod_uid: &str, program: &str) -> Result<()> {
-    let mut killed = 0;
+    for id in in_pod(pod_uid, program)? {
+        signal("KILL", &id)?;
+    }
+    Ok(())
+}
+
+/// Freezes the processes of this program in a pod, with their sockets open, until this value goes.
+pub fn stop_in_pod(pod_uid: &str, program: &str) -> Result<Stopped> {
+    let ids = in_pod(pod_uid, program)?;
+    for id in &ids {
+        signal("STOP", id)?;
+    }
+    Ok(Stopped { ids })
+}
+
+/// The processes of this program in a pod; at least one.
+fn in_pod(pod_uid: &str, program: &str) -> Result<Vec<String>> {
+    let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").context("read /proc")? {
         let path = entry?.path();
         let Some(id) = path.file_name().and_then(|name| name.to_str()) else {
@@ -65,12 +86,11 @@ pub fn kill_in_pod(pod_uid: &str, program: &str) -> Result<()> {
         // Gone meanwhile: then it is not the one.
         let text = |file: &str| std::fs::read_to_string(path.join(file)).unwrap_or_default();
         if text("comm").trim() == program && text("cgroup").contains(pod_uid) {
-            signal("KILL", id)?;
-            killed += 1;
+            found.push(id.to_owned());
         }
     }
-    ensure!(killed > 0, "no {program} runs in pod {pod_uid}");
-    Ok(())
+    ensure!(!found.is_empty(), "no {program} runs in pod {pod_uid}");
+    Ok(found)
 }
 
 fn signal(name: &str, id: &str) -> Result<()> {

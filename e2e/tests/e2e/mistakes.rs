@@ -1,6 +1,8 @@
 //! What users ask for and the cluster cannot give: the status names the cause, pushing goes on, and what was possible before
 //! is there again when the mistake is mended.
 
+use std::time::Instant;
+
 use anyhow::{Context, Result, ensure};
 use e2e::namespace::{Namespace, in_namespace};
 use e2e::push_cluster::{self, BECOMES_READY, condition, until_ready};
@@ -84,6 +86,44 @@ async fn a_quota_that_is_too_small_is_named() {
         };
         let ((), pushed) = steady.during(fault).await?;
         eprintln!("quota: {pushed:?}");
+        Ok(())
+    })
+    .await;
+}
+
+/// More than the operator looks at in one go.
+const SILENT: usize = 12;
+
+/// A Redis that never answers takes as long as a look may take, again and again.
+#[tokio::test]
+async fn those_that_are_wrong_keep_nobody_waiting() {
+    let _guard = operator_stays().await;
+    in_namespace("silent", async |namespace| {
+        for number in 0..SILENT {
+            // An address that swallows everything (RFC 5737).
+            let manifest = json!({
+                "apiVersion": "pushcluster.io/v1alpha1", "kind": "PushCluster",
+                "metadata": {"name": format!("silent-{number}")},
+                "spec": {"redis": {"mode": "External", "external": {"host": "192.0.2.1"}}},
+            });
+            let text = manifest.to_string();
+            namespace.cluster.apply(&namespace.name, &text).await?;
+        }
+        let begun = Instant::now();
+        two_gateways(&namespace).await?;
+        eprintln!("silent: ready after {:.1?}", begun.elapsed());
+        let objects = push_cluster::api(&namespace.cluster, &namespace.name);
+        for number in 0..SILENT {
+            let name = format!("silent-{number}");
+            eventually("who is silent is named", BECOMES_READY, async || {
+                let object = objects.get(&name).await?;
+                let redis = condition(&object, "RedisAvailable").context("no condition")?;
+                let named = redis.message.contains("192.0.2.1");
+                ensure!(redis.status == "False" && named, "{redis:?}");
+                Ok::<_, anyhow::Error>(())
+            })
+            .await?;
+        }
         Ok(())
     })
     .await;

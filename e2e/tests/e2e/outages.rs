@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use e2e::audit::{mark, operator_writes_since};
 use e2e::cluster::Cluster;
-use e2e::machine::{Machine, kill_in_pod};
+use e2e::machine::{Machine, kill_in_pod, stop_in_pod};
 use e2e::namespace::{Namespace, in_namespace};
-use e2e::push_cluster::{self, BECOMES_READY, ready_gateways, until_ready};
+use e2e::push_cluster::{self, BECOMES_READY, ready_gateways, until_condition, until_ready};
 use e2e::steady::{Steady, pass};
 use e2e::wait::eventually;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -16,10 +16,13 @@ use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use serde_json::json;
 use tokio::time::interval;
 
-use crate::{NAME, TWO_GATEWAYS, operator_is_mine, two_gateways};
+use crate::{NAME, TWO_GATEWAYS, operator_is_mine, operator_stays, two_gateways};
 
 /// Longer than the lease: whoever leads has to give up, and to begin anew.
 const AWAY: Duration = Duration::from_secs(30);
+
+/// Some dozens of messages.
+const A_WHILE: Duration = Duration::from_secs(1);
 
 #[tokio::test]
 async fn without_the_api_server_everything_is_pushed_and_then_the_operator_goes_on() {
@@ -60,6 +63,34 @@ async fn three_gateways(namespace: &Namespace) -> Result<()> {
     })
     .await?;
     until_ready(cluster, name, NAME).await
+}
+
+/// Connections stand and nothing is said on them: what gateways hear of each other is the only thing that shows it.
+#[tokio::test]
+async fn a_redis_that_hangs_is_noticed_and_nobody_has_to_reconnect() {
+    let _guard = operator_stays().await;
+    in_namespace("redis-hangs", async |namespace| {
+        two_gateways(&namespace).await?;
+        let mut steady = Steady::begin(&namespace, NAME).await?;
+        let (cluster, name) = (&namespace.cluster, &namespace.name);
+        let pods: Api<Pod> = Api::namespaced(cluster.client(), name);
+        let uid = pods.get("demo-redis-0").await?.metadata.uid;
+        let stopped = stop_in_pod(&uid.context("a pod has a uid")?, "redis-server")?;
+        let begun = Instant::now();
+        until_condition(cluster, name, NAME, ("BrokerDelivering", "False")).await?;
+        eprintln!("redis-hangs: noticed after {:.1?}", begun.elapsed());
+        drop(stopped);
+        until_ready(cluster, name, NAME).await?;
+        // The same connections as before.
+        let a_while = async {
+            pass(A_WHILE).await;
+            Ok(())
+        };
+        let ((), pushed) = steady.during(a_while).await?;
+        eprintln!("redis-hangs: {pushed:?}");
+        Ok(())
+    })
+    .await;
 }
 
 /// How many of its writes for a new PushCluster the operator has made when it is killed: after the first, within those that
