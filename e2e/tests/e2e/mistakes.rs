@@ -13,7 +13,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
-use crate::{NAME, operator_is_mine, operator_stays, two_gateways};
+use crate::{NAME, TWO_GATEWAYS, operator_is_mine, operator_stays, two_gateways};
 
 async fn change(namespace: &Namespace, spec: Value) -> Result<()> {
     let objects = push_cluster::api(&namespace.cluster, &namespace.name);
@@ -81,6 +81,7 @@ async fn a_quota_that_is_too_small_is_named() {
             .await?;
             change(&namespace, json!({"replicas": 3})).await?;
             until_said(&namespace, &["demo-gateway", "exceeded quota: tight"]).await?;
+            redis_is_refused(&namespace).await?;
             quotas.delete("tight", &DeleteParams::default()).await?;
             until_ready(&namespace.cluster, &namespace.name, NAME).await
         };
@@ -89,6 +90,23 @@ async fn a_quota_that_is_too_small_is_named() {
         Ok(())
     })
     .await;
+}
+
+/// A StatefulSet does not say so in its status, as a Deployment does.
+async fn redis_is_refused(namespace: &Namespace) -> Result<()> {
+    let manifest = TWO_GATEWAYS.replace("name: demo", "name: second");
+    namespace.cluster.apply(&namespace.name, &manifest).await?;
+    let objects = push_cluster::api(&namespace.cluster, &namespace.name);
+    eventually("the quota is named for Redis", BECOMES_READY, async || {
+        let object = objects.get("second").await?;
+        let redis = condition(&object, "RedisAvailable").context("no condition")?;
+        let named = redis.message.contains("exceeded quota: tight");
+        ensure!(redis.status == "False" && named, "{redis:?}");
+        Ok::<_, anyhow::Error>(())
+    })
+    .await?;
+    objects.delete("second", &DeleteParams::default()).await?;
+    Ok(())
 }
 
 /// More than the operator looks at in one go.

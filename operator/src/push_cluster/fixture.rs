@@ -43,6 +43,7 @@ pub fn observed(spec: &Value) -> Observed {
             (trusted, pem("CERTIFICATE")),
         ]),
         pods: vec![],
+        refused: None,
         external_redis: None,
         redis_pods: None,
     }

@@ -10,9 +10,10 @@ use crds::{ExternalRedis, ExternalTopology, PushCluster, RedisMode};
 use futures::future::try_join_all;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::jiff::Timestamp;
 use k8s_openapi::{ByteString, NamespaceResourceScope};
 use kube::api::{Api, ListParams, ObjectMeta};
 use kube::{Client, Resource, ResourceExt};
@@ -26,6 +27,7 @@ use super::shards;
 use crate::kept::Kept;
 
 mod external;
+mod refused;
 
 pub use external::Wrong;
 
@@ -39,6 +41,8 @@ pub struct Observed {
     pub referenced: BTreeMap<Source, Option<ByteString>>,
     /// The pods of gateways and of Redis.
     pub pods: Vec<Pod>,
+    /// Why a StatefulSet of Redis has too few pods, if the API server takes no more.
+    pub refused: Option<String>,
     /// What an external Redis answered.
     pub external_redis: Option<Result<(), Wrong>>,
     /// The pods of mode Cluster, and what their Redis says.
@@ -202,6 +206,10 @@ async fn read(reader: &Reader<'_>, cluster: Arc<PushCluster>) -> Result<Observed
         referenced.insert(one.source, value);
     }
     let pods = reader.pods(&names.instance).await?;
+    let refused = match refused::short_of_pods(&live, &pods) {
+        Some(set) => reader.refused(set).await?,
+        None => None,
+    };
     let external_redis = match &cluster.spec.redis.external {
         Some(redis) => Some(external::ask(redis, password(redis, &referenced).as_deref()).await),
         None => None,
@@ -219,6 +227,7 @@ async fn read(reader: &Reader<'_>, cluster: Arc<PushCluster>) -> Result<Observed
         keys,
         referenced,
         pods,
+        refused,
         external_redis,
         redis_pods,
     })
@@ -408,6 +417,17 @@ impl<'a> Reader<'a> {
             source,
         };
         Ok(listed.map_err(failed)?.items)
+    }
+
+    async fn refused(&self, set: &StatefulSet) -> Result<Option<String>, ObserveError> {
+        let api: Api<Event> = Api::namespaced(self.client.clone(), &self.namespace);
+        let selected = ListParams::default().fields(&refused::selector(set));
+        let listed = api.list(&selected).await.map_err(|source| ObserveError {
+            kind: "Events of StatefulSet".into(),
+            name: set.name_any(),
+            source,
+        })?;
+        Ok(refused::newest(listed.items, Timestamp::now()))
     }
 
     async fn pods(&self, instance: &str) -> Result<Vec<Pod>, ObserveError> {

@@ -54,6 +54,7 @@ pub fn assumed(cluster: PushCluster) -> Observed {
         keys: StoredKeys::default(),
         referenced,
         pods: Vec::new(),
+        refused: None,
         external_redis: None,
         redis_pods: None,
     }

@@ -308,6 +308,7 @@ fn redis_available(observed: &Observed) -> Verdict {
         .iter()
         .filter(|pod| is_of(pod, "redis"))
         .find_map(pod_trouble)
+        .or_else(|| observed.refused.clone())
         .map_or_else(String::new, |why| format!(": {why}"));
     let message = format!("Redis StatefulSet {name}: {ready} of {wanted} pods are ready{why}");
     let (holds, reason) = match (ready >= needed, current) {

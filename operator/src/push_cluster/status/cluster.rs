@@ -85,5 +85,6 @@ fn unserved(shard: usize, health: &Health) -> String {
 fn trouble(observed: &Observed) -> String {
     let mut pods = observed.pods.iter().filter(|pod| is_of(pod, "redis"));
     let why = pods.find_map(pod_trouble);
+    let why = why.or_else(|| observed.refused.clone());
     why.map_or_else(String::new, |why| format!(": {why}"))
 }

@@ -299,9 +299,16 @@ fn why_no_pod_is_made_is_in_the_message() {
         {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "pods is forbidden: exceeded quota"},
     ]))
     .unwrap();
-    let observed = observed(&json!({}), live(Some(deployment), Some(redis(1))));
+    let mut observed = observed(&json!({}), live(Some(deployment), Some(redis(1))));
     assert!(
         ready_of(&observed).ends_with("2 are up to date: pods is forbidden: exceeded quota"),
+        "{}",
+        ready_of(&observed)
+    );
+    observed.live.redis = Some(redis(0));
+    observed.refused = Some("pods is forbidden: exceeded quota".into());
+    assert!(
+        ready_of(&observed).ends_with("0 of 1 pods are ready: pods is forbidden: exceeded quota"),
         "{}",
         ready_of(&observed)
     );
