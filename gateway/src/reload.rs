@@ -57,6 +57,9 @@ pub struct Shown {
     /// How many keys of the HTTP API it takes: a number tells which of several nodes has not read them again, and not what
     /// they are.
     api_keys: usize,
+    /// Tells its password at Redis from the one before. None: it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    redis_password: Option<String>,
     config: Config,
 }
 
@@ -154,8 +157,11 @@ impl Reloader {
         let current = tokio::task::spawn_blocking(move || {
             let running = inner.parts.running.load();
             let access = config::access(&running.config);
+            // Reads what else is in files, as passwords.
+            let settings = Settings::prepare(running.config.clone());
             inner.wanted().is_ok_and(|wanted| wanted == running.config)
                 && access.is_ok_and(|access| access == running.access)
+                && settings.is_ok_and(|settings| !inner.has_other_passwords(&settings))
         });
         current.await.unwrap_or(false)
     }
@@ -173,6 +179,10 @@ impl Reloader {
             api_keys: match &running.access {
                 ApiAccess::Keys(keys) => keys.len(),
                 ApiAccess::Loopback | ApiAccess::Off => 0,
+            },
+            redis_password: match self.inner.parts.router.broker() {
+                Chosen::Redis(broker) => broker.password_print(),
+                Chosen::Memory(_) => None,
             },
             config: config.shown(),
         }
@@ -240,16 +250,32 @@ impl Inner {
             check(Settings::prepare(wanted)?)?;
         }
         let settings = check(Settings::prepare(taken)?)?;
-        let key_file = "api.keyFile".to_owned();
-        if settings.api != running.access && !change.taken.contains(&key_file) {
-            change.taken.push(key_file);
-            change.taken.sort_unstable();
+        // Files in the same place, with something else in them.
+        let others = [
+            ("api.keyFile", settings.api != running.access),
+            (
+                "broker.redis.passwordFile",
+                self.has_other_passwords(&settings),
+            ),
+        ];
+        for (key, _) in others.into_iter().filter(|(_, differs)| *differs) {
+            if !change.taken.iter().any(|taken| taken == key) {
+                change.taken.push(key.to_owned());
+            }
         }
+        change.taken.sort_unstable();
         Ok(Ready {
             settings,
             change,
             other: None,
         })
+    }
+
+    fn has_other_passwords(&self, settings: &Settings) -> bool {
+        match (self.parts.router.broker(), &settings.redis) {
+            (Chosen::Redis(broker), Some(redis)) => broker.has_other_passwords(redis),
+            _ => false,
+        }
     }
 
     async fn put_in_force(&self, ready: Ready, state: &mut State) -> Result<Report, ConfigError> {
@@ -263,6 +289,7 @@ impl Inner {
             tokens,
             api,
             page,
+            redis,
             ..
         } = settings;
         let parts = &self.parts;
@@ -285,6 +312,9 @@ impl Inner {
             // Who comes in first, so that nobody comes in under rules that those inside no longer have.
             parts.running.store(Arc::new(running));
             parts.set(&config);
+            if let (Chosen::Redis(broker), Some(redis)) = (parts.router.broker(), &redis) {
+                broker.take_passwords(redis);
+            }
             parts.router.configure(engine, rules).await;
         }
         state.needs_restart.clone_from(&change.needs_restart);

@@ -293,6 +293,9 @@ fn notes(done: &Done) -> Vec<(Told, String)> {
     let told: Vec<String> = done.told.iter().map(ToString::to_string).collect();
     let arranged = (Told::RedisArranged, told.join(", "));
     let changes = changes.chain([arranged]);
+    let steps = done.notes.iter();
+    let steps = steps.map(|(reason, note)| (*reason, (*note).to_owned()));
+    let changes = changes.chain(steps);
     acts.chain(changes.filter(|(_, note)| !note.is_empty()))
         .collect()
 }
@@ -328,6 +331,7 @@ mod tests {
                 note: "Redis is replaced".into(),
             }],
             told: Vec::new(),
+            notes: vec![(Told::RedisPasswordChanging, "another password")],
         };
         let said: Vec<String> = notes(&done)
             .into_iter()
@@ -341,6 +345,7 @@ mod tests {
                 "Updated: updated ConfigMap c: spec.replicas",
                 "Restored: restored Deployment a after a change by kubectl-edit: spec.replicas",
                 "Pruned: deleted HorizontalPodAutoscaler e, which the spec no longer asks for",
+                "RedisPasswordChanging: another password",
             ]
         );
     }

@@ -12,8 +12,10 @@ use rand::RngCore;
 
 use crate::contest::Contests;
 use crate::kept::Kept;
+use crate::reason::Told;
 use apply::Change;
 use apply::plan::{Write, plan};
+use build::Names;
 use consent::Pending;
 use disruption::Disruption;
 use observe::{Observed, Trust};
@@ -30,10 +32,13 @@ mod fixture;
 pub mod gateways;
 pub mod named;
 pub mod observe;
+pub mod passwords;
 pub mod preview;
 pub mod rotation;
 pub mod shards;
+pub mod speak;
 pub mod status;
+pub mod users;
 pub mod validate;
 
 /// The images that came with the operator, and where it is itself.
@@ -76,6 +81,8 @@ pub struct Done {
     pub disruptions: Vec<Disruption>,
     /// What the Redis of a Cluster were told.
     pub told: Vec<Order>,
+    /// What has begun or ended.
+    pub notes: Vec<(Told, &'static str)>,
 }
 
 /// What one reconcile leaves for the next. Nothing of it is needed: a new operator begins without.
@@ -122,6 +129,10 @@ async fn steps(
         let contests = &memory.contests;
         let applied = apply::apply(client, &namespace, &decided.writes, contests).await;
         done.changes = applied.changes;
+        let stored = format!("Secret {}", Names::of(&observed.cluster.name_any()).keys);
+        if done.changes.iter().any(|change| change.object == stored) {
+            done.notes = decided.notes;
+        }
         acted.failure = applied.failure;
     }
     if !done.changes.is_empty() {
@@ -130,8 +141,11 @@ async fn steps(
         (observed, _) = look(client, memory, observed.cluster, Trust::Nothing).await?;
         done.disruptions = disruption::disruptions(&before, &observed.live, &done.changes);
     }
+    let mut corrected = false;
     if !observed.cluster.spec.paused {
         done.told = arrange::arrange(client, &observed, &validated).await;
+        corrected = users::tell(&observed).await;
+        gateways::nudge::redis(client, &observed).await;
     }
     let turn = rand::random::<u16>().into();
     let seen = gateways::look(&observed, status::delivered(&observed.cluster), turn).await;
@@ -140,8 +154,9 @@ async fn steps(
     }
     let status = status::status(&observed, &validated, &acted, &seen, now);
     // A Redis that has its orders is looked at again.
-    let whole = done.told.is_empty() && arrange::is_whole(&observed);
-    let settled = whole && status::is_settled(&status) && observed.keys.rotation.next.is_none();
+    let whole = done.told.is_empty() && !corrected && arrange::is_whole(&observed);
+    let exchanged = observed.keys.rotation.next.is_none() && observed.keys.passwords.is_at_rest();
+    let settled = whole && exchanged && status::is_settled(&status);
     status::write(client, &observed.cluster, status)
         .await
         .map_err(|source| ReconcileError::Status {
@@ -159,6 +174,8 @@ struct Decided {
     validated: Result<ValidatedCluster, Vec<Problem>>,
     pending: Option<Pending>,
     writes: Vec<Write>,
+    /// What begins or ends when the Secret is written.
+    notes: Vec<(Told, &'static str)>,
 }
 
 fn decide(observed: &Observed, images: &Images, now: Timestamp) -> Decided {
@@ -166,9 +183,13 @@ fn decide(observed: &Observed, images: &Images, now: Timestamp) -> Decided {
         validated: validate::validate(observed, images),
         pending: None,
         writes: Vec::new(),
+        notes: Vec::new(),
     };
     if let Ok(validated) = &decided.validated {
-        let keys = rotation::keys(observed, now, random_key);
+        let mut keys = rotation::keys(observed, now, random_key);
+        passwords::rotate(&mut keys, observed, now, random_key);
+        let told = observed.keys.passwords.told(&keys.passwords);
+        decided.notes.extend(told);
         let mut objects = build::build(validated, &keys);
         let (cluster, live) = (&observed.cluster, &observed.live);
         decided.pending = consent::hold(&mut objects, live, cluster, (validated, &keys));

@@ -1,5 +1,6 @@
 //! What a change of the spec does to those who are connected: nothing, wherever a gateway can take it while it runs.
 
+mod redis_password;
 mod rotation;
 mod upgrade;
 

@@ -23,6 +23,7 @@ mod foreign;
 mod link;
 mod listen;
 mod log;
+mod login;
 mod masters;
 mod names;
 mod probe;
@@ -48,6 +49,7 @@ use self::clients::Clients;
 pub use self::foreign::Source;
 pub use self::listen::Listen;
 use self::listen::Listener;
+pub use self::login::{Login, Password};
 pub use self::names::Names;
 use self::pulses::{Pulses, Watch, Watched};
 pub use self::store::{Answer, Call, Store};
@@ -73,14 +75,6 @@ impl fmt::Display for Mode {
             Mode::Cluster => "cluster",
         })
     }
-}
-
-/// An ACL user. Without a password nobody logs in.
-#[derive(Clone, Default)]
-pub struct Login {
-    /// None: `default`.
-    pub username: Option<String>,
-    pub password: Option<String>,
 }
 
 /// Where Redis is and how long to wait for it.
@@ -173,6 +167,8 @@ pub struct Redis {
     other_keys: Arc<publish::OtherKeys>,
     names: Names,
     timeout: Duration,
+    /// At Redis and at the Sentinels.
+    logins: [Login; 2],
 }
 
 /// What is mostly around a message's data, as JSON; more is made room for.
@@ -186,6 +182,7 @@ impl Redis {
     #[must_use]
     pub fn start(settings: Settings, counters: Counters) -> (Redis, Events) {
         let timeout = settings.timeout;
+        let logins = [settings.login.clone(), settings.sentinel_login.clone()];
         let names = Names::new(&settings.prefix, settings.mode);
         let trouble = match settings.mode {
             Mode::Standalone => None,
@@ -242,6 +239,7 @@ impl Redis {
                 other_keys,
                 names,
                 timeout,
+                logins,
             },
             receiver,
         )
@@ -257,6 +255,26 @@ impl Redis {
             names: self.names.clone(),
             timeout: self.timeout,
         }
+    }
+
+    /// Whether one of these, at Redis and at the Sentinels, has another password.
+    #[must_use]
+    pub fn has_other_passwords(&self, settings: &Settings) -> bool {
+        let [redis, sentinels] = &self.logins;
+        redis.differs(&settings.login) || sentinels.differs(&settings.sentinel_login)
+    }
+
+    /// Connections that are made from now on show the passwords of `settings`.
+    pub fn take_passwords(&self, settings: &Settings) {
+        let [redis, sentinels] = &self.logins;
+        redis.take(&settings.login);
+        sentinels.take(&settings.sentinel_login);
+    }
+
+    /// See [`Login::print`].
+    #[must_use]
+    pub fn password_print(&self) -> Option<String> {
+        self.logins[0].print()
     }
 
     /// Of one record that a backend published, from now on.

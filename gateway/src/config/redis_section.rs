@@ -12,7 +12,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
 use super::{ConfigError, secret};
-use crate::broker::redis::{Endpoint, Listen, Login, Mode, Settings, Source};
+use crate::broker::redis::{Endpoint, Listen, Login, Mode, Password, Settings, Source};
 
 /// `max_message_bytes`: of what backends publish by themselves.
 pub(super) fn prepare(redis: &Redis, max_message_bytes: u32) -> Result<Settings, ConfigError> {
@@ -67,10 +67,11 @@ fn login(username: &str, key: &'static str, file: &str) -> Result<Login, ConfigE
         "" => None,
         file => {
             let text = String::from_utf8(secret(key, file)?);
-            Some(text.map_err(|_| ConfigError::Setting {
+            let text = text.map_err(|_| ConfigError::Setting {
                 key,
                 what: format!("{file} is not UTF-8"),
-            })?)
+            })?;
+            Some(Password::new(text))
         }
     };
     Ok(Login { username, password })

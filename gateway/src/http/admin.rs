@@ -5,7 +5,7 @@
 //! GET    /drain                                                         → 200 where it stands
 //! DELETE /drain                                                         → 200, or 409 while the process ends
 //! POST   /reload                            → 200 {"taken","needsRestart","generation","hash"}, or 422 and what is wrong
-//! GET    /config                            → 200 {"generation","hash","needsRestart","refused"?,"apiKeys","config"}
+//! GET    /config                            → 200 {"generation","hash","needsRestart","refused"?,"apiKeys","redisPassword"?,"config"}
 //! GET    /node                              → 200 {"version","connections","maxConnections","draining"}
 //! POST   /probe  {"round","from":["node"],"seconds"}                    → 200 {"heard":["node"],"failed"?}
 //! ```

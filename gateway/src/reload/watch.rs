@@ -66,13 +66,19 @@ impl Reloader {
         print.ok()
     }
 
-    /// The configuration, and the keys of the API, which nobody else watches.
+    /// The configuration, and what nobody else watches: the keys of the API, the passwords at Redis.
     fn files(&self) -> Vec<PathBuf> {
         let inner = &self.inner;
         let origin = inner.origin.iter();
         let config = origin.filter_map(|origin| origin.sources.config.clone());
-        let api = PathBuf::from(&inner.parts.running.load().config.api.key_file);
-        config.chain([api]).collect()
+        let running = inner.parts.running.load();
+        let (api, redis) = (&running.config.api, &running.config.broker.redis);
+        let named = [
+            &api.key_file,
+            &redis.password_file,
+            &redis.sentinel_password_file,
+        ];
+        config.chain(named.map(PathBuf::from)).collect()
     }
 }
 

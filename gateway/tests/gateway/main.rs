@@ -35,6 +35,7 @@ mod redis_away;
 mod redis_backends;
 mod redis_cluster;
 mod redis_failover;
+mod redis_password;
 mod redis_sentinel;
 mod redis_server;
 mod redis_silent;

@@ -138,24 +138,26 @@ fn redis_objects(cluster: &ValidatedCluster, keys: &Keys) -> Option<RedisObjects
             budget: None,
         }),
         ValidatedRedis::Sentinel(sentinel) => {
-            let files = sentinel::secret(cluster, sentinel, keys);
-            let hash = config::files_hash(&files, keys);
+            let at_first = keys.at_first();
+            let files = |keys| sentinel::secret(cluster, sentinel, keys);
+            let hash = config::files_hash(&files(&at_first), keys);
             Some(RedisObjects {
                 stateful_sets: vec![sentinel::stateful_set(cluster, sentinel, &hash)],
                 service,
-                files: Some(files),
+                files: Some(files(keys)),
                 budget: Some(budget::redis(cluster)),
             })
         }
         ValidatedRedis::Cluster(redis) => {
-            let files = redis_cluster::secret(cluster, redis, keys);
-            let hash = config::files_hash(&files, keys);
+            let at_first = keys.at_first();
+            let files = |keys| redis_cluster::secret(cluster, redis, keys);
+            let hash = config::files_hash(&files(&at_first), keys);
             let shards = 0..redis.kept;
             let set = |shard| redis_cluster::stateful_set(cluster, redis, shard, &hash);
             Some(RedisObjects {
                 stateful_sets: shards.map(set).collect(),
                 service,
-                files: Some(files),
+                files: Some(files(keys)),
                 budget: Some(budget::redis(cluster)),
             })
         }

@@ -14,6 +14,7 @@ use super::build::{Objects, build};
 use super::consent::hold;
 use super::named::Source;
 use super::observe::{Keys, Live, Observed, StoredKeys};
+use super::passwords::Passwords;
 use super::rotation::Rotation;
 use super::validate::validate;
 
@@ -46,6 +47,7 @@ pub fn observed(spec: &Value) -> Observed {
         refused: None,
         external_redis: None,
         redis_pods: None,
+        redis_users: vec![],
     }
 }
 
@@ -79,6 +81,7 @@ pub fn keys() -> Keys {
         redis_admin_password: "the-admin-password".into(),
         salt: "the-salt".into(),
         rotation: Rotation::default(),
+        passwords: Passwords::default(),
     }
 }
 

@@ -53,7 +53,24 @@ pub struct Answers {
     pub wanted: Option<Config>,
     /// Keys of the HTTP API that count.
     pub api_keys: usize,
+    /// The password that gateways should have at Redis. None: it is not ours.
+    pub redis_password: Option<Print>,
     pub pods: Vec<Answer>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Print {
+    /// [`gateway_config::password_print`].
+    pub text: String,
+    /// Whether one that does not tell which it has counts as one that has another: it is of a version that would never
+    /// take the new one, and Redis is about to forget the old one.
+    pub must_be_told: bool,
+}
+
+impl Print {
+    fn fits(&self, shown: Option<&str>) -> bool {
+        shown.map_or(!self.must_be_told, |shown| shown == self.text)
+    }
 }
 
 #[derive(Debug)]
@@ -69,6 +86,8 @@ pub enum Runs {
         config: Box<Config>,
         /// Keys of the HTTP API that it takes. None: it does not tell.
         api_keys: Option<usize>,
+        /// Of its password at Redis. None: it has none, or does not tell.
+        redis_password: Option<String>,
         /// Why it does not take the configuration that it has read.
         refused: Option<String>,
     },
@@ -96,11 +115,14 @@ pub fn compare(answers: &Answers) -> Option<Compared> {
             Runs::With {
                 config,
                 api_keys,
+                redis_password,
                 refused,
             } => {
                 // A key too many is one that counts no more, and still does there.
                 let keys = api_keys.is_none_or(|keys| keys == answers.api_keys);
-                if keys && is_same(config, &wanted) {
+                let password = answers.redis_password.as_ref();
+                let password = password.is_none_or(|print| print.fits(redis_password.as_deref()));
+                if keys && password && is_same(config, &wanted) {
                     compared.current += 1;
                     continue;
                 }

@@ -22,8 +22,10 @@ use serde::de::DeserializeOwned;
 use super::build::Names;
 use super::build::redis_cluster::SHARD_LABEL;
 use super::named::{Source, named};
+use super::passwords::Passwords;
 use super::rotation::Rotation;
 use super::shards;
+use super::users::{self, RedisUser};
 use crate::kept::Kept;
 
 mod external;
@@ -47,6 +49,8 @@ pub struct Observed {
     pub external_redis: Option<Result<(), Wrong>>,
     /// The pods of mode Cluster, and what their Redis says.
     pub redis_pods: Option<Vec<shards::Pod>>,
+    /// What every Redis and Sentinel of ours accepts from gateways.
+    pub redis_users: Vec<RedisUser>,
 }
 
 /// The owned objects as they are.
@@ -124,6 +128,7 @@ pub struct StoredKeys {
     pub redis_admin_password: Option<String>,
     pub salt: Option<String>,
     pub rotation: Rotation,
+    pub passwords: Passwords,
 }
 
 /// The same, complete.
@@ -138,6 +143,20 @@ pub struct Keys {
     pub salt: String,
     /// Other keys of the API that count.
     pub rotation: Rotation,
+    /// Other passwords of gateways that count.
+    pub passwords: Passwords,
+}
+
+impl Keys {
+    /// As they were at first, for the hashes by which pods are made anew.
+    pub fn at_first(&self) -> Keys {
+        let first = self.passwords.first.as_ref();
+        Keys {
+            redis_password: first.unwrap_or(&self.redis_password).clone(),
+            passwords: Passwords::default(),
+            ..self.clone()
+        }
+    }
 }
 
 impl StoredKeys {
@@ -154,6 +173,7 @@ impl StoredKeys {
             redis_admin_password: value("redis-admin-password"),
             salt: value("salt"),
             rotation: Rotation::of(secret.and_then(|secret| secret.data.as_ref())),
+            passwords: Passwords::of(secret.and_then(|secret| secret.data.as_ref())),
         }
     }
 
@@ -166,6 +186,7 @@ impl StoredKeys {
             redis_admin_password: kept(&self.redis_admin_password),
             salt: kept(&self.salt),
             rotation: self.rotation.clone(),
+            passwords: self.passwords.clone(),
         }
     }
 }
@@ -221,6 +242,10 @@ async fn read(reader: &Reader<'_>, cluster: Arc<PushCluster>) -> Result<Observed
         }
         _ => None,
     };
+    let redis_users = match (cluster.spec.redis.mode, &keys.redis_admin_password) {
+        (RedisMode::External, _) | (_, None) => Vec::new(),
+        (mode, Some(password)) => users::look(&pods, mode, password).await,
+    };
     Ok(Observed {
         cluster,
         live,
@@ -230,6 +255,7 @@ async fn read(reader: &Reader<'_>, cluster: Arc<PushCluster>) -> Result<Observed
         refused,
         external_redis,
         redis_pods,
+        redis_users,
     })
 }
 

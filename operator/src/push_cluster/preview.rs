@@ -57,6 +57,7 @@ pub fn assumed(cluster: PushCluster) -> Observed {
         refused: None,
         external_redis: None,
         redis_pods: None,
+        redis_users: Vec::new(),
     }
 }
 

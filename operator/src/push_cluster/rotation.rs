@@ -20,9 +20,9 @@ use super::observe::{Keys, Observed};
 /// The annotation of a PushCluster that asks for another key, by any value that is not the one from before.
 pub const ANNOTATION: &str = "pushcluster.io/rotate-api-key";
 /// What gateways said before a key was made must not pass for what they say of it.
-const SETTLES: SignedDuration = SignedDuration::from_secs(15);
+pub(super) const SETTLES: SignedDuration = SignedDuration::from_secs(15);
 /// A gateway that cannot be asked is not waited for longer than a kubelet may take to bring it a changed Secret.
-const PATIENCE: SignedDuration = SignedDuration::from_secs(300);
+pub(super) const PATIENCE: SignedDuration = SignedDuration::from_secs(300);
 
 /// A key, and a moment that matters to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -174,7 +174,7 @@ const NEXT: [&str; 2] = ["api-key-next", "api-key-next-since"];
 const BEFORE: [&str; 2] = ["api-key-before", "api-key-before-until"];
 
 /// The value may be as long as an annotation may be.
-fn hash(asked: &str) -> String {
+pub(super) fn hash(asked: &str) -> String {
     let digest = Sha1::digest(asked);
     digest[..8]
         .iter()

@@ -21,6 +21,7 @@ mod clients;
 mod config;
 mod delivering;
 mod draining;
+mod passwords;
 mod upgrade;
 
 mod cluster;
@@ -99,6 +100,7 @@ pub fn status(
         autoscaler_active(observed),
         draining::draining(observed),
         upgrade::pending(&observed.cluster, validated.is_ok(), acted.pending.as_ref()),
+        passwords::rotating(observed, seen.config.as_ref()),
         paused(&observed.cluster),
     ];
     let before = observed.cluster.status.clone().unwrap_or_default();
@@ -266,7 +268,7 @@ fn pod_trouble(pod: &Pod) -> Option<String> {
     Some(format!("pod {}: {}", pod.name_any(), trouble.trim()))
 }
 
-pub(super) fn is_of(pod: &Pod, component: &str) -> bool {
+pub fn is_of(pod: &Pod, component: &str) -> bool {
     pod.labels()
         .get("app.kubernetes.io/component")
         .is_some_and(|label| label == component)

@@ -12,8 +12,8 @@ use fred::error::{Error, ErrorKind};
 use fred::interfaces::ClientLike;
 use fred::types::Builder;
 use fred::types::config::{
-    Config, ConnectionConfig, ReconnectPolicy, ServerConfig, TcpConfig, TlsConfig, TlsConnector,
-    UnresponsiveConfig,
+    Config, ConnectionConfig, CredentialProvider, ReconnectPolicy, ServerConfig, TcpConfig,
+    TlsConfig, TlsConnector, UnresponsiveConfig,
 };
 use socket2_of_fred::TcpKeepalive;
 use tokio::sync::watch;
@@ -164,8 +164,10 @@ fn client(settings: &Settings, endpoint: &Endpoint) -> Client {
     let login = &settings.login;
     let config = Config {
         server: ServerConfig::new_centralized(&endpoint.host, endpoint.port),
-        username: login.username.clone().filter(|_| login.password.is_some()),
-        password: login.password.clone(),
+        credential_provider: login
+            .password
+            .is_some()
+            .then(|| Arc::new(login.clone()) as Arc<dyn CredentialProvider>),
         database: (settings.database != 0 && settings.mode != Mode::Cluster)
             .then_some(settings.database),
         tls: settings

@@ -15,7 +15,7 @@ use tokio_rustls::TlsConnector;
 use super::advice::{advice, evicts};
 use super::topology::Endpoint;
 use super::wire::{self, NotResp, field, text};
-use super::{Login, Mode, Settings};
+use super::{Login, Mode, Password, Settings};
 
 /// The oldest Redis that works: sharded Pub/Sub, and commands in scripts that are refused before they begin.
 const OLDEST: (u32, u32) = (7, 0);
@@ -143,7 +143,8 @@ impl Connection {
     async fn hello(&mut self, login: &Login, name: &str) -> Result<BytesFrame, ConnectionError> {
         let user = login.username.as_deref().unwrap_or("default");
         let mut arguments = vec!["2"];
-        if let Some(password) = &login.password {
+        let password = login.password.as_ref().map(Password::now);
+        if let Some(password) = &password {
             arguments.extend(["AUTH", user, password]);
         }
         arguments.extend(["SETNAME", name]);

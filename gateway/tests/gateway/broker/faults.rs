@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use gateway::broker::redis::{Login, Settings};
+use gateway::broker::redis::{Login, Password, Settings};
 use gateway::broker::{Broker, Health, Publish, PublishError};
 
 use super::{channel, counted, message, redis, set, settings, start};
@@ -227,7 +227,7 @@ async fn redis_comes_after_the_node() {
 fn password_of(password: Option<&str>) -> Login {
     Login {
         username: None,
-        password: password.map(str::to_owned),
+        password: password.map(|text| Password::new(text.to_owned())),
     }
 }
 

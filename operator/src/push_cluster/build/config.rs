@@ -49,9 +49,11 @@ pub fn secrets_hash(keys: &Keys, referenced: &[ByteString]) -> String {
     text(digest)
 }
 
-/// The same for Redis, which reads its password at its start.
+/// The same for one Redis by itself, which reads passwords at its start.
 pub fn keys_hash(keys: &Keys) -> String {
-    text(keyed(keys))
+    let mut digest = keyed(keys);
+    part(&mut digest, keys.redis_admin_password.as_bytes());
+    text(digest)
 }
 
 /// The same for whoever reads files of this Secret at its start.
@@ -65,15 +67,18 @@ pub fn files_hash(files: &Secret, keys: &Keys) -> String {
 }
 
 fn keyed(keys: &Keys) -> Sha1 {
+    // Gateways take another one while they run, and Redis is told it.
+    let keys = keys.at_first();
     let Keys {
         // Gateways read it again when it changes.
         api_key: _,
         rotation: _,
+        passwords: _,
         redis_password,
         // No gateway has it, and Redis has it in its files.
         redis_admin_password: _,
         salt,
-    } = keys;
+    } = &keys;
     let mut digest = Sha1::new();
     part(&mut digest, salt.as_bytes());
     part(&mut digest, redis_password.as_bytes());

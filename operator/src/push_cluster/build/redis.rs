@@ -6,6 +6,8 @@ use k8s_openapi::api::core::v1::{
 
 use super::parts::{empty_volume, mount, port};
 use super::pods::template;
+use super::secret::REDIS_FILE;
+use super::sentinel::ADMIN_USER;
 use super::{Component, container_security, labels, metadata, pod_security, selector};
 use crate::push_cluster::validate::ValidatedCluster;
 
@@ -59,7 +61,8 @@ fn pod(cluster: &ValidatedCluster, image: &str, resources: &ResourceRequirements
             image: Some(image.into()),
             command: Some(vec!["redis-server".into()]),
             args: Some(arguments.map(String::from).into()),
-            env: Some(vec![password(cluster, "redis-password")]),
+            // Not the gateways', which may be another one before the container starts again.
+            env: Some(vec![password(cluster, "redis-admin-password")]),
             ports: Some(vec![port("redis", 6379)]),
             readiness_probe: Some(ping(2, 3)),
             liveness_probe: Some(ping(10, 6)),
@@ -77,7 +80,7 @@ fn pod(cluster: &ValidatedCluster, image: &str, resources: &ResourceRequirements
                 secret: Some(SecretVolumeSource {
                     secret_name: Some(cluster.names.keys.clone()),
                     items: Some(vec![KeyToPath {
-                        key: "redis.conf".into(),
+                        key: REDIS_FILE.into(),
                         path: "redis.conf".into(),
                         ..KeyToPath::default()
                     }]),
@@ -109,7 +112,7 @@ pub(super) fn password(cluster: &ValidatedCluster, key: &str) -> EnvVar {
 
 /// `-e`: an answer that is an error, as while loading, is a failure.
 fn ping(period_seconds: i32, failures: i32) -> Probe {
-    let command = ["redis-cli", "-e", "ping"].map(String::from);
+    let command = ["redis-cli", "--user", ADMIN_USER, "-e", "ping"].map(String::from);
     probe(&command, period_seconds, failures)
 }
 

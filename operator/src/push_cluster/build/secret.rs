@@ -1,6 +1,7 @@
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 
+use super::sentinel::ADMIN_USER;
 use super::{Component, metadata};
 use crate::push_cluster::observe::Keys;
 use crate::push_cluster::validate::ValidatedCluster;
@@ -14,6 +15,7 @@ pub fn keys(cluster: &ValidatedCluster, keys: &Keys) -> Secret {
         redis_admin_password,
         salt,
         rotation,
+        passwords,
     } = keys;
     let values = [
         ("api-key", api_key.clone()),
@@ -21,8 +23,9 @@ pub fn keys(cluster: &ValidatedCluster, keys: &Keys) -> Secret {
         ("redis-password", redis_password.clone()),
         ("redis-admin-password", redis_admin_password.clone()),
         ("salt", salt.clone()),
-        // A file, so that the password is on no command line.
+        // Files, so that passwords are on no command line. The first for pods that an earlier version made.
         ("redis.conf", format!("requirepass {redis_password}\n")),
+        (REDIS_FILE, redis_file(keys)),
     ];
     Secret {
         metadata: metadata(cluster, &cluster.names.keys, Component::Gateway),
@@ -31,9 +34,34 @@ pub fn keys(cluster: &ValidatedCluster, keys: &Keys) -> Secret {
             values
                 .into_iter()
                 .chain(rotation.entries())
+                .chain(passwords.entries())
                 .map(|(key, value)| (key.to_owned(), ByteString(value.into_bytes())))
                 .collect(),
         ),
         ..Secret::default()
     }
+}
+
+/// What one Redis by itself begins with.
+pub const REDIS_FILE: &str = "redis-users.conf";
+
+/// Gateways come without a name; the operator and probes as the admin, whose password stays.
+fn redis_file(keys: &Keys) -> String {
+    let Keys {
+        redis_password,
+        redis_admin_password,
+        passwords,
+        ..
+    } = keys;
+    let accepted = shown(&passwords.accepted(redis_password));
+    format!(
+        "user default on {accepted} ~* &* +@all\n\
+         user {ADMIN_USER} on >{redis_admin_password} ~* &* +@all\n"
+    )
+}
+
+/// As a rule of an ACL user.
+pub fn shown(passwords: &[&str]) -> String {
+    let rules: Vec<String> = passwords.iter().map(|text| format!(">{text}")).collect();
+    rules.join(" ")
 }

@@ -6,6 +6,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::push_cluster::fixture::{built, images, keys, observed, secret};
+use crate::push_cluster::passwords::Passwords;
+use crate::push_cluster::rotation::Dated;
 use crate::push_cluster::validate::validate;
 
 fn gateway_pod(objects: &Objects) -> &PodSpec {
@@ -345,6 +347,63 @@ fn a_pod_with_other_passwords_is_another_pod() {
     let before = templates(&external, keys(), password, b"one");
     assert_eq!(before, templates(&external, keys(), password, b"one"));
     assert_ne!(before, templates(&external, keys(), password, b"two"));
+}
+
+/// Else a rotation would close every socket.
+#[test]
+fn another_password_of_gateways_replaces_no_pod_and_the_next_start_accepts_both() {
+    for mode in ["Standalone", "Sentinel", "Cluster"] {
+        let observed = observed(&json!({"redis": {"mode": mode}}));
+        let validated = validate(&observed, &images()).unwrap();
+        let before = build(&validated, &keys());
+        let dated = |key: &str| {
+            let at = k8s_openapi::jiff::Timestamp::UNIX_EPOCH;
+            let key = key.into();
+            Some(Dated { key, at })
+        };
+        let first = Some("the-password".to_owned());
+        for (password, next, from_before, first, accepted) in [
+            ("the-password", dated("b"), None, None, ">the-password >b "),
+            (
+                "b",
+                None,
+                dated("the-password"),
+                first.clone(),
+                ">b >the-password ",
+            ),
+            ("b", None, None, first, ">b "),
+        ] {
+            let keys = Keys {
+                redis_password: password.into(),
+                passwords: Passwords {
+                    next,
+                    before: from_before,
+                    first,
+                    ..Passwords::default()
+                },
+                ..keys()
+            };
+            let after = build(&validated, &keys);
+            assert_eq!(after.deployment, before.deployment, "{mode}");
+            let sets = |objects: &Objects| objects.redis.as_ref().unwrap().stateful_sets.clone();
+            assert_eq!(sets(&after), sets(&before), "{mode}");
+            let files = after.redis.unwrap().files.unwrap_or(after.keys);
+            let mut users = 0;
+            for (name, content) in files.data.unwrap() {
+                let text = String::from_utf8(content.0).unwrap();
+                let lines = text.lines();
+                let is_gateways = |line: &&str| {
+                    line.starts_with("user gateway ") || line.starts_with("user default on")
+                };
+                for line in lines.filter(is_gateways) {
+                    assert!(line.contains(accepted), "{mode} {name}: {line}");
+                    users += 1;
+                }
+            }
+            // One file for all, and with Sentinels one more for each pod.
+            assert_eq!(users, if mode == "Sentinel" { 4 } else { 1 }, "{mode}");
+        }
+    }
 }
 
 #[test]

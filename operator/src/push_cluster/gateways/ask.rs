@@ -3,8 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use crds::RedisMode;
 use futures::StreamExt;
-use gateway_config::Config;
+use gateway_config::{Config, password_print};
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
@@ -19,7 +20,7 @@ use tokio::time::timeout;
 
 use super::clients::Node;
 use super::delivery::{Delivery, Heard, Round};
-use super::{Answer, Answers, Runs, delivery, in_order, with_clients, written};
+use super::{Answer, Answers, Print, Runs, delivery, in_order, with_clients, written};
 use crate::push_cluster::observe::Observed;
 
 /// The admin port of a gateway pod, as `build` writes it into its configuration.
@@ -77,6 +78,8 @@ struct Shown {
     /// None: this version of the gateway does not tell.
     #[serde(default)]
     api_keys: Option<usize>,
+    #[serde(default)]
+    redis_password: Option<String>,
     config: Box<Config>,
 }
 
@@ -97,6 +100,7 @@ impl Asker {
         Answers {
             wanted: Some(wanted),
             api_keys: rotation.count(),
+            redis_password: print(observed),
             pods: answers
                 .into_iter()
                 .map(|(pod, answer)| Answer {
@@ -235,15 +239,26 @@ fn understood<T: DeserializeOwned>(body: &Bytes) -> Result<T, AskError> {
     serde_json::from_slice(body).map_err(AskError::NotUnderstood)
 }
 
+fn print(observed: &Observed) -> Option<Print> {
+    let password = observed.keys.redis_password.as_ref()?;
+    let own = observed.cluster.spec.redis.mode != RedisMode::External;
+    own.then(|| Print {
+        text: password_print(password),
+        must_be_told: observed.keys.passwords.before.is_some(),
+    })
+}
+
 fn runs(pod: &str, answer: Result<Bytes, AskError>) -> Runs {
     match answer.and_then(|body| understood::<Shown>(&body)) {
         Ok(Shown {
             refused,
             api_keys,
+            redis_password,
             config,
         }) => Runs::With {
             config,
             api_keys,
+            redis_password,
             refused,
         },
         Err(AskError::Status(StatusCode::UNAUTHORIZED)) => Runs::WithAnOldKey,

@@ -1,7 +1,7 @@
 //! A kubelet brings a changed ConfigMap or Secret into a pod when it next looks at that pod, which takes a minute and
 //! more. It looks at once when the pod has changed: a new value of an annotation is enough.
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::api::{Api, Patch, PatchParams};
 use kube::{Client, ResourceExt};
 use serde_json::json;
@@ -10,6 +10,7 @@ use super::Compared;
 use crate::failure::line;
 use crate::push_cluster::apply::FIELD_MANAGER;
 use crate::push_cluster::observe::Observed;
+use crate::push_cluster::status::is_of;
 
 /// Versions of the ConfigMap and the Secret for which the kubelet was asked to look.
 pub const ANNOTATION: &str = "pushcluster.io/look-again-for";
@@ -35,6 +36,35 @@ pub fn plan<'a>(observed: &'a Observed, compared: &Compared) -> (String, Vec<&'a
 /// What fails is only slower: the kubelet looks by itself.
 pub async fn nudge(client: &Client, observed: &Observed, compared: &Compared) {
     let (wanted, pods) = plan(observed, compared);
+    ask(client, observed, &wanted, pods).await;
+}
+
+/// Pods of Redis whose files are about to count: with the old ones a Redis that starts again would let gateways in no more.
+/// And the value to write.
+pub fn plan_redis(observed: &Observed) -> (String, Vec<&Pod>) {
+    let version = |secret: &Option<Secret>| {
+        let version = secret.as_ref().and_then(ResourceExt::resource_version);
+        version.unwrap_or_default()
+    };
+    let live = &observed.live;
+    let wanted = format!("{}.{}", version(&live.keys), version(&live.redis_files));
+    let pods = observed.pods.iter().filter(|pod| {
+        observed.keys.passwords.next.is_some()
+            && is_of(pod, "redis")
+            && pod.metadata.deletion_timestamp.is_none()
+            && pod.annotations().get(ANNOTATION) != Some(&wanted)
+    });
+    let pods = pods.collect();
+    (wanted, pods)
+}
+
+/// While Redis learns a password. What fails is only slower.
+pub async fn redis(client: &Client, observed: &Observed) {
+    let (wanted, pods) = plan_redis(observed);
+    ask(client, observed, &wanted, pods).await;
+}
+
+async fn ask(client: &Client, observed: &Observed, wanted: &str, pods: Vec<&Pod>) {
     let namespace = observed.cluster.namespace().unwrap_or_default();
     let api: Api<Pod> = Api::namespaced(client.clone(), &namespace);
     let parameters = PatchParams {

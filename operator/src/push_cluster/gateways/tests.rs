@@ -22,6 +22,7 @@ fn with(text: &str, refused: Option<&str>) -> Runs {
     Runs::With {
         config: Box::new(of(text)),
         api_keys: None,
+        redis_password: None,
         refused: refused.map(Into::into),
     }
 }
@@ -30,7 +31,38 @@ fn with_keys(text: &str, keys: usize) -> Runs {
     Runs::With {
         config: Box::new(of(text)),
         api_keys: Some(keys),
+        redis_password: None,
         refused: None,
+    }
+}
+
+#[test]
+fn a_gateway_that_does_not_tell_its_password_holds_up_only_who_would_forget_it() {
+    for (shown, must_be_told, fits) in [
+        (Some("one"), false, true),
+        (Some("two"), false, false),
+        (None, false, true),
+        (None, true, false),
+    ] {
+        let text = "one".to_owned();
+        let print = Print { text, must_be_told };
+        assert_eq!(print.fits(shown), fits, "{shown:?} {must_be_told}");
+        let answers = Answers {
+            wanted: Some(of("")),
+            api_keys: 1,
+            redis_password: Some(print),
+            pods: vec![Answer {
+                pod: "g".into(),
+                runs: Runs::With {
+                    config: Box::new(of("").shown()),
+                    api_keys: Some(1),
+                    redis_password: shown.map(Into::into),
+                    refused: None,
+                },
+            }],
+        };
+        let compared = compare(&answers).unwrap();
+        assert_eq!(compared.outdated.is_empty(), fits, "{shown:?}");
     }
 }
 
@@ -65,6 +97,7 @@ fn gateways_are_told_apart_by_what_they_run_with() {
         let answers = Answers {
             wanted: Some(of(WANTED)),
             api_keys: 2,
+            redis_password: None,
             pods: vec![Answer {
                 pod: "g".into(),
                 runs,

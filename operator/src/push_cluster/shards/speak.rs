@@ -2,49 +2,22 @@
 
 use std::time::Duration;
 
-use bytes::BytesMut;
 use futures::future::join_all;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1;
 use kube::ResourceExt;
-use redis_protocol::resp2::decode::decode_bytes_mut;
-use redis_protocol::resp2::encode::extend_encode;
-use redis_protocol::resp2::types::{BytesFrame, Resp2Frame};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
 
 use super::nodes;
 use super::orders::{Act, Order};
 use super::{Pod, Redis};
 use crate::push_cluster::build::redis_cluster::{CONTAINER, REPLICA_USER, shard_number};
-use crate::push_cluster::build::sentinel::{ADMIN_USER, REDIS_PORT};
+use crate::push_cluster::build::sentinel::REDIS_PORT;
+use crate::push_cluster::speak::{Place, SpeakError, Speaker, in_time, running_at, within};
 
 mod slots;
 
-/// How long one Redis has for all that it is asked at a time.
-const DEADLINE: Duration = Duration::from_secs(3);
-/// The same while slots move: a slot that holds much takes its time, and is gone on with after the next look.
+/// How long one Redis has while slots move: a slot that holds much takes its time, and is gone on with after the next look.
 const MOVING: Duration = Duration::from_secs(20);
-
-#[derive(Debug, thiserror::Error)]
-pub enum SpeakError {
-    #[error("Redis at {address} did not answer within {seconds} s")]
-    Slow { address: String, seconds: u64 },
-    #[error("Redis at {address} is not reachable")]
-    Unreachable {
-        address: String,
-        source: std::io::Error,
-    },
-    #[error("Redis at {address} refused {command}: {reason}")]
-    Refused {
-        address: String,
-        command: String,
-        reason: String,
-    },
-    #[error("Redis at {address} answered {command} with something else")]
-    Strange { address: String, command: String },
-}
 
 /// How every pod of Redis is. `password`: the admin's.
 pub async fn look(pods: &[v1::Pod], sets: &[StatefulSet], password: &str) -> Vec<Pod> {
@@ -81,7 +54,7 @@ fn is_outdated(pod: &v1::Pod, sets: &[StatefulSet]) -> bool {
 }
 
 async fn look_at(pod: &v1::Pod, password: &str) -> Redis {
-    let Some(address) = address_of(pod) else {
+    let Some(address) = running_at(pod, CONTAINER) else {
         return Redis::Absent;
     };
     match ask(&address, password).await {
@@ -93,21 +66,17 @@ async fn look_at(pod: &v1::Pod, password: &str) -> Redis {
     }
 }
 
-/// Where a Redis may run: a container that waits for its start or has ended holds nothing.
-fn address_of(pod: &v1::Pod) -> Option<String> {
-    let status = pod.status.as_ref()?;
-    let containers = status.container_statuses.iter().flatten();
-    let mut redis = containers.filter(|container| container.name == CONTAINER);
-    redis.find(|container| {
-        let state = container.state.as_ref();
-        state.is_some_and(|state| state.running.is_some())
-    })?;
-    status.pod_ip.clone()
+fn redis_at(address: &str) -> Place {
+    Place {
+        address: address.to_owned(),
+        port: REDIS_PORT,
+    }
 }
 
 async fn ask(address: &str, password: &str) -> Result<Redis, SpeakError> {
     let asked = async {
-        let mut speaker = Speaker::open(address, password).await?;
+        let place = redis_at(address);
+        let mut speaker = Speaker::open(&place, password).await?;
         let nodes = speaker.ask(&["CLUSTER", "NODES"]).await?;
         let replication = speaker.ask(&["INFO", "replication"]).await?;
         let view = nodes::parse(&nodes).ok_or_else(|| SpeakError::Strange {
@@ -161,7 +130,8 @@ pub async fn carry_out(
 
 /// Nothing for what is not said to one Redis alone.
 async fn tell(address: &str, act: &Act, password: &str) -> Result<(), SpeakError> {
-    let mut speaker = Speaker::open(address, password).await?;
+    let place = redis_at(address);
+    let mut speaker = Speaker::open(&place, password).await?;
     for command in commands(act) {
         let words: Vec<&str> = command.iter().map(String::as_str).collect();
         speaker.ask(&words).await?;
@@ -197,104 +167,6 @@ fn commands(act: &Act) -> Vec<Vec<String>> {
             // With an epoch above all others, so that nobody goes on believing in who had them before.
             vec![claim, words(&["CLUSTER", "BUMPEPOCH"]), lets_replicas_in]
         }
-    }
-}
-
-async fn in_time<T>(
-    address: &str,
-    speaking: impl Future<Output = Result<T, SpeakError>>,
-) -> Result<T, SpeakError> {
-    within(DEADLINE, address, speaking).await
-}
-
-async fn within<T>(
-    limit: Duration,
-    address: &str,
-    speaking: impl Future<Output = Result<T, SpeakError>>,
-) -> Result<T, SpeakError> {
-    let slow = |_| SpeakError::Slow {
-        address: address.to_owned(),
-        seconds: limit.as_secs(),
-    };
-    timeout(limit, speaking).await.map_err(slow)?
-}
-
-/// A connection of the admin to one Redis.
-struct Speaker<'a> {
-    address: &'a str,
-    stream: TcpStream,
-    received: BytesMut,
-}
-
-impl<'a> Speaker<'a> {
-    async fn open(address: &'a str, password: &str) -> Result<Speaker<'a>, SpeakError> {
-        let stream = TcpStream::connect((address, REDIS_PORT))
-            .await
-            .map_err(unreachable(address))?;
-        let mut speaker = Speaker {
-            address,
-            stream,
-            received: BytesMut::new(),
-        };
-        speaker.ask(&["AUTH", ADMIN_USER, password]).await?;
-        Ok(speaker)
-    }
-
-    /// The answer as text; what is neither text nor a number is empty.
-    async fn ask(&mut self, words: &[&str]) -> Result<String, SpeakError> {
-        let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
-        Ok(match self.send(&words).await? {
-            BytesFrame::Integer(number) => number.to_string(),
-            frame => frame.as_str().unwrap_or_default().to_owned(),
-        })
-    }
-
-    async fn send(&mut self, words: &[&[u8]]) -> Result<BytesFrame, SpeakError> {
-        // Never the words that follow: a password may be among them.
-        let known = words
-            .iter()
-            .take(if words[0] == b"CLUSTER" { 2 } else { 1 });
-        let command = known
-            .map(|word| String::from_utf8_lossy(word))
-            .collect::<Vec<_>>()
-            .join(" ");
-        let strange = || SpeakError::Strange {
-            address: self.address.to_owned(),
-            command: command.clone(),
-        };
-        let word = |word: &&[u8]| BytesFrame::BulkString(word.to_vec().into());
-        let asked = BytesFrame::Array(words.iter().map(word).collect());
-        let mut sent = BytesMut::new();
-        extend_encode(&mut sent, &asked, false).map_err(|_| strange())?;
-        let lost = unreachable(self.address);
-        self.stream.write_all(&sent).await.map_err(lost)?;
-        loop {
-            if let Some((frame, ..)) =
-                decode_bytes_mut(&mut self.received).map_err(|_| strange())?
-            {
-                return match frame {
-                    BytesFrame::Error(reason) => Err(SpeakError::Refused {
-                        address: self.address.to_owned(),
-                        command,
-                        reason: reason.to_string(),
-                    }),
-                    frame => Ok(frame),
-                };
-            }
-            let read = self.stream.read_buf(&mut self.received).await;
-            if read.map_err(unreachable(self.address))? == 0 {
-                let ended = std::io::ErrorKind::UnexpectedEof.into();
-                return Err(unreachable(self.address)(ended));
-            }
-        }
-    }
-}
-
-fn unreachable(address: &str) -> impl Fn(std::io::Error) -> SpeakError {
-    let address = address.to_owned();
-    move |source| SpeakError::Unreachable {
-        address: address.clone(),
-        source,
     }
 }
 

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use sha1::{Digest, Sha1};
 
 use super::{ADMIN_USER, GATEWAY_USER, PODS, REDIS_PORT, SENTINEL_PORT, hosts, master_name, pods};
+use crate::push_cluster::build::secret::shown;
 use crate::push_cluster::observe::Keys;
 use crate::push_cluster::validate::{SentinelRedis, ValidatedCluster};
 
@@ -34,8 +35,10 @@ pub fn in_memory(cluster: &ValidatedCluster, keys: &Keys, rights: &str) -> Strin
     let Keys {
         redis_password,
         redis_admin_password,
+        passwords,
         ..
     } = keys;
+    let accepted = shown(&passwords.accepted(redis_password));
     format!(
         "bind * -::*\n\
          port {REDIS_PORT}\n\
@@ -52,7 +55,7 @@ pub fn in_memory(cluster: &ValidatedCluster, keys: &Keys, rights: &str) -> Strin
          masterauth {redis_admin_password}\n\
          user default off\n\
          user {ADMIN_USER} on >{redis_admin_password} ~* &* +@all\n\
-         user {GATEWAY_USER} on >{redis_password} ~{prefix}* resetchannels &{prefix}*{listen} {GATEWAY_RIGHTS}{rights}\n",
+         user {GATEWAY_USER} on {accepted} ~{prefix}* resetchannels &{prefix}*{listen} {GATEWAY_RIGHTS}{rights}\n",
         listen = listen(cluster),
     )
 }
@@ -77,8 +80,10 @@ pub fn sentinel(
     let Keys {
         redis_password,
         redis_admin_password,
+        passwords,
         ..
     } = keys;
+    let accepted = shown(&passwords.accepted(redis_password));
     let SentinelRedis {
         down_after_seconds, ..
     } = sentinel;
@@ -126,7 +131,7 @@ pub fn sentinel(
         text,
         "user default off\n\
          user {ADMIN_USER} on >{redis_admin_password} ~* &* +@all\n\
-         user {GATEWAY_USER} on >{redis_password} resetchannels &+switch-master {GATEWAY_RIGHTS_AT_SENTINELS}\n"
+         user {GATEWAY_USER} on {accepted} resetchannels &+switch-master {GATEWAY_RIGHTS_AT_SENTINELS}\n"
     );
     text
 }

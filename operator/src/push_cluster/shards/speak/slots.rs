@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use redis_protocol::resp2::types::BytesFrame;
 
-use super::{SpeakError, Speaker};
+use super::{SpeakError, Speaker, redis_at};
 use crate::push_cluster::build::redis_cluster::REPLICA_USER;
 use crate::push_cluster::build::sentinel::{ADMIN_USER, REDIS_PORT};
 use crate::push_cluster::shards::orders::Master;
@@ -24,8 +24,9 @@ pub(super) async fn take(
     password: &str,
 ) -> Result<(), SpeakError> {
     let begun = Instant::now();
-    let mut source = Speaker::open(&from.address, password).await?;
-    let mut target = Speaker::open(to, password).await?;
+    let (source, target) = (redis_at(&from.address), redis_at(to));
+    let mut source = Speaker::open(&source, password).await?;
+    let mut target = Speaker::open(&target, password).await?;
     let id = target.ask(&["CLUSTER", "MYID"]).await?;
     // It may have been without a part until now.
     target.ask(&["ACL", "SETUSER", REPLICA_USER, "on"]).await?;

@@ -153,7 +153,8 @@ impl Fleet {
 
     async fn ask(&self, place: Place, words: &[&str]) -> Result<String, SpeakError> {
         let address = address(self.first, place);
-        let mut speaker = Speaker::open(&address, &keys().redis_admin_password).await?;
+        let place = redis_at(&address);
+        let mut speaker = Speaker::open(&place, &keys().redis_admin_password).await?;
         speaker.ask(words).await
     }
 
