@@ -74,7 +74,11 @@ impl Operator {
         });
         let all = watcher::Config::default;
         let ours = || all().labels("app.kubernetes.io/managed-by=pushcluster-operator");
-        Controller::new(self.api::<PushCluster>(), all())
+        let controller = Controller::new(self.api::<PushCluster>(), all());
+        let there = controller.store();
+        let exist = move || there.state().iter().map(|cluster| key(cluster)).collect();
+        let asking = tokio::spawn(self.metrics.redis.clone().run(exist));
+        controller
             .with_config(Config::default().concurrency(CONCURRENCY))
             .watches(self.heads::<Deployment>(), ours(), heard(&shared))
             .watches(self.heads::<StatefulSet>(), ours(), heard(&shared))
@@ -98,6 +102,7 @@ impl Operator {
                 std::future::ready(())
             })
             .await;
+        asking.abort();
     }
 
     /// Objects without what is in them: whose they are is all that a watch is asked for.
@@ -135,6 +140,11 @@ where
     }
 }
 
+/// Namespace and name.
+fn key(cluster: &PushCluster) -> (String, String) {
+    (cluster.namespace().unwrap_or_default(), cluster.name_any())
+}
+
 /// A watch that fails (a right that is missing, a definition that is not installed) would otherwise stop the operator
 /// without a word. The library waits longer after each failure, up to half a minute.
 fn tell_of_watch(error: &controller::Error<ReconcileError, watcher::Error>) {
@@ -162,6 +172,9 @@ async fn one(cluster: Arc<PushCluster>, shared: Arc<Shared>) -> Result<Action, R
     )
     .await;
     shared.metrics.reconciled(settled.is_ok(), begun.elapsed());
+    if let Some(asked) = done.redis.clone() {
+        shared.metrics.redis.watch(key(&cluster), asked);
+    }
     tell(&shared, &cluster, &done).await;
     if let Err(error @ ReconcileError::Observe { .. }) = &settled
         && is_forbidden(error)
@@ -331,6 +344,7 @@ mod tests {
                 note: "Redis is replaced".into(),
             }],
             told: Vec::new(),
+            redis: None,
             notes: vec![(Told::RedisPasswordChanging, "another password")],
         };
         let said: Vec<String> = notes(&done)

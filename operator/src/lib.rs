@@ -10,3 +10,4 @@ pub mod looks;
 pub mod metrics;
 pub mod push_cluster;
 pub mod reason;
+pub mod redis_metrics;

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use crate::redis_metrics::RedisMetrics;
 use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry};
 
 pub struct Metrics {
     reconciles: IntCounterVec,
     duration: Histogram,
     leading: IntGauge,
+    /// Of every Redis that the operator made.
+    pub redis: RedisMetrics,
 }
 
 impl Metrics {
@@ -27,10 +30,13 @@ impl Metrics {
         registry.register(Box::new(reconciles.clone()))?;
         registry.register(Box::new(duration.clone()))?;
         registry.register(Box::new(leading.clone()))?;
+        let redis = RedisMetrics::default();
+        registry.register(Box::new(redis.clone()))?;
         Ok(Metrics {
             reconciles,
             duration,
             leading,
+            redis,
         })
     }
 

@@ -13,6 +13,7 @@ use rand::RngCore;
 use crate::contest::Contests;
 use crate::kept::Kept;
 use crate::reason::Told;
+use crate::redis_metrics::{self, Asked};
 use apply::Change;
 use apply::plan::{Write, plan};
 use build::Names;
@@ -40,6 +41,7 @@ pub mod speak;
 pub mod status;
 pub mod users;
 pub mod validate;
+pub mod vitals;
 
 /// The images that came with the operator, and where it is itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,6 +85,8 @@ pub struct Done {
     pub told: Vec<Order>,
     /// What has begun or ended.
     pub notes: Vec<(Told, &'static str)>,
+    /// Where Redis is asked how it is. None: it was not looked.
+    pub redis: Option<Asked>,
 }
 
 /// What one reconcile leaves for the next. Nothing of it is needed: a new operator begins without.
@@ -148,6 +152,7 @@ async fn steps(
         gateways::nudge::redis(client, &observed).await;
     }
     let turn = rand::random::<u16>().into();
+    done.redis = redis_metrics::asked(&observed);
     let seen = gateways::look(&observed, status::delivered(&observed.cluster), turn).await;
     if let (Some(compared), false) = (&seen.config, observed.cluster.spec.paused) {
         gateways::nudge::nudge(client, &observed, compared).await;

@@ -11,6 +11,7 @@ use kube::ResourceExt;
 use redis_protocol::resp2::types::{BytesFrame, Resp2Frame};
 use ring::digest::{SHA256, digest};
 
+use super::build::redis_cluster::shard_number;
 use super::build::sentinel::{GATEWAY_USER, REDIS_PORT, SENTINEL_PORT};
 use super::name;
 use super::observe::Observed;
@@ -55,6 +56,18 @@ pub fn hashes(passwords: &[&str]) -> BTreeSet<String> {
         bytes.map(|byte| format!("{byte:02x}")).collect()
     };
     passwords.iter().map(hash).collect()
+}
+
+/// Every Redis of ours that runs: its pod, its shard (0 where there is one), its place.
+pub fn redis(pods: &[Pod]) -> Vec<(String, usize, Place)> {
+    let port = REDIS_PORT;
+    let pods = pods.iter().filter(|pod| is_of(pod, "redis"));
+    let places = pods.filter_map(|pod| {
+        let address = running_at(pod, CONTAINERS[0].0)?;
+        let shard = shard_number(pod.labels()).unwrap_or(0);
+        Some((pod.name_any(), shard, Place { address, port }))
+    });
+    places.collect()
 }
 
 /// Asks each that runs and is to stay, all at once. `password`: the admin's.
