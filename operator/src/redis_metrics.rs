@@ -242,8 +242,9 @@ impl Collector for RedisMetrics {
             return Vec::new();
         };
         self.with(|all| {
-            all.iter()
-                .for_each(|(object, known)| series.add(object, known))
+            for (object, known) in all.iter() {
+                series.add(object, known);
+            }
         });
         let families = series.each().into_iter().flat_map(Collector::collect);
         families
