@@ -75,7 +75,7 @@ fn is_created(write: &Write) -> bool {
 }
 
 fn is_changed(write: &Write) -> bool {
-    matches!(&write.act, Act::Apply { what, .. } if matches!(what, What::Changed { .. }))
+    matches!(&write.act, Act::Apply { what, .. } if matches!(what, What::Changed { .. } | What::Remade { .. }))
 }
 
 fn is_deleted(write: &Write) -> bool {
@@ -95,12 +95,15 @@ fn describe(write: &Write, live: &Live, text: &mut String, restarts: &mut Restar
             return;
         }
     };
-    let What::Changed { by, .. } = what else {
-        let _ = writeln!(text, "\n+ {title}");
-        return;
+    let by = match what {
+        What::Changed { by: Some(by), .. } => format!(", last changed by {by}"),
+        What::Changed { by: None, .. } => String::new(),
+        What::Remade { .. } => ", made anew around its pods".to_owned(),
+        What::Created | What::Deleted => {
+            let _ = writeln!(text, "\n+ {title}");
+            return;
+        }
     };
-    let by = by.as_ref();
-    let by = by.map_or_else(String::new, |by| format!(", last changed by {by}"));
     let _ = writeln!(text, "\n~ {title}{by}");
     let nothing = Value::Null;
     let live = live

@@ -270,6 +270,10 @@ fn notes(done: &Done) -> Vec<(Told, String)> {
         }),
         (Told::Updated, |change| match &change.what {
             What::Changed { path, by: None } => Some(format!("updated {}: {path}", change.object)),
+            What::Remade { path, .. } => Some(format!(
+                "made {} anew around its pods: {path}",
+                change.object
+            )),
             _ => None,
         }),
         (Told::Restored, |change| match &change.what {

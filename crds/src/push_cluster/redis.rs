@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::schema::resources;
-use super::{ExternalRedis, PodsSpec};
+use super::{ExternalRedis, PersistenceSpec, PodsSpec};
 
 /// The Redis that carries messages between gateways.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -17,6 +17,8 @@ use super::{ExternalRedis, PodsSpec};
     {"rule": "self.mode != 'External' || !has(self.image)", "message": "spec.redis.image is set but not used: mode External runs no Redis of its own: remove image"},
     {"rule": "!has(self.listenPrefix) || has(self.listen)", "message": "spec.redis.listenPrefix is set but not used: name the channels in listen, or remove listenPrefix"},
     {"rule": "self.mode == 'Cluster' || !has(self.cluster)", "message": "spec.redis.cluster is set but not used: set mode: Cluster, or remove cluster"},
+    {"rule": "self.mode != 'External' || !has(self.persistence)", "message": "spec.redis.persistence is set but not used: mode External runs no Redis of its own: remove persistence"},
+    {"rule": "self.mode != 'Cluster' || !has(self.persistence)", "message": "spec.redis.persistence is not for mode Cluster, where every Redis that starts is a new node and reads nothing from a disk: remove persistence and raise spec.redis.cluster.replicas, or use mode Sentinel"},
     {"rule": "self.mode == oldSelf.mode", "message": "spec.redis.mode cannot be changed: make a second PushCluster with the mode you want and move clients to it"},
 ]))]
 pub struct RedisSpec {
@@ -48,6 +50,11 @@ pub struct RedisSpec {
     #[schemars(length(max = 128), regex(pattern = r"^[!-z|~]*$"))]
     #[serde(skip_serializing_if = "String::is_empty")]
     pub listen_prefix: String,
+    /// Volumes for modes Standalone and Sentinel, so that what channels remember and who is connected outlives the loss of
+    /// all pods; `persistence: {}` takes the defaults. Default: it is in memory alone. To add or remove it replaces the
+    /// pods.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub persistence: Option<PersistenceSpec>,
     /// How mode Sentinel replaces a master that is gone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sentinel: Option<SentinelSpec>,
@@ -112,6 +119,7 @@ impl Default for RedisSpec {
             pods: PodsSpec::default(),
             listen: Vec::new(),
             listen_prefix: String::new(),
+            persistence: None,
             sentinel: None,
             cluster: None,
             external: None,

@@ -142,6 +142,16 @@ const BROKEN: &[Case] = &[
         "spec.redis.cluster is set but not used: set mode: Cluster, or remove cluster",
     ),
     (
+        "{redis: {external: {host: redis}, mode: External, persistence: {}}}",
+        "{redis: {persistence: {}}}",
+        "spec.redis.persistence is set but not used: mode External runs no Redis",
+    ),
+    (
+        "{redis: {mode: Cluster, persistence: {}}}",
+        "{redis: {mode: Sentinel, persistence: {storageClassName: fast}}}",
+        "spec.redis.persistence is not for mode Cluster",
+    ),
+    (
         "{redis: {external: {host: redis}, image: 'redis:8', mode: External}}",
         "{redis: {image: 'redis:8', mode: Standalone}}",
         "spec.redis.image is set but not used",
@@ -216,6 +226,21 @@ const UNCHANGEABLE: &[Case] = &[
         "spec.redis.mode cannot be changed: make a second PushCluster with the mode you want",
     ),
     (
+        "{redis: {persistence: {size: 2Gi}}}",
+        "{redis: {persistence: {size: 2047Mi}}}",
+        "spec.redis.persistence.size cannot become less",
+    ),
+    (
+        "{redis: {persistence: {storageClassName: fast}}}",
+        "{redis: {persistence: {storageClassName: slow}}}",
+        "spec.redis.persistence.storageClassName cannot be changed",
+    ),
+    (
+        "{redis: {persistence: {}}}",
+        "{redis: {persistence: {storageClassName: slow}}}",
+        "spec.redis.persistence.storageClassName cannot be changed",
+    ),
+    (
         "{service: {loadBalancerClass: null, type: LoadBalancer}}",
         "{service: {loadBalancerClass: a/b, type: LoadBalancer}}",
         "spec.service.loadBalancerClass cannot be changed while there is a load balancer: set type: ClusterIP first",
@@ -256,6 +281,21 @@ fn what_cannot_be_changed_says_what_to_do_instead() {
         for same in [&before, &after] {
             assert_eq!(refusal(validate_cel_update(same, same)), "accepted");
         }
+    }
+    for (before, after) in [
+        ("{}", "{redis: {persistence: {}}}"),
+        ("{redis: {persistence: {}}}", "{}"),
+        (
+            "{redis: {persistence: {size: 1024Mi}}}",
+            "{redis: {persistence: {size: 1Gi, whenDeleted: Delete}}}",
+        ),
+        (
+            "{redis: {persistence: {size: 900M}}}",
+            "{redis: {persistence: {size: 1G, snapshotSeconds: 5}}}",
+        ),
+    ] {
+        let said = refusal(validate_cel_update(&read(after), &read(before)));
+        assert_eq!(said, "accepted", "{before} to {after}");
     }
     let class = json!({"service": {"type": "LoadBalancer", "loadBalancerClass": "a/b"}});
     let said = refusal(validate_cel_update(&cluster(&class), &cluster(&json!({}))));

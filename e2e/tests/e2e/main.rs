@@ -12,6 +12,7 @@ mod lifecycle;
 mod mistakes;
 mod nodes;
 mod outages;
+mod persistence;
 mod push;
 mod rbac;
 mod redis_cluster;

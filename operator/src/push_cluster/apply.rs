@@ -1,6 +1,6 @@
 //! Makes the owned objects as built: server-side apply under one field manager, and no request for what is so already.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use kube::Client;
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
@@ -12,6 +12,7 @@ pub use plan::What;
 
 pub mod difference;
 pub mod plan;
+mod volumes;
 
 pub const FIELD_MANAGER: &str = "pushcluster-operator";
 
@@ -22,6 +23,10 @@ pub struct Change {
     pub object: String,
     pub what: What,
 }
+
+/// How long the garbage collector may take to let go of the pods of a StatefulSet that is made anew.
+const GOES: Duration = Duration::from_secs(20);
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// What was written, also when the rest could not be.
 #[derive(Debug, Default)]
@@ -38,6 +43,8 @@ pub enum ApplyError {
         object: String,
         source: kube::Error,
     },
+    #[error("{object}, which is made anew around its pods, is not gone after {} s", GOES.as_secs())]
+    StillThere { object: String },
     #[error(
         "{object}: {by} sets {path} again and again, and it is the operator's: end that, or set it in the PushCluster; \
          the operator sets it at most five times in half a minute"
@@ -113,7 +120,10 @@ impl Writer<'_> {
             return Ok(());
         }
         for write in writes.iter().filter(|write| write.has_users_words) {
-            if let Act::Apply { manifest, .. } = &write.act {
+            if let Act::Apply { manifest, what } = &write.act
+                // What cannot be changed, a try to change it finds out only that.
+                && !matches!(what, What::Remade { .. })
+            {
                 self.api(write)
                     .patch(
                         &write.name,
@@ -131,6 +141,9 @@ impl Writer<'_> {
     async fn write(&self, write: &Write) -> Result<Option<Change>, ApplyError> {
         let what = match &write.act {
             Act::Apply { manifest, what } => {
+                if let What::Remade { uid, .. } = what {
+                    self.leave_pods(write, uid).await?;
+                }
                 self.api(write)
                     .patch(&write.name, &parameters(), &Patch::Apply(manifest))
                     .await
@@ -157,6 +170,36 @@ impl Writer<'_> {
             object: object(write),
             what,
         }))
+    }
+
+    /// Deletes it and not its pods, which go on and are taken up by the next of its name.
+    async fn leave_pods(&self, write: &Write, uid: &str) -> Result<(), ApplyError> {
+        let only_this = Preconditions {
+            uid: Some(uid.to_owned()),
+            resource_version: None,
+        };
+        let parameters = DeleteParams {
+            preconditions: Some(only_this),
+            ..DeleteParams::orphan()
+        };
+        match self.api(write).delete(&write.name, &parameters).await {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
+            Err(source) => return Err(failed("deleting", write)(source)),
+        }
+        let begun = Instant::now();
+        while begun.elapsed() < GOES {
+            let left = self.api(write).get_opt(&write.name).await;
+            match left.map_err(failed("reading", write))? {
+                Some(left) if left.uid().as_deref() == Some(uid) => {
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                }
+                _ => return Ok(()),
+            }
+        }
+        Err(ApplyError::StillThere {
+            object: object(write),
+        })
     }
 
     fn api(&self, write: &Write) -> Api<DynamicObject> {

@@ -23,6 +23,7 @@ mod config;
 mod gateway;
 mod network;
 mod parts;
+pub mod persistence;
 mod pods;
 mod redis;
 pub mod redis_cluster;

@@ -198,10 +198,20 @@ fn redis_wish(spec: &PushClusterSpec) -> Value {
         listen: _,
         listen_prefix: _,
         external: _,
+        persistence,
     } = &spec.redis;
     // More shards are more of the same pods.
     let down_after = cluster.as_ref().map(|cluster| cluster.down_after_seconds);
-    json!([mode, image, resources, pods, sentinel, down_after])
+    let mut wish = vec![json!([mode, image, resources, pods, sentinel, down_after])];
+    // Of no volume the hash is the one from before there were any.
+    // How large they are is not what pods are made of.
+    let snapshots = persistence.as_ref().map(|kept| kept.snapshot_seconds);
+    wish.extend(snapshots.map(|seconds| json!(seconds)));
+    if wish.len() == 1 {
+        wish.remove(0)
+    } else {
+        json!(wish)
+    }
 }
 
 /// Of a wish that is as by default nothing is left.

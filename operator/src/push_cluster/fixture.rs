@@ -129,6 +129,7 @@ pub fn live(objects: Objects) -> Live {
         config: Some(config),
         redis,
         shards,
+        claims: Vec::new(),
         redis_service,
         redis_files,
         redis_budget,

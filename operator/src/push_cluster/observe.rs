@@ -10,7 +10,9 @@ use crds::{ExternalRedis, ExternalTopology, PushCluster, RedisMode};
 use futures::future::try_join_all;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
-use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Event, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount,
+};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::jiff::Timestamp;
@@ -20,6 +22,7 @@ use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
 use super::build::Names;
+use super::build::persistence;
 use super::build::redis_cluster::SHARD_LABEL;
 use super::named::{Source, named};
 use super::passwords::Passwords;
@@ -62,6 +65,8 @@ pub struct Live {
     pub redis: Option<StatefulSet>,
     /// Of mode Cluster.
     pub shards: Vec<StatefulSet>,
+    /// Of the volumes of Redis, where it has some.
+    pub claims: Vec<PersistentVolumeClaim>,
     pub redis_service: Option<Service>,
     pub redis_files: Option<Secret>,
     pub redis_budget: Option<PodDisruptionBudget>,
@@ -83,6 +88,8 @@ impl Live {
             config,
             redis,
             shards,
+            // StatefulSets', which make them and take up those that are there.
+            claims: _,
             redis_service,
             redis_files,
             redis_budget,
@@ -316,6 +323,7 @@ impl<'a> Reader<'a> {
             self.owned(&names.redis),
         )?;
         let shards = self.shards(cluster, names).await?;
+        let claims = self.claims(cluster, names).await?;
         let (deployment, service, nodes_service, budget, autoscaler) = tokio::try_join!(
             self.owned(&names.gateway),
             self.owned(&names.service),
@@ -331,6 +339,7 @@ impl<'a> Reader<'a> {
             config,
             redis,
             shards,
+            claims,
             redis_service,
             redis_files,
             redis_budget,
@@ -425,6 +434,22 @@ impl<'a> Reader<'a> {
             found.extend(left.collect::<Vec<_>>());
         }
         Ok(found)
+    }
+
+    /// Those that there are, of the pods that a spec with volumes asks for.
+    async fn claims(
+        &self,
+        cluster: &PushCluster,
+        names: &Names,
+    ) -> Result<Vec<PersistentVolumeClaim>, ObserveError> {
+        let redis = &cluster.spec.redis;
+        if redis.persistence.is_none() {
+            return Ok(Vec::new());
+        }
+        let names = persistence::claims(names, redis.mode).into_iter();
+        let reads = names.map(|name| async move { self.get(&name).await });
+        let found: Vec<Option<PersistentVolumeClaim>> = try_join_all(reads).await?;
+        Ok(found.into_iter().flatten().collect())
     }
 
     async fn list<K>(&self, cluster: &PushCluster, label: &str) -> Result<Vec<K>, ObserveError>

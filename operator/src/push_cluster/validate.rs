@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crds::{AutoscalingSpec, NetworkPoliciesSpec, PodsSpec, PushCluster, RedisMode, ServiceSpec};
+use crds::{
+    AutoscalingSpec, NetworkPoliciesSpec, PersistenceSpec, PodsSpec, PushCluster, RedisMode,
+    ServiceSpec,
+};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -35,6 +38,8 @@ pub struct ValidatedCluster {
     pub referenced: Vec<ByteString>,
     pub gateway_pods: PodsSpec,
     pub redis_pods: PodsSpec,
+    /// None: Redis keeps nothing on a disk.
+    pub redis_persistence: Option<PersistenceSpec>,
     pub redis: ValidatedRedis,
     pub autoscaling: Option<AutoscalingSpec>,
     pub drain_deadline_seconds: i64,
@@ -123,6 +128,7 @@ pub fn validate(observed: &Observed, images: &Images) -> Result<ValidatedCluster
         named,
         gateway_pods: spec.gateway.pods.clone(),
         redis_pods: spec.redis.pods.clone(),
+        redis_persistence: spec.redis.persistence.clone(),
         redis,
         autoscaling: spec.autoscaling.enabled.then(|| spec.autoscaling.clone()),
         drain_deadline_seconds: i64::from(spec.drain.deadline_seconds),

@@ -109,7 +109,7 @@ fn is_quantity(path: &str) -> bool {
 }
 
 /// In thousandths; what is no quantity stays text, so that it equals only itself.
-fn quantity(text: &str) -> Result<i128, &str> {
+pub(super) fn quantity(text: &str) -> Result<i128, &str> {
     let digits = text
         .find(|c: char| !(c.is_ascii_digit() || c == '.'))
         .unwrap_or(text.len());

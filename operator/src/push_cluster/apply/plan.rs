@@ -10,6 +10,7 @@ use sha1::{Digest, Sha1};
 
 use super::FIELD_MANAGER;
 use super::difference::differences;
+use super::volumes::{growths, other_claims};
 use crate::push_cluster::build::{Objects, RedisObjects};
 use crate::push_cluster::consent::{ASKED, TEMPLATE};
 use crate::push_cluster::observe::Live;
@@ -46,6 +47,11 @@ pub enum What {
     Changed {
         path: String,
         by: Option<String>,
+    },
+    /// The one of this uid was deleted without its pods, and made again around them: the field cannot be changed.
+    Remade {
+        uid: String,
+        path: String,
     },
     Deleted,
 }
@@ -94,6 +100,8 @@ pub fn plan(objects: Objects, live: &Live, owner: &str) -> Vec<Write> {
         put(&deployment, live.deployment.as_ref(), true),
         put_or_prune(autoscaler.as_ref(), live.autoscaler.as_ref(), owner),
     ]);
+    // Last: where the class of a volume does not let it grow, all else is done.
+    writes.extend(growths(&redis, &live.claims).into_iter().map(Some));
     writes.into_iter().flatten().collect()
 }
 
@@ -102,7 +110,7 @@ fn stateful_sets(built: &[StatefulSet], live: &Live, owner: &str) -> Vec<Option<
     let same = |one: &StatefulSet, other: &StatefulSet| one.name_any() == other.name_any();
     let puts = built.iter().map(|built| {
         let live = there().find(|live| same(built, live));
-        put(built, live, true)
+        put_around_pods(built, live)
     });
     // A shard that has given its slots to others holds nothing.
     let left = live
@@ -110,6 +118,22 @@ fn stateful_sets(built: &[StatefulSet], live: &Live, owner: &str) -> Vec<Option<
         .iter()
         .filter(|live| !built.iter().any(|built| same(built, live)));
     puts.chain(left.map(|live| prune(live, owner))).collect()
+}
+
+fn put_around_pods(built: &StatefulSet, live: Option<&StatefulSet>) -> Option<Write> {
+    let other = live.and_then(|live| Some((live, other_claims(built, live)?)));
+    let Some((live, path)) = other else {
+        return put(built, live, true);
+    };
+    if live.metadata.deletion_timestamp.is_some() {
+        return None;
+    }
+    let mut write = put(built, None, true)?;
+    if let Act::Apply { what, .. } = &mut write.act {
+        let uid = live.uid().unwrap_or_default();
+        *what = What::Remade { uid, path };
+    }
+    Some(write)
 }
 
 /// Nothing of Redis is deleted because the spec no longer asks for it: what it holds would be gone with a slip of the pen.

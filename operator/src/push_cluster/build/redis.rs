@@ -4,17 +4,17 @@ use k8s_openapi::api::core::v1::{
     SecretKeySelector, SecretVolumeSource, Volume,
 };
 
-use super::parts::{empty_volume, mount, port};
+use super::parts::{mount, port};
 use super::pods::template;
 use super::secret::REDIS_FILE;
-use super::sentinel::ADMIN_USER;
-use super::{Component, container_security, labels, metadata, pod_security, selector};
+use super::sentinel::{ADMIN_USER, REDIS_PORT, ask, patient};
+use super::{Component, container_security, labels, metadata, persistence, pod_security, selector};
 use crate::push_cluster::validate::ValidatedCluster;
 
 /// On pods of Redis: what they read at their start.
 pub(super) const KEYS_HASH: &str = "pushcluster.io/keys-hash";
 
-/// One Redis that keeps nothing on disk: it carries messages, and what it forgets in a restart clients are told.
+/// One Redis. Without a volume it keeps nothing: it carries messages, and what it forgets in a restart clients are told.
 pub fn stateful_set(
     cluster: &ValidatedCluster,
     image: &str,
@@ -23,34 +23,37 @@ pub fn stateful_set(
 ) -> StatefulSet {
     StatefulSet {
         metadata: metadata(cluster, &cluster.names.redis, Component::Redis),
-        spec: Some(StatefulSetSpec {
-            replicas: Some(1),
-            service_name: Some(cluster.names.redis.clone()),
-            selector: selector(cluster, Component::Redis),
-            template: template(
-                &cluster.redis_pods,
-                labels(cluster, Component::Redis),
-                (KEYS_HASH, keys_hash),
-                pod(cluster, image, resources),
-            ),
-            ..StatefulSetSpec::default()
-        }),
+        spec: Some(persistence::claim(
+            cluster,
+            StatefulSetSpec {
+                replicas: Some(1),
+                service_name: Some(cluster.names.redis.clone()),
+                selector: selector(cluster, Component::Redis),
+                template: template(
+                    &cluster.redis_pods,
+                    labels(cluster, Component::Redis),
+                    (KEYS_HASH, keys_hash),
+                    persistence::keeping(cluster, pod(cluster, image, resources)),
+                ),
+                ..StatefulSetSpec::default()
+            },
+        )),
         ..StatefulSet::default()
     }
 }
 
 fn pod(cluster: &ValidatedCluster, image: &str, resources: &ResourceRequirements) -> PodSpec {
-    let arguments = [
-        "/etc/redis/redis.conf",
-        "--dir",
-        "/data",
-        "--save",
-        "",
-        "--appendonly",
-        "no",
-        "--bind",
-        "*",
-    ];
+    let kept = cluster.redis_persistence.as_ref();
+    let mut arguments = ["/etc/redis/redis.conf", "--dir", "/data"]
+        .map(String::from)
+        .to_vec();
+    arguments.extend(persistence::arguments(kept));
+    arguments.extend(["--bind", "*"].map(String::from));
+    let alive = match kept {
+        // While it reads its snapshot it answers everything with an error, and would begin anew with every restart.
+        Some(_) => patient(&ask(REDIS_PORT, &["PING"])),
+        None => ping(10, 6),
+    };
     PodSpec {
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
@@ -60,12 +63,12 @@ fn pod(cluster: &ValidatedCluster, image: &str, resources: &ResourceRequirements
             name: "redis".into(),
             image: Some(image.into()),
             command: Some(vec!["redis-server".into()]),
-            args: Some(arguments.map(String::from).into()),
+            args: Some(arguments),
             // Not the gateways', which may be another one before the container starts again.
             env: Some(vec![password(cluster, "redis-admin-password")]),
             ports: Some(vec![port("redis", 6379)]),
             readiness_probe: Some(ping(2, 3)),
-            liveness_probe: Some(ping(10, 6)),
+            liveness_probe: Some(alive),
             resources: Some(resources.clone()),
             security_context: Some(container_security()),
             volume_mounts: Some(vec![
@@ -74,22 +77,26 @@ fn pod(cluster: &ValidatedCluster, image: &str, resources: &ResourceRequirements
             ]),
             ..Container::default()
         }],
-        volumes: Some(vec![
-            Volume {
-                name: "config".into(),
-                secret: Some(SecretVolumeSource {
-                    secret_name: Some(cluster.names.keys.clone()),
-                    items: Some(vec![KeyToPath {
-                        key: REDIS_FILE.into(),
-                        path: "redis.conf".into(),
-                        ..KeyToPath::default()
-                    }]),
-                    ..SecretVolumeSource::default()
+        volumes: Some(Vec::from_iter(
+            [
+                Some(Volume {
+                    name: "config".into(),
+                    secret: Some(SecretVolumeSource {
+                        secret_name: Some(cluster.names.keys.clone()),
+                        items: Some(vec![KeyToPath {
+                            key: REDIS_FILE.into(),
+                            path: "redis.conf".into(),
+                            ..KeyToPath::default()
+                        }]),
+                        ..SecretVolumeSource::default()
+                    }),
+                    ..Volume::default()
                 }),
-                ..Volume::default()
-            },
-            empty_volume("data"),
-        ]),
+                persistence::volume(cluster),
+            ]
+            .into_iter()
+            .flatten(),
+        )),
         ..PodSpec::default()
     }
 }

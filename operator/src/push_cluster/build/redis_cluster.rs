@@ -44,7 +44,7 @@ pub fn secret(cluster: &ValidatedCluster, redis: &ClusterRedis, keys: &Keys) -> 
 /// Addresses, not names, are announced: a name outlives its pod and leads to the next one, which is another node.
 fn redis_conf(cluster: &ValidatedCluster, redis: &ClusterRedis, keys: &Keys) -> String {
     let rights = " +spublish +ssubscribe +sunsubscribe +cluster|nodes";
-    let common = files::in_memory(cluster, keys, rights);
+    let common = files::common(cluster, keys, rights);
     let (down_after, password) = (redis.down_after_seconds, &keys.redis_admin_password);
     format!(
         "{common}\

@@ -10,10 +10,11 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-use super::parts::{apart_from, empty_volume, field_of_pod, mount, port, secret_volume, spread};
+use super::parts::{apart_from, field_of_pod, mount, port, secret_volume, spread};
 use super::pods::template;
 use super::{
-    Component, Names, container_security, labels, metadata, pod_security, redis, selector,
+    Component, Names, container_security, labels, metadata, persistence, pod_security, redis,
+    selector,
 };
 use crate::push_cluster::observe::Keys;
 use crate::push_cluster::validate::{SentinelRedis, ValidatedCluster};
@@ -77,20 +78,23 @@ pub fn stateful_set(
 ) -> StatefulSet {
     StatefulSet {
         metadata: metadata(cluster, &cluster.names.redis, Component::Redis),
-        spec: Some(StatefulSetSpec {
-            replicas: i32::try_from(PODS).ok(),
-            service_name: Some(cluster.names.redis.clone()),
-            // One after the other, the first would wait to be ready for Sentinels that are still to come.
-            pod_management_policy: Some("Parallel".into()),
-            selector: selector(cluster, Component::Redis),
-            template: template(
-                &cluster.redis_pods,
-                labels(cluster, Component::Redis),
-                (redis::KEYS_HASH, files_hash),
-                pod(cluster, sentinel),
-            ),
-            ..StatefulSetSpec::default()
-        }),
+        spec: Some(persistence::claim(
+            cluster,
+            StatefulSetSpec {
+                replicas: i32::try_from(PODS).ok(),
+                service_name: Some(cluster.names.redis.clone()),
+                // One after the other, the first would wait to be ready for Sentinels that are still to come.
+                pod_management_policy: Some("Parallel".into()),
+                selector: selector(cluster, Component::Redis),
+                template: template(
+                    &cluster.redis_pods,
+                    labels(cluster, Component::Redis),
+                    (redis::KEYS_HASH, files_hash),
+                    persistence::keeping(cluster, pod(cluster, sentinel)),
+                ),
+                ..StatefulSetSpec::default()
+            },
+        )),
         ..StatefulSet::default()
     }
 }
@@ -113,19 +117,23 @@ fn pod(cluster: &ValidatedCluster, sentinel: &SentinelRedis) -> PodSpec {
             redis_container(cluster, sentinel),
             sentinel_container(cluster, sentinel),
         ],
-        volumes: Some(vec![
-            secret_volume("config", &cluster.names.redis),
-            empty_volume("data"),
-            Volume {
-                name: "sentinel".into(),
-                // Passwords are in it, so it is on no disk.
-                empty_dir: Some(EmptyDirVolumeSource {
-                    medium: Some("Memory".into()),
-                    size_limit: Some(Quantity("1Mi".into())),
+        volumes: Some(Vec::from_iter(
+            [
+                Some(secret_volume("config", &cluster.names.redis)),
+                persistence::volume(cluster),
+                Some(Volume {
+                    name: "sentinel".into(),
+                    // Passwords are in it, so it is on no disk.
+                    empty_dir: Some(EmptyDirVolumeSource {
+                        medium: Some("Memory".into()),
+                        size_limit: Some(Quantity("1Mi".into())),
+                    }),
+                    ..Volume::default()
                 }),
-                ..Volume::default()
-            },
-        ]),
+            ]
+            .into_iter()
+            .flatten(),
+        )),
         ..PodSpec::default()
     }
 }

@@ -67,6 +67,10 @@ fn lines(writes: &[Write]) -> Vec<String> {
                 ..
             } => format!("{path} by {}", by.as_deref().unwrap_or("us")),
             Act::Apply {
+                what: What::Remade { path, .. },
+                ..
+            } => format!("made anew: {path}"),
+            Act::Apply {
                 what: What::Deleted,
                 ..
             } => panic!("applied, and called deleted"),
@@ -119,6 +123,7 @@ fn what_is_as_built_gets_no_request() {
         json!({"autoscaling": {"enabled": false}}),
         json!({"redis": {"mode": "External", "external": {"host": "cache"}}}),
         json!({"redis": {"mode": "Sentinel"}}),
+        json!({"redis": {"mode": "Sentinel", "persistence": {}}}),
         json!({"service": {"annotations": {"a": "b"}}}),
     ] {
         assert_eq!(plan(built(&spec), &applied(&spec), OWNER), [], "{spec}");

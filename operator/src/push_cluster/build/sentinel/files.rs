@@ -5,6 +5,7 @@ use std::fmt::Write;
 use sha1::{Digest, Sha1};
 
 use super::{ADMIN_USER, GATEWAY_USER, PODS, REDIS_PORT, SENTINEL_PORT, hosts, master_name, pods};
+use crate::push_cluster::build::persistence;
 use crate::push_cluster::build::secret::shown;
 use crate::push_cluster::observe::Keys;
 use crate::push_cluster::validate::{SentinelRedis, ValidatedCluster};
@@ -24,13 +25,13 @@ const GATEWAY_RIGHTS_AT_SENTINELS: &str = "-@all +@connection -@dangerous +subsc
 
 /// The same for all pods. Nothing in it makes a master.
 pub fn redis(cluster: &ValidatedCluster, keys: &Keys) -> String {
-    let common = in_memory(cluster, keys, "");
+    let common = common(cluster, keys, "");
     format!("{common}masteruser {ADMIN_USER}\nreplicaof {NOBODY}\n")
 }
 
-/// What every Redis of several pods has: nothing on a disk, and users. `rights`: more of the gateways'. As whom a replica
+/// What every Redis of several pods has: what it keeps on its disk, and users. `rights`: more of the gateways'. As whom a replica
 /// comes to its master is not in it.
-pub fn in_memory(cluster: &ValidatedCluster, keys: &Keys, rights: &str) -> String {
+pub fn common(cluster: &ValidatedCluster, keys: &Keys, rights: &str) -> String {
     let prefix = &cluster.config.broker.redis.key_prefix;
     let Keys {
         redis_password,
@@ -44,8 +45,7 @@ pub fn in_memory(cluster: &ValidatedCluster, keys: &Keys, rights: &str) -> Strin
          port {REDIS_PORT}\n\
          protected-mode no\n\
          dir {DATA}\n\
-         save \"\"\n\
-         appendonly no\n\
+         {saves}\
          # What a sync left on the disk would be there again, and old, after a restart.\n\
          rdb-del-sync-files yes\n\
          # No waiting for further replicas: until the first has everything, one lost pod is all that there is.\n\
@@ -56,6 +56,7 @@ pub fn in_memory(cluster: &ValidatedCluster, keys: &Keys, rights: &str) -> Strin
          user default off\n\
          user {ADMIN_USER} on >{redis_admin_password} ~* &* +@all\n\
          user {GATEWAY_USER} on {accepted} ~{prefix}* resetchannels &{prefix}*{listen} {GATEWAY_RIGHTS}{rights}\n",
+        saves = persistence::directives(cluster.redis_persistence.as_ref()),
         listen = listen(cluster),
     )
 }
