@@ -62,7 +62,7 @@ pub enum Why {
     Start,
     /// Others took the node for dead.
     Reaped,
-    /// Redis knows nothing of the lease any more.
+    /// Redis knows nothing of the lease any more, or may have forgotten some of it.
     Emptied,
     /// More changed than was kept while Redis was away.
     Overflow,

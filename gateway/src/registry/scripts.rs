@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! nodes                        sorted set: lease → when it may be looked at; a hint for who reaps
-//! node:{lease}:lease           hash: until, claim, claim_until; reaped, when that is done
+//! node:{lease}:lease           hash: until, master, claim, claim_until; reaped, when that is done
 //! node:{lease}:facts           set: every fact that was written under the lease
 //! user:{user}:connections      hash: connection → {"node","ip","connectedAt","lease"}
 //! user:{user}:arriving         sorted set: who has passed the handshake and is not yet there → until when it counts
@@ -32,23 +32,44 @@ return redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, 64)
 /// Keys: `nodes`; argument: a lease of which nothing is left.
 pub const FORGET_NODE: &str = "return redis.call('ZREM', KEYS[1], ARGV[1])";
 
+/// `master`: what this Redis calls its history since it is master, or since it began (`master_replid`).
+macro_rules! master {
+    () => {
+        r"
+local info = redis.call('INFO', 'replication')
+local _, at = string.find(info, 'master_replid:', 1, true)
+local master = at and string.sub(info, at + 1, at + 40) or ''
+"
+    };
+}
+
 /// Begins a lease. Keys: lease; argument: its milliseconds.
-pub const TAKE: &str = r"
+pub const TAKE: &str = concat!(
+    master!(),
+    r"
 local t = redis.call('TIME')
 local till = t[1] * 1000 + math.floor(t[2] / 1000) + ARGV[1]
-redis.call('HSET', KEYS[1], 'until', string.format('%.0f', till))
+redis.call('HSET', KEYS[1], 'until', string.format('%.0f', till), 'master', master)
 return 1
-";
+"
+);
 
-/// As `TAKE`, for a lease that is held. Answers 1; 0 when Redis knows nothing of it; -1 when it is reaped.
-pub const RENEW: &str = r"
+/// As `TAKE`, for a lease that is held. Answers 1; 0 when Redis knows nothing of it, or may have forgotten what was
+/// written since it was taken: another master than the one from then, or a Redis that began again from its disk, goes on
+/// from somewhere before; -1 when it is reaped.
+pub const RENEW: &str = concat!(
+    master!(),
+    r"
 if redis.call('HEXISTS', KEYS[1], 'claim') == 1 then return -1 end
 if redis.call('HEXISTS', KEYS[1], 'until') == 0 then return 0 end
+local taken = redis.call('HGET', KEYS[1], 'master')
+if taken and taken ~= master then return 0 end
 local t = redis.call('TIME')
 local till = t[1] * 1000 + math.floor(t[2] / 1000) + ARGV[1]
 redis.call('HSET', KEYS[1], 'until', string.format('%.0f', till))
 return 1
-";
+"
+);
 
 /// Ends a lease whose facts others may reap at once. Keys: lease.
 pub const ABANDON: &str = r"

@@ -247,6 +247,28 @@ async fn a_killed_node_is_reaped_once() {
     connections(&a, "ann", &[&here.id]).await;
 }
 
+/// Redis comes back with what it had when it wrote its disk last. Nobody tells it what it has missed but the nodes.
+#[tokio::test]
+async fn a_redis_that_went_back_is_told_all_that_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().display().to_string();
+    let mut redis = RedisServer::start_as(&["--dir", &dir]).await;
+    let gateway = node(&redis, "a").await;
+    let (stays, leaves) = (gateway.user("ann").await, gateway.user("bob").await);
+    connections(&gateway, "ann", &[&stays.id]).await;
+    connections(&gateway, "bob", &[&leaves.id]).await;
+    assert!(redis.ask("SAVE").await.starts_with("+OK"));
+    drop(leaves);
+    let comes = gateway.user("cid").await;
+    connections(&gateway, "bob", &[]).await;
+    connections(&gateway, "cid", &[&comes.id]).await;
+    redis.kill();
+    redis.run().await;
+    connections(&gateway, "cid", &[&comes.id]).await;
+    connections(&gateway, "bob", &[]).await;
+    connections(&gateway, "ann", &[&stays.id]).await;
+}
+
 #[tokio::test]
 async fn a_node_that_ends_leaves_nothing_to_reap() {
     let redis = RedisServer::start().await;
