@@ -41,6 +41,8 @@ fn a_wrong_value_is_refused_by_name() {
         ("images.pullPolicy=Sometimes", "pullPolicy"),
         ("watchNamespace=Not_A_Name", "watchNamespace"),
         ("adminPort=80", "adminPort"),
+        ("metricsApi.enbled=true", "enbled"),
+        ("metricsApi.port=443", "port"),
         ("monitoring.alerts=loud", "alerts"),
         ("networkPolicy.enbled=true", "enbled"),
         ("secretNamespaces={Not_A_Name}", "secretNamespaces"),
@@ -223,12 +225,16 @@ fn selectors_find_the_pods_and_never_change_with_the_version() {
             "{versioned} in a pod restarts it with every chart"
         );
     }
-    let service: Service = objects.one("Service");
+    let services: Vec<Service> = objects.of("Service");
+    assert_eq!(
+        services.len(),
+        2,
+        "metrics of each pod, and the metrics API"
+    );
     let budget: PodDisruptionBudget = objects.one("PodDisruptionBudget");
     let policy: NetworkPolicy = objects.one("NetworkPolicy");
     let selectors = [
         spec.selector.match_labels,
-        service.spec.and_then(|spec| spec.selector),
         budget
             .spec
             .and_then(|spec| spec.selector)
@@ -238,7 +244,8 @@ fn selectors_find_the_pods_and_never_change_with_the_version() {
             .and_then(|spec| spec.pod_selector)
             .and_then(|selector| selector.match_labels),
     ];
-    for selector in selectors {
+    let services = services.into_iter().map(|service| service.spec?.selector);
+    for selector in services.chain(selectors) {
         let selector = selector.expect("a selector");
         assert!(
             selector
@@ -257,17 +264,23 @@ fn selectors_find_the_pods_and_never_change_with_the_version() {
 }
 
 #[test]
-fn only_the_monitoring_reaches_the_operator() {
+fn only_the_monitoring_and_the_api_server_reach_the_operator() {
     let from = |values: &[&str]| {
         let policy: NetworkPolicy = rendered(values).one("NetworkPolicy");
         let rules = policy.spec.and_then(|spec| spec.ingress);
         rules.map(|rules| serde_json::to_string(&rules).expect("JSON"))
     };
     let expected = r#"[{"from":[{"namespaceSelector":{"matchExpressions":[{"key":"kubernetes.io/metadata.name","operator":"In","values":["watch","look"]}]}}],"ports":[{"port":"admin","protocol":"TCP"}]}]"#;
-    let named = ["networkPolicy.monitoringNamespaces={watch,look}"];
-    assert_eq!(from(&named).as_deref(), Some(expected));
-    // No rule: nobody. A rule without a peer would be everybody.
-    assert_eq!(from(&["networkPolicy.monitoringNamespaces=null"]), None);
+    let named = "networkPolicy.monitoringNamespaces={watch,look}";
+    let off = "metricsApi.enabled=false";
+    assert_eq!(from(&[named, off]).as_deref(), Some(expected));
+    // No rule: nobody. A rule without a peer is everybody.
+    let nobody = "networkPolicy.monitoringNamespaces=null";
+    assert_eq!(from(&[nobody, off]), None);
+    let metrics_api = r#"{"ports":[{"port":"metrics-api","protocol":"TCP"}]}"#;
+    assert_eq!(from(&[nobody]), Some(format!("[{metrics_api}]")));
+    let both = format!("[{metrics_api},{}", &expected[1..]);
+    assert_eq!(from(&[named]), Some(both));
     let without = rendered(&["networkPolicy.enabled=false"]);
     assert!(!without.kinds().contains(&"NetworkPolicy"));
 }
@@ -300,10 +313,15 @@ fn rules_on_secrets(objects: &Objects) -> Vec<(String, Vec<String>)> {
 #[test]
 fn secrets_are_reached_by_name_only_and_only_where_allowed() {
     let by_name = || ["get", "create", "patch"].map(String::from).to_vec();
+    // The last of them holds its certificate.
     for (values, places) in [
-        (&[][..], &["everywhere"][..]),
+        (&[][..], &["everywhere", NAMESPACE][..]),
+        (&["metricsApi.enabled=false"], &["everywhere"]),
         (&["watchNamespace=pushing"], &["pushing"]),
-        (&["secretNamespaces={shop,news}"], &["shop", "news"]),
+        (
+            &["secretNamespaces={shop,news}"],
+            &[NAMESPACE, "shop", "news"],
+        ),
     ] {
         let found = rules_on_secrets(&rendered(values));
         let expected: Vec<_> = places
@@ -315,6 +333,24 @@ fn secrets_are_reached_by_name_only_and_only_where_allowed() {
     let both = ["watchNamespace=pushing", "secretNamespaces={shop}"];
     let refused = render(&both).expect_err("they contradict each other");
     assert!(refused.contains("secretNamespaces is for"), "{refused}");
+}
+
+/// The group is the cluster's: who looks after one namespace has neither the port nor a right to it.
+#[test]
+fn the_metrics_api_is_served_cluster_wide_or_not_at_all() {
+    let traces = |values: &[&str]| {
+        let objects = rendered(values);
+        let deployment: Deployment = objects.one("Deployment");
+        let text = serde_json::to_string(&deployment).expect("JSON");
+        let names = objects.all().iter().filter(|object| {
+            let name = object["metadata"]["name"].as_str();
+            name.is_some_and(|name| name.ends_with("-metrics-api"))
+        });
+        (text.contains("METRICS_API_LISTEN"), names.count())
+    };
+    assert_eq!(traces(&[]), (true, 5));
+    assert_eq!(traces(&["metricsApi.enabled=false"]), (false, 0));
+    assert_eq!(traces(&["watchNamespace=pushing"]), (false, 0));
 }
 
 fn rules_of(objects: &Objects) -> Vec<PolicyRule> {

@@ -63,7 +63,15 @@ fn a_label_that_is_ours_stays_ours() {
 #[test]
 fn the_operators_service_is_what_its_monitor_selects() {
     let objects = everything();
-    let service: Service = objects.one("Service");
+    let is_admin = |service: &Service| {
+        let ports = service.spec.as_ref().and_then(|spec| spec.ports.as_ref());
+        let mut ports = ports.into_iter().flatten();
+        ports.any(|port| port.name.as_deref() == Some("admin"))
+    };
+    // Only this one has that port, so no pod is read twice.
+    let mut services = objects.of::<Service>("Service").into_iter();
+    let service = services.find(is_admin).expect("the admin Service");
+    assert_eq!(services.find(is_admin), None);
     let labels = service.metadata.labels.expect("labels");
     let selects = |monitor: &Value| {
         let selector = monitor["spec"]["selector"]["matchLabels"].as_object();

@@ -28,7 +28,7 @@ pub struct PushClusterStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config: Option<ConfigStatus>,
     /// Ready, GatewayAvailable, RedisAvailable, BrokerDelivering, ConfigValid, UpgradePending, AutoscalerActive,
-    /// Draining, PasswordRotating, ReconciliationPaused.
+    /// MetricsApiRegistered, Draining, PasswordRotating, ReconciliationPaused.
     #[schemars(extend(
         "x-kubernetes-list-type" = "map",
         "x-kubernetes-list-map-keys" = ["type"]

@@ -19,11 +19,13 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
 use kube::{Client, Resource, ResourceExt};
+use tokio::sync::watch;
 
 use crate::backoff::Backoff;
 use crate::failure::line;
 use crate::looks::again_in;
 use crate::metrics::Metrics;
+use crate::metrics_api::registration::Registration;
 use crate::push_cluster::apply::{Change, What};
 use crate::push_cluster::{Done, Images, Memory, Outcome, ReconcileError, name, reconcile};
 use crate::reason::Told;
@@ -43,6 +45,8 @@ pub struct Operator {
     pub namespace: String,
     /// This pod's name.
     pub instance: String,
+    /// Of the metrics API; a change of it is told to every PushCluster.
+    pub registration: watch::Receiver<Registration>,
 }
 
 struct Shared {
@@ -70,7 +74,7 @@ impl Operator {
             images: self.images.clone(),
             metrics: self.metrics.clone(),
             backoff: Backoff::default(),
-            memory: Memory::default(),
+            memory: Memory::new(self.registration.clone()),
         });
         let all = watcher::Config::default;
         let ours = || all().labels("app.kubernetes.io/managed-by=pushcluster-operator");
@@ -93,6 +97,7 @@ impl Operator {
                 heard(&shared),
             )
             .watches(self.heads::<NetworkPolicy>(), ours(), heard(&shared))
+            .reconcile_all_on(changes(self.registration.clone()))
             .graceful_shutdown_on(ended)
             .run(one, failed, shared)
             .for_each(|result| {
@@ -138,6 +143,16 @@ where
         let mut owners = object.owner_references().iter();
         owners.find_map(|owner| ObjectRef::from_owner_ref(namespace.as_deref(), owner, ()))
     }
+}
+
+/// Each change from now on.
+fn changes<T: Send + Sync + 'static>(
+    of: watch::Receiver<T>,
+) -> impl futures::Stream<Item = ()> + Send + 'static {
+    futures::stream::unfold(of, async |mut of| {
+        of.changed().await.ok()?;
+        Some(((), of))
+    })
 }
 
 /// Namespace and name.

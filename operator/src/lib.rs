@@ -8,6 +8,7 @@ pub mod kept;
 pub mod lease;
 pub mod looks;
 pub mod metrics;
+pub mod metrics_api;
 pub mod push_cluster;
 pub mod reason;
 pub mod redis_metrics;

@@ -12,6 +12,9 @@ use kube::{Api, Client, Config};
 use operator::controller::Operator;
 use operator::lease::Leadership;
 use operator::metrics::Metrics;
+use operator::metrics_api::Place;
+use operator::metrics_api::registration::Registration;
+use operator::metrics_api::served::Served;
 use operator::push_cluster::Images;
 use prometheus::Registry;
 use tokio::net::TcpListener;
@@ -51,10 +54,54 @@ struct Run {
     /// Where /live, /ready and /metrics are served.
     #[arg(long, env, default_value = "0.0.0.0:9090")]
     admin_listen: String,
+    #[command(flatten)]
+    metrics_api: MetricsApi,
     #[arg(long, env, default_value = "info")]
     log_filter: String,
     #[arg(long, env, default_value = "text")]
     log_format: LogFormat,
+}
+
+/// Where custom.metrics.k8s.io is served; the chart says it.
+#[derive(Args)]
+struct MetricsApi {
+    /// Address and port. Empty: it is not served.
+    #[arg(long, env, default_value = "")]
+    metrics_api_listen: String,
+    /// The Service in front of it, in this pod's namespace.
+    #[arg(long, env, default_value = "pushcluster-operator-metrics-api")]
+    metrics_api_service: String,
+    /// The ClusterRole with which the registration goes.
+    #[arg(long, env, default_value = "pushcluster-operator-metrics-api")]
+    metrics_api_owner: String,
+    /// Labels of the operator's pods.
+    #[arg(
+        long,
+        env,
+        default_value = "app.kubernetes.io/name=pushcluster-operator"
+    )]
+    metrics_api_selector: String,
+}
+
+impl Run {
+    /// `Err`: it is not served, and what is said of it.
+    fn metrics_api(&self) -> Result<Place, Registration> {
+        let of = &self.metrics_api;
+        if !self.watch_namespace.is_empty() {
+            return Err(Registration::OneNamespace);
+        }
+        if of.metrics_api_listen.is_empty() {
+            return Err(Registration::Disabled);
+        }
+        Ok(Place {
+            listen: of.metrics_api_listen.clone(),
+            service: of.metrics_api_service.clone(),
+            namespace: self.pod_namespace.clone(),
+            owner: of.metrics_api_owner.clone(),
+            selector: of.metrics_api_selector.clone(),
+            pod: self.pod_name.clone(),
+        })
+    }
 }
 
 /// Two operators of the same name would both lead.
@@ -96,10 +143,29 @@ async fn run(run: Run) -> Result<()> {
         .context("finding the API server failed: neither a pod's token nor a kubeconfig")?;
     let client = Client::try_from(config).context("the kubeconfig cannot be used")?;
 
+    let metrics_api = Served::start(&client, run.metrics_api()).await?;
     let serving = Arc::new(AtomicBool::new(false));
-    let served = serve_admin(&run, registry, serving.clone()).await?;
-    let lead = lead(&run, client, &metrics, &serving, shutdown.clone());
+    let ready = Gates::default()
+        .with("lease", {
+            let serving = serving.clone();
+            move || match serving.load(Ordering::Relaxed) {
+                true => Ok(()),
+                false => Err("the API server has not answered yet".into()),
+            }
+        })
+        .with_note("metricsApi", metrics_api.gate());
+    let served = serve_admin(&run, registry, ready).await?;
+    let lead = lead(
+        &run,
+        client,
+        (&metrics, &metrics_api),
+        &serving,
+        shutdown.clone(),
+    );
     let result = lead.await;
+    if result.is_ok() {
+        metrics_api.leave().await;
+    }
     served.abort();
     result
 }
@@ -108,18 +174,11 @@ async fn run(run: Run) -> Result<()> {
 async fn serve_admin(
     run: &Run,
     registry: Registry,
-    serving: Arc<AtomicBool>,
+    ready: Gates,
 ) -> Result<tokio::task::JoinHandle<()>> {
     let listener = TcpListener::bind(&run.admin_listen)
         .await
         .with_context(|| format!("ADMIN_LISTEN {}: listening failed", run.admin_listen))?;
-    let ready = Gates::default().with("lease", move || {
-        if serving.load(Ordering::Relaxed) {
-            Ok(())
-        } else {
-            Err("the API server has not answered yet".into())
-        }
-    });
     let router = admin::router(Admin {
         live: Gates::default(),
         ready,
@@ -136,7 +195,7 @@ async fn serve_admin(
 async fn lead(
     run: &Run,
     client: Client,
-    metrics: &Arc<Metrics>,
+    (metrics, metrics_api): (&Arc<Metrics>, &Served),
     serving: &AtomicBool,
     shutdown: Shutdown,
 ) -> Result<()> {
@@ -161,7 +220,9 @@ async fn lead(
         metrics: metrics.clone(),
         namespace: run.watch_namespace.clone(),
         instance: run.pod_name.clone(),
+        registration: metrics_api.registration(),
     };
+    let registering = metrics_api.register(shutdown.clone());
     let ended = shutdown.clone();
     let mut reconciling = tokio::spawn(operator.run(async move {
         ended.begun().await;
@@ -174,6 +235,7 @@ async fn lead(
             anyhow::bail!("the lease is lost: ending, to begin anew as one who waits");
         }
     }
+    registering.await.context("the registrar panicked")?;
     metrics.leading(false);
     leadership.release().await;
     tracing::info!("ended");

@@ -9,9 +9,11 @@ use crds::PushCluster;
 use k8s_openapi::jiff::Timestamp;
 use kube::{Client, ResourceExt};
 use rand::RngCore;
+use tokio::sync::watch;
 
 use crate::contest::Contests;
 use crate::kept::Kept;
+use crate::metrics_api::registration::Registration;
 use crate::reason::Told;
 use crate::redis_metrics::{self, Asked};
 use apply::Change;
@@ -89,11 +91,24 @@ pub struct Done {
     pub redis: Option<Asked>,
 }
 
-/// What one reconcile leaves for the next. Nothing of it is needed: a new operator begins without.
-#[derive(Default)]
+/// What one reconcile leaves for the next, of which nothing is needed: a new operator begins without. And what all of them
+/// are told.
 pub struct Memory {
     pub contests: Contests,
     pub kept: Kept,
+    /// Of the metrics API.
+    pub registration: watch::Receiver<Registration>,
+}
+
+impl Memory {
+    #[must_use]
+    pub fn new(registration: watch::Receiver<Registration>) -> Memory {
+        Memory {
+            contests: Contests::default(),
+            kept: Kept::default(),
+            registration,
+        }
+    }
 }
 
 pub async fn reconcile(
@@ -126,6 +141,7 @@ async fn steps(
     let validated = decided.validated;
     let mut acted = status::Acted {
         pending: decided.pending,
+        registration: memory.registration.borrow().clone(),
         ..status::Acted::default()
     };
     if !observed.cluster.spec.paused {

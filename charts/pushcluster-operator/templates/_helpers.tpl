@@ -38,6 +38,17 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 
+{{/* custom.metrics.k8s.io is the whole cluster's: whoever looks after one namespace does not take it. */}}
+{{- define "pushcluster-operator.servesMetrics" -}}
+{{- if and .Values.metricsApi.enabled (not .Values.watchNamespace) -}}
+yes
+{{- end -}}
+{{- end -}}
+
+{{- define "pushcluster-operator.metricsApi" -}}
+{{- printf "%s-metrics-api" (include "pushcluster-operator.fullname" . | trunc 51 | trimSuffix "-") -}}
+{{- end -}}
+
 {{/* include "pushcluster-operator.image" (list . "gateway") */}}
 {{- define "pushcluster-operator.image" -}}
 {{- $root := index . 0 -}}

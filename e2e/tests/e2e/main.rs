@@ -1,6 +1,7 @@
 //! What users were promised, tried on a real cluster. `make e2e` starts one and runs this; a test here has a
 //! namespace of its own, which refuses pods that are not *restricted*, and leaves nothing behind.
 
+mod autoscaling;
 mod changes;
 mod deletion;
 mod drift;
@@ -9,6 +10,7 @@ mod faults;
 mod install;
 mod kubectl_push;
 mod lifecycle;
+mod metrics_api;
 mod mistakes;
 mod nodes;
 mod outages;

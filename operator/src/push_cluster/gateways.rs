@@ -2,13 +2,15 @@
 //!
 //! A pod that does not answer is unknown, and never a reason to stop: the objects are right without it.
 
+use std::time::Duration;
+
 use gateway_config::{Config, diff};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::ResourceExt;
 
 use super::build::CONFIG_FILE;
 use super::observe::Observed;
-use ask::Asker;
+pub(crate) use ask::Asker;
 use clients::Clients;
 use delivery::Delivering;
 
@@ -16,6 +18,9 @@ mod ask;
 pub mod clients;
 pub mod delivery;
 pub mod nudge;
+
+/// Longest wait for a number: an autoscaler asks every few seconds.
+const NUMBER: Duration = Duration::from_secs(2);
 
 /// All that gateways were asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +32,14 @@ pub struct Seen {
     pub clients: Option<Clients>,
 }
 
+/// Asks for a number that somebody waits for, who asks again in a moment.
+pub(crate) fn for_a_number() -> Asker {
+    Asker {
+        deadline: NUMBER,
+        ..Asker::default()
+    }
+}
+
 /// Asks all gateways at once. `delivered`: whether messages went through when it was asked last. A round in which one was
 /// missed is then tried once more: one pod that had something else to do for a moment is no outage.
 pub async fn look(observed: &Observed, delivered: bool, turn: usize) -> Seen {
@@ -34,7 +47,7 @@ pub async fn look(observed: &Observed, delivered: bool, turn: usize) -> Seen {
     let (answers, first, nodes) = tokio::join!(
         asker.configs(observed),
         asker.round(observed, turn),
-        asker.nodes(observed)
+        asker.nodes(&observed.pods)
     );
     let delivery = match first.verdict() {
         Delivering::No(_) if delivered => asker.round(observed, turn).await.verdict(),

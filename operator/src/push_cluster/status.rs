@@ -15,12 +15,14 @@ use super::consent::Pending;
 use super::gateways::Seen;
 use super::observe::{Observed, Wrong};
 use super::validate::{Problem, ValidatedCluster};
+use crate::metrics_api::registration::Registration;
 use crate::reason::Reason;
 
 mod clients;
 mod config;
 mod delivering;
 mod draining;
+mod metrics_api;
 mod passwords;
 mod upgrade;
 
@@ -69,6 +71,8 @@ pub struct Acted {
     pub failure: Option<ApplyError>,
     /// What waits for somebody to agree.
     pub pending: Option<Pending>,
+    /// Of the metrics API, which is not this PushCluster's alone.
+    pub registration: Registration,
 }
 
 /// `now`: to the second, see [`to_the_second`].
@@ -98,6 +102,7 @@ pub fn status(
         delivering,
         applied,
         autoscaler_active(observed),
+        metrics_api::registered(&acted.registration),
         draining::draining(observed),
         upgrade::pending(&observed.cluster, validated.is_ok(), acted.pending.as_ref()),
         passwords::rotating(observed, seen.config.as_ref()),

@@ -53,7 +53,7 @@ pub enum AskError {
 
 /// How gateways are asked: all of them at once, which takes no longer than the slowest of them may.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Asker {
+pub(crate) struct Asker {
     pub port: u16,
     pub connect: Duration,
     pub deadline: Duration,
@@ -138,8 +138,8 @@ impl Asker {
     }
 
     /// What each says of itself; None where nothing is known. Pods that end are asked, too: they have clients.
-    pub async fn nodes(self, observed: &Observed) -> Vec<(String, Option<Node>)> {
-        let pods: Vec<&Pod> = with_clients(&observed.pods).collect();
+    pub async fn nodes(self, pods: &[Pod]) -> Vec<(String, Option<Node>)> {
+        let pods: Vec<&Pod> = with_clients(pods).collect();
         let answers = self.all(&pods, "", &("/node", None)).await;
         answers
             .into_iter()

@@ -134,8 +134,8 @@ fn an_upgrade_that_waits_says_what_it_is_and_how_to_agree() {
             false => Err(vec![]),
         };
         let acted = Acted {
-            failure: None,
             pending,
+            ..Acted::default()
         };
         let status = status(
             &observed,

@@ -1,0 +1,254 @@
+//! What the group is served with: an authority of its own, whose certificate the API server is told in the registration,
+//! and a leaf. Values in, values out; time is an argument.
+//!
+//! A new authority is told before anything is signed by it, so that no answer is ever distrusted: it goes into the bundle,
+//! the bundle into the registration, then comes a leaf of its making, and the old one is forgotten last.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, date_time_ymd,
+};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+const DAY: i64 = 86_400;
+/// Replaced when half of it is over.
+pub const AUTHORITY_LIFE: i64 = 730 * DAY;
+/// Replaced when two thirds of it are over.
+pub const LEAF_LIFE: i64 = 90 * DAY;
+/// Clocks of other machines may be behind.
+const BACKDATED: i64 = 3_600;
+/// Seconds after which every replica has read a new leaf.
+const READ_BY_ALL: i64 = 300;
+
+/// Keys of the Secret.
+const BUNDLE: &str = "ca.crt";
+const AUTHORITY_KEY: &str = "ca.key";
+const LEAF: &str = "tls.crt";
+const LEAF_KEY: &str = "tls.key";
+
+/// All in PEM.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Held {
+    /// Certificates of authorities, the newest first.
+    pub bundle: String,
+    /// The newest one's.
+    authority_key: String,
+    pub leaf: String,
+    pub leaf_key: String,
+}
+
+/// The next step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    Nothing,
+    /// All of it: there is nothing that can be kept.
+    Everything,
+    /// One more authority, of which nothing is signed yet.
+    Authority,
+    Leaf,
+    /// Authorities that have signed nothing that is served.
+    Forgetting,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum CertificateError {
+    #[error("making the certificate of the metrics API failed")]
+    Made(#[from] rcgen::Error),
+    #[error("the certificate of the metrics API cannot be read: {0}")]
+    Unreadable(String),
+}
+
+impl Held {
+    #[must_use]
+    pub fn of(secret: &Secret) -> Option<Held> {
+        let entries = secret.data.as_ref()?;
+        let text = |key: &str| String::from_utf8(entries.get(key)?.0.clone()).ok();
+        Some(Held {
+            bundle: text(BUNDLE)?,
+            authority_key: text(AUTHORITY_KEY)?,
+            leaf: text(LEAF)?,
+            leaf_key: text(LEAF_KEY)?,
+        })
+    }
+
+    #[must_use]
+    pub fn entries(&self) -> BTreeMap<String, ByteString> {
+        [
+            (BUNDLE, &self.bundle),
+            (AUTHORITY_KEY, &self.authority_key),
+            (LEAF, &self.leaf),
+            (LEAF_KEY, &self.leaf_key),
+        ]
+        .into_iter()
+        .map(|(key, text)| (key.to_owned(), ByteString(text.clone().into_bytes())))
+        .collect()
+    }
+}
+
+/// What a certificate says of itself. Times in seconds since 1970.
+struct Read {
+    subject: String,
+    issuer: String,
+    begins: i64,
+    ends: i64,
+    hosts: Vec<String>,
+}
+
+fn read(pem: &str) -> Result<Vec<Read>, CertificateError> {
+    let unreadable = |why: String| CertificateError::Unreadable(why);
+    CertificateDer::pem_slice_iter(pem.as_bytes())
+        .map(|der| {
+            let der = der.map_err(|e| unreadable(e.to_string()))?;
+            let parsed = X509Certificate::from_der(&der);
+            let (_, certificate) = parsed.map_err(|e| unreadable(e.to_string()))?;
+            let names = certificate.subject_alternative_name().ok().flatten();
+            let names = names.iter().flat_map(|names| &names.value.general_names);
+            Ok(Read {
+                subject: certificate.subject().to_string(),
+                issuer: certificate.issuer().to_string(),
+                begins: certificate.validity().not_before.timestamp(),
+                ends: certificate.validity().not_after.timestamp(),
+                hosts: names.filter_map(host).collect(),
+            })
+        })
+        .collect()
+}
+
+fn host(name: &x509_parser::prelude::GeneralName<'_>) -> Option<String> {
+    match name {
+        x509_parser::prelude::GeneralName::DNSName(name) => Some((*name).to_owned()),
+        _ => None,
+    }
+}
+
+/// `told`: whether the API server knows the bundle. `now`: seconds since 1970.
+#[must_use]
+pub fn due(held: &Held, host: &str, told: bool, now: i64) -> Due {
+    let (Ok(authorities), Ok(leaves)) = (read(&held.bundle), read(&held.leaf)) else {
+        return Due::Everything;
+    };
+    let (Some(newest), Some(leaf)) = (authorities.first(), leaves.first()) else {
+        return Due::Everything;
+    };
+    let keys = [&held.authority_key, &held.leaf_key];
+    if newest.ends <= now || keys.iter().any(|key| KeyPair::from_pem(key).is_err()) {
+        return Due::Everything;
+    }
+    if newest.ends - now < AUTHORITY_LIFE / 2 {
+        return Due::Authority;
+    }
+    let is_newest = leaf.issuer == newest.subject;
+    let serves = leaf.hosts.iter().any(|of| of == host) && leaf.ends - now > LEAF_LIFE / 3;
+    if !(is_newest && serves) {
+        // What the API server cannot verify would be worse than what ends soon.
+        return if told { Due::Leaf } else { Due::Nothing };
+    }
+    let in_use = now - leaf.begins > BACKDATED + READ_BY_ALL;
+    if authorities.len() > 1 && in_use {
+        return Due::Forgetting;
+    }
+    Due::Nothing
+}
+
+/// Does what is due.
+pub fn renewed(
+    held: Option<&Held>,
+    due: Due,
+    host: &str,
+    now: i64,
+) -> Result<Held, CertificateError> {
+    let Some(held) = held.filter(|_| due != Due::Everything) else {
+        let (bundle, authority_key) = authority(now)?;
+        let (leaf, leaf_key) = leaf(&bundle, &authority_key, host, now)?;
+        return Ok(Held {
+            bundle,
+            authority_key,
+            leaf,
+            leaf_key,
+        });
+    };
+    let mut next = held.clone();
+    match due {
+        Due::Nothing | Due::Everything => {}
+        Due::Authority => {
+            let (newest, key) = authority(now)?;
+            next.bundle = newest + &held.bundle;
+            next.authority_key = key;
+        }
+        Due::Leaf => {
+            (next.leaf, next.leaf_key) = leaf(&held.bundle, &held.authority_key, host, now)?;
+        }
+        Due::Forgetting => {
+            const END: &str = "-----END CERTIFICATE-----";
+            let first = held.bundle.split_inclusive(END).next();
+            next.bundle = format!("{}\n", first.unwrap_or_default().trim());
+        }
+    }
+    Ok(next)
+}
+
+fn valid(params: &mut CertificateParams, now: i64, life: i64) {
+    let after_1970 = |seconds: i64| {
+        date_time_ymd(1970, 1, 1) + Duration::from_secs(seconds.max(0).unsigned_abs())
+    };
+    params.not_before = after_1970(now - BACKDATED);
+    params.not_after = after_1970(now + life);
+}
+
+/// Each has a name of its own: by it a leaf says who signed it.
+fn authority_params(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params
+}
+
+/// Certificate and key.
+fn authority(now: i64) -> Result<(String, String), CertificateError> {
+    let key = KeyPair::generate()?;
+    let name = format!(
+        "pushcluster-metrics-api-{now}-{:08x}",
+        rand::random::<u32>()
+    );
+    let mut params = authority_params(&name);
+    valid(&mut params, now, AUTHORITY_LIFE);
+    Ok((params.self_signed(&key)?.pem(), key.serialize_pem()))
+}
+
+fn leaf(
+    bundle: &str,
+    authority_key: &str,
+    host: &str,
+    now: i64,
+) -> Result<(String, String), CertificateError> {
+    let subject = read(bundle)?
+        .into_iter()
+        .next()
+        .map(|newest| newest.subject);
+    let subject = subject.unwrap_or_default();
+    let name = subject.strip_prefix("CN=").unwrap_or(&subject);
+    let issuer = Issuer::new(authority_params(name), KeyPair::from_pem(authority_key)?);
+    let key = KeyPair::generate()?;
+    let mut params = CertificateParams::new(vec![host.to_owned()])?;
+    params.distinguished_name = DistinguishedName::new();
+    // Not the host: it may be longer than a common name can be (64 characters), and nobody looks here for it.
+    let common = "pushcluster-metrics-api";
+    params.distinguished_name.push(DnType::CommonName, common);
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params.use_authority_key_identifier_extension = true;
+    valid(&mut params, now, LEAF_LIFE);
+    Ok((params.signed_by(&key, &issuer)?.pem(), key.serialize_pem()))
+}
+
+#[cfg(test)]
+mod tests;
