@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::PushClusterStatus;
 
 mod auth;
+mod behavior;
 mod channels;
 mod external;
 mod gateway;
@@ -21,6 +22,7 @@ mod service;
 mod size;
 
 pub use auth::*;
+pub use behavior::*;
 pub use channels::*;
 pub use external::*;
 pub use gateway::*;

@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::BehaviorSpec;
+
 /// A HorizontalPodAutoscaler on the number of connected clients.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
@@ -23,6 +25,9 @@ pub struct AutoscalingSpec {
     #[schemars(range(min = 1, max = 1_000_000))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_connections_per_pod: Option<i32>,
+    /// How fast it adds and removes gateways: `behavior` of a HorizontalPodAutoscaler (autoscaling/v2).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub behavior: Option<BehaviorSpec>,
 }
 
 /// How clients are moved when a gateway ends.
@@ -44,6 +49,7 @@ impl Default for AutoscalingSpec {
             min_replicas: 2,
             max_replicas: 10,
             target_connections_per_pod: None,
+            behavior: None,
         }
     }
 }

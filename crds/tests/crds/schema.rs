@@ -111,6 +111,14 @@ fn what_no_rule_says_the_schema_refuses() {
             "spec.service.type: \"Public\" is none of",
         ),
         (
+            json!({"autoscaling": {"behavior": {"scaleDown": {"selectPolicy": "Never"}}}}),
+            "spec.autoscaling.behavior.scaleDown.selectPolicy: \"Never\" is none of",
+        ),
+        (
+            json!({"autoscaling": {"behavior": {"scaleUp": {"policies": []}}}}),
+            "spec.autoscaling.behavior.scaleUp.policies: [] is under the minItems",
+        ),
+        (
             json!({"gateway": {"tls": {}}}),
             "spec.gateway.tls: \"secretName\" is missing",
         ),

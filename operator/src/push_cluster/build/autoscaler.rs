@@ -1,7 +1,8 @@
-use crds::AutoscalingSpec;
+use crds::{AutoscalingSpec, BehaviorSpec, ScalingPolicy, ScalingRules, ScalingUnit, SelectPolicy};
 use k8s_openapi::api::autoscaling::v2::{
-    CrossVersionObjectReference, HorizontalPodAutoscaler, HorizontalPodAutoscalerSpec,
-    MetricIdentifier, MetricSpec, MetricTarget, ObjectMetricSource,
+    CrossVersionObjectReference, HPAScalingPolicy, HPAScalingRules, HorizontalPodAutoscaler,
+    HorizontalPodAutoscalerBehavior, HorizontalPodAutoscalerSpec, MetricIdentifier, MetricSpec,
+    MetricTarget, ObjectMetricSource,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
@@ -37,9 +38,41 @@ pub fn autoscaler(cluster: &ValidatedCluster, spec: &AutoscalingSpec) -> Horizon
                 }),
                 ..MetricSpec::default()
             }]),
-            ..HorizontalPodAutoscalerSpec::default()
+            behavior: spec.behavior.as_ref().map(behavior),
         }),
         ..HorizontalPodAutoscaler::default()
+    }
+}
+
+fn behavior(spec: &BehaviorSpec) -> HorizontalPodAutoscalerBehavior {
+    HorizontalPodAutoscalerBehavior {
+        scale_up: spec.scale_up.as_ref().map(rules),
+        scale_down: spec.scale_down.as_ref().map(rules),
+    }
+}
+
+fn rules(spec: &ScalingRules) -> HPAScalingRules {
+    let policy = |policy: &ScalingPolicy| HPAScalingPolicy {
+        type_: match policy.type_ {
+            ScalingUnit::Pods => "Pods".into(),
+            ScalingUnit::Percent => "Percent".into(),
+        },
+        value: policy.value,
+        period_seconds: policy.period_seconds,
+    };
+    let select = spec.select_policy.map(|select| match select {
+        SelectPolicy::Max => "Max",
+        SelectPolicy::Min => "Min",
+        SelectPolicy::Disabled => "Disabled",
+    });
+    HPAScalingRules {
+        stabilization_window_seconds: spec.stabilization_window_seconds,
+        select_policy: select.map(Into::into),
+        policies: spec
+            .policies
+            .as_ref()
+            .map(|policies| policies.iter().map(policy).collect()),
+        ..HPAScalingRules::default()
     }
 }
 

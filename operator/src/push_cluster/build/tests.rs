@@ -243,6 +243,31 @@ fn the_autoscaler_scales_the_push_cluster_and_is_absent_when_off() {
 }
 
 #[test]
+fn the_autoscaler_moves_as_fast_as_the_spec_says() {
+    let behavior = |spec| {
+        let spec = built(&json!({"autoscaling": spec}))
+            .autoscaler
+            .unwrap()
+            .spec;
+        serde_json::to_value(spec.unwrap().behavior).unwrap()
+    };
+    assert_eq!(behavior(json!({})), json!(null));
+    let all = json!({
+        "scaleUp": {"policies": [{"type": "Pods", "value": 3, "periodSeconds": 30}]},
+        "scaleDown": {
+            "stabilizationWindowSeconds": 0, "selectPolicy": "Min",
+            "policies": [
+                {"type": "Percent", "value": 10, "periodSeconds": 60},
+                {"type": "Pods", "value": 1, "periodSeconds": 60},
+            ],
+        },
+    });
+    assert_eq!(behavior(json!({"behavior": all})), all);
+    let never = json!({"scaleDown": {"selectPolicy": "Disabled"}});
+    assert_eq!(behavior(json!({"behavior": never})), never);
+}
+
+#[test]
 fn an_autoscaler_that_is_told_nothing_aims_at_half_of_what_a_gateway_may_have() {
     let target = |spec| {
         let spec = built(&spec).autoscaler.unwrap().spec.unwrap();
