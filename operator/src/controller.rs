@@ -30,7 +30,8 @@ use crate::push_cluster::apply::{Change, What};
 use crate::push_cluster::{Done, Images, Memory, Outcome, ReconcileError, name, reconcile};
 use crate::reason::Told;
 
-/// When the Redis of a Cluster have just been told something, the next word waits for what becomes of it.
+/// When the Redis of a Cluster have just been told something, the next word waits for what becomes of it; and clients that
+/// are moved are counted.
 const LOOK_SOON: Duration = Duration::from_secs(1);
 /// Objects reconciled at once.
 const CONCURRENCY: u16 = 8;
@@ -190,6 +191,9 @@ async fn one(cluster: Arc<PushCluster>, shared: Arc<Shared>) -> Result<Action, R
     if let Some(asked) = done.redis.clone() {
         shared.metrics.redis.watch(key(&cluster), asked);
     }
+    for order in &done.moves {
+        shared.metrics.moved(order.act);
+    }
     tell(&shared, &cluster, &done).await;
     if let Err(error @ ReconcileError::Observe { .. }) = &settled
         && is_forbidden(error)
@@ -204,7 +208,7 @@ async fn one(cluster: Arc<PushCluster>, shared: Arc<Shared>) -> Result<Action, R
         )
         .await;
     }
-    let soon = !done.told.is_empty();
+    let soon = !done.told.is_empty() || done.moving;
     let settled = settled?;
     shared.backoff.succeeded(&name(&cluster));
     let wait = if soon {
@@ -328,6 +332,8 @@ fn notes(done: &Done) -> Vec<(Told, String)> {
     let steps = done.notes.iter();
     let steps = steps.map(|(reason, note)| (*reason, (*note).to_owned()));
     let changes = changes.chain(steps);
+    let moves = done.moves.iter().filter_map(|order| order.told.clone());
+    let acts = acts.chain(moves);
     acts.chain(changes.filter(|(_, note)| !note.is_empty()))
         .collect()
 }
@@ -362,9 +368,13 @@ mod tests {
                 object: "StatefulSet f".into(),
                 note: "Redis is replaced".into(),
             }],
-            told: Vec::new(),
-            redis: None,
             notes: vec![(Told::RedisPasswordChanging, "another password")],
+            moves: vec![crate::scaling::Order {
+                pod: "g".into(),
+                act: crate::scaling::Act::Serve,
+                told: Some((Told::ClientsCut, "3 are cut".into())),
+            }],
+            ..Done::default()
         };
         let said: Vec<String> = notes(&done)
             .into_iter()
@@ -374,6 +384,7 @@ mod tests {
             said,
             [
                 "RedisReplaced: Redis is replaced",
+                "ClientsCut: 3 are cut",
                 "Created: created Service b, created Service d",
                 "Updated: updated ConfigMap c: spec.replicas",
                 "Restored: restored Deployment a after a change by kubectl-edit: spec.replicas",

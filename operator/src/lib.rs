@@ -12,3 +12,4 @@ pub mod metrics_api;
 pub mod push_cluster;
 pub mod reason;
 pub mod redis_metrics;
+pub mod scaling;

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+
 use crate::redis_metrics::RedisMetrics;
-use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry};
+use crate::scaling::Act;
 
 pub struct Metrics {
     reconciles: IntCounterVec,
@@ -11,6 +13,8 @@ pub struct Metrics {
     leading: IntGauge,
     /// Of every Redis that the operator made.
     pub redis: RedisMetrics,
+    cut: IntCounter,
+    missed: IntCounter,
 }
 
 impl Metrics {
@@ -27,6 +31,16 @@ impl Metrics {
             "How long reconciles took.",
         ))?;
         let leading = IntGauge::new("pushcluster_operator_leading", "1 while this pod leads.")?;
+        let cut = IntCounter::new(
+            "pushcluster_operator_clients_cut_total",
+            "Clients that a gateway still had at its deadline.",
+        )?;
+        let missed = IntCounter::new(
+            "pushcluster_operator_other_gateway_ended_total",
+            "Gateways that were deleted instead of the one that was chosen.",
+        )?;
+        registry.register(Box::new(cut.clone()))?;
+        registry.register(Box::new(missed.clone()))?;
         registry.register(Box::new(reconciles.clone()))?;
         registry.register(Box::new(duration.clone()))?;
         registry.register(Box::new(leading.clone()))?;
@@ -37,6 +51,8 @@ impl Metrics {
             duration,
             leading,
             redis,
+            cut,
+            missed,
         })
     }
 
@@ -45,6 +61,15 @@ impl Metrics {
             .with_label_values(&[if success { "success" } else { "error" }])
             .inc();
         self.duration.observe(took.as_secs_f64());
+    }
+
+    /// One step of moving clients was done.
+    pub fn moved(&self, act: Act) {
+        match act {
+            Act::GiveUp { cut, .. } => self.cut.inc_by(cut),
+            Act::Readmit { missed: true } => self.missed.inc(),
+            _ => {}
+        }
     }
 
     pub fn leading(&self, leading: bool) {

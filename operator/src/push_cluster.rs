@@ -16,6 +16,7 @@ use crate::kept::Kept;
 use crate::metrics_api::registration::Registration;
 use crate::reason::Told;
 use crate::redis_metrics::{self, Asked};
+use crate::scaling;
 use apply::Change;
 use apply::plan::{Write, plan};
 use build::Names;
@@ -33,6 +34,7 @@ pub mod disruption;
 #[cfg(test)]
 mod fixture;
 pub mod gateways;
+pub mod moves;
 pub mod named;
 pub mod observe;
 pub mod passwords;
@@ -89,6 +91,10 @@ pub struct Done {
     pub notes: Vec<(Told, &'static str)>,
     /// Where Redis is asked how it is. None: it was not looked.
     pub redis: Option<Asked>,
+    /// What was done to move clients.
+    pub moves: Vec<scaling::Order>,
+    /// Clients are on their way: look soon.
+    pub moving: bool,
 }
 
 /// What one reconcile leaves for the next, of which nothing is needed: a new operator begins without. And what all of them
@@ -173,9 +179,19 @@ async fn steps(
     if let (Some(compared), false) = (&seen.config, observed.cluster.spec.paused) {
         gateways::nudge::nudge(client, &observed, compared).await;
     }
+    if validated.is_ok() {
+        let mut plan = moves::plan(&observed, &seen, now);
+        let orders = std::mem::take(&mut plan.orders);
+        done.moving = !orders.is_empty() || !plan.moving.is_empty();
+        if !observed.cluster.spec.paused {
+            done.moves = moves::carry_out(client, &observed, orders).await;
+        }
+        acted.moves = plan;
+    }
     let status = status::status(&observed, &validated, &acted, &seen, now);
     // A Redis that has its orders is looked at again.
-    let whole = done.told.is_empty() && !corrected && arrange::is_whole(&observed);
+    let moves = done.moving || acted.moves.waits.is_some();
+    let whole = done.told.is_empty() && !corrected && arrange::is_whole(&observed) && !moves;
     let exchanged = observed.keys.rotation.next.is_none() && observed.keys.passwords.is_at_rest();
     let settled = whole && exchanged && status::is_settled(&status);
     status::write(client, &observed.cluster, status)
@@ -214,6 +230,7 @@ fn decide(observed: &Observed, images: &Images, now: Timestamp) -> Decided {
         let mut objects = build::build(validated, &keys);
         let (cluster, live) = (&observed.cluster, &observed.live);
         decided.pending = consent::hold(&mut objects, live, cluster, (validated, &keys));
+        moves::settle(&mut objects, observed);
         decided.writes = plan(objects, live, &cluster.uid().unwrap_or_default());
     }
     decided

@@ -40,6 +40,7 @@ words! {
     InvalidSpec,
     MetricUnavailable,
     MetricsApiUnavailable,
+    MovingClients,
     MovingSlots,
     NoAnswer,
     NoGateway,
@@ -64,15 +65,22 @@ words! {
     UpToDate,
     Valid,
     WaitsForConsent,
+    WaitsForRollout,
+    WaitsForRoom,
 }
 
 words! {
     /// What an Event tells of.
     Told:
+    ClientsCut,
     Created,
     Forbidden,
+    GatewayDrains,
+    GatewayReadmitted,
     GatewaysReplaced,
+    OtherGatewayEnded,
     Pruned,
+    Rebalanced,
     RedisArranged,
     RedisPasswordChanged,
     RedisPasswordChanging,

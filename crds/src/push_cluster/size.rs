@@ -34,10 +34,13 @@ pub struct AutoscalingSpec {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct DrainSpec {
-    /// Clients that one gateway tells to reconnect each second.
+    /// Clients that are told to reconnect each second: by all gateways together, whatever the cause. Default: half of what
+    /// those that take clients let in, `gateway.limits.handshakesPerSecond` of each, and 200 where that is 0.
     #[schemars(range(min = 1, max = 100_000))]
-    pub reconnects_per_second: i32,
-    /// Seconds that a gateway has to move its clients before it ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reconnects_per_second: Option<i32>,
+    /// Seconds that a gateway which was told to end has to move its clients; and how much longer than its clients need at
+    /// `reconnectsPerSecond` one may take that gives them away before it is told.
     #[schemars(range(min = 1, max = 3_600))]
     pub deadline_seconds: i32,
 }
@@ -57,7 +60,7 @@ impl Default for AutoscalingSpec {
 impl Default for DrainSpec {
     fn default() -> Self {
         DrainSpec {
-            reconnects_per_second: 500,
+            reconnects_per_second: None,
             deadline_seconds: 30,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use kube::Client;
+use kube::{Client, ResourceExt};
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
 
 use crate::contest::Contests;

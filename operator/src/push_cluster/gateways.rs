@@ -2,6 +2,7 @@
 //!
 //! A pod that does not answer is unknown, and never a reason to stop: the objects are right without it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use gateway_config::{Config, diff};
@@ -11,13 +12,14 @@ use kube::ResourceExt;
 use super::build::CONFIG_FILE;
 use super::observe::Observed;
 pub(crate) use ask::Asker;
-use clients::Clients;
+use clients::{Clients, Node};
 use delivery::Delivering;
 
-mod ask;
+pub mod ask;
 pub mod clients;
 pub mod delivery;
 pub mod nudge;
+pub mod pace;
 
 /// Longest wait for a number: an autoscaler asks every few seconds.
 const NUMBER: Duration = Duration::from_secs(2);
@@ -30,6 +32,10 @@ pub struct Seen {
     pub delivery: Delivering,
     /// None: no gateway told.
     pub clients: Option<Clients>,
+    /// What each gateway that may have clients says of itself; None where it does not.
+    pub nodes: Vec<(String, Option<Node>)>,
+    /// Of those that drain: clients each second.
+    pub paces: BTreeMap<String, u32>,
 }
 
 /// Asks for a number that somebody waits for, who asks again in a moment.
@@ -57,6 +63,8 @@ pub async fn look(observed: &Observed, delivered: bool, turn: usize) -> Seen {
         config: compare(&answers),
         delivery,
         clients: clients::clients(&nodes),
+        paces: asker.paces(&observed.pods, &nodes).await,
+        nodes,
     }
 }
 

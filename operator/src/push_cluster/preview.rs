@@ -11,6 +11,7 @@ use super::Images;
 use super::apply::plan::{Write, plan};
 use super::build::build;
 use super::consent::{Pending, hold};
+use super::moves::settle;
 use super::named::{Wants, named};
 use super::observe::{Live, Observed, StoredKeys};
 use super::validate::{Problem, validate};
@@ -35,6 +36,7 @@ pub fn preview(observed: &Observed, images: &Images) -> Result<Preview, Vec<Prob
     let mut objects = build(&validated, &keys);
     let (cluster, live) = (&observed.cluster, &observed.live);
     let pending = hold(&mut objects, live, cluster, (&validated, &keys));
+    settle(&mut objects, observed);
     Ok(Preview {
         built: plan(objects.clone(), &Live::default(), &owner),
         writes: plan(objects, &observed.live, &owner),

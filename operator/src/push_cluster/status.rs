@@ -17,6 +17,7 @@ use super::observe::{Observed, Wrong};
 use super::validate::{Problem, ValidatedCluster};
 use crate::metrics_api::registration::Registration;
 use crate::reason::Reason;
+use crate::scaling::Plan;
 
 mod clients;
 mod config;
@@ -73,6 +74,8 @@ pub struct Acted {
     pub pending: Option<Pending>,
     /// Of the metrics API, which is not this PushCluster's alone.
     pub registration: Registration,
+    /// Which gateways give clients away.
+    pub moves: Plan,
 }
 
 /// `now`: to the second, see [`to_the_second`].
@@ -103,7 +106,7 @@ pub fn status(
         applied,
         autoscaler_active(observed),
         metrics_api::registered(&acted.registration),
-        draining::draining(observed),
+        draining::draining(observed, &acted.moves),
         upgrade::pending(&observed.cluster, validated.is_ok(), acted.pending.as_ref()),
         passwords::rotating(observed, seen.config.as_ref()),
         paused(&observed.cluster),
@@ -181,8 +184,9 @@ fn gateway_available(observed: &Observed) -> Verdict {
     };
     let name = deployment.name_any();
     let found = deployment.status.clone().unwrap_or_default();
-    let current = found.observed_generation == deployment.metadata.generation
-        && deployment.spec.as_ref().and_then(|spec| spec.replicas) == Some(wanted);
+    let size = deployment.spec.as_ref().and_then(|spec| spec.replicas);
+    let observed_now = found.observed_generation == deployment.metadata.generation;
+    let current = observed_now && size == Some(wanted);
     let (updated, ready) = (
         found.updated_replicas.unwrap_or(0),
         found.ready_replicas.unwrap_or(0),
@@ -195,6 +199,13 @@ fn gateway_available(observed: &Observed) -> Verdict {
             Reason::AllReady,
             format!("{ready} of {wanted} gateways take clients"),
         );
+    }
+    let one_goes = observed_now && wanted > 0 && size > Some(wanted) && updated == total;
+    if one_goes && ready >= wanted {
+        let message = format!(
+            "{wanted} gateways take clients, and {total} are there until the others are empty"
+        );
+        return Verdict::new(KIND, Holds::Yes, Reason::AllReady, message);
     }
     let why = observed
         .pods

@@ -14,12 +14,15 @@ use super::{
 };
 use crate::push_cluster::named::Source;
 use crate::push_cluster::validate::{ValidatedCluster, ValidatedRedis};
+use crate::scaling::SERVING;
 
 const CONFIG_DIRECTORY: &str = "/etc/pushcluster/config";
 /// After its deadline a gateway needs a moment to say goodbye to whoever is left.
 const GRACE_SECONDS: i64 = 10;
 
 pub fn deployment(cluster: &ValidatedCluster, config_hash: &str) -> Deployment {
+    let mut labels = labels(cluster, Component::Gateway);
+    labels.insert(SERVING.into(), "true".into());
     let whole = |number| Some(IntOrString::Int(number));
     Deployment {
         metadata: metadata(cluster, &cluster.names.gateway, Component::Gateway),
@@ -37,7 +40,7 @@ pub fn deployment(cluster: &ValidatedCluster, config_hash: &str) -> Deployment {
             }),
             template: template(
                 &cluster.gateway_pods,
-                labels(cluster, Component::Gateway),
+                labels,
                 ("pushcluster.io/config-hash", config_hash),
                 pod(cluster),
             ),

@@ -3,6 +3,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::{Component, metadata, selector_labels};
 use crate::push_cluster::validate::{ValidatedCluster, ValidatedRedis};
+use crate::scaling::SERVING;
 
 /// What clients connect to.
 pub fn clients(cluster: &ValidatedCluster) -> Service {
@@ -10,11 +11,14 @@ pub fn clients(cluster: &ValidatedCluster) -> Service {
     if !cluster.service.annotations.is_empty() {
         metadata.annotations = Some(cluster.service.annotations.clone());
     }
+    // A gateway that is about to go has another value, and gets no new clients.
+    let mut selector = selector_labels(cluster, Component::Gateway);
+    selector.insert(SERVING.into(), "true".into());
     Service {
         metadata,
         spec: Some(ServiceSpec {
             type_: Some(format!("{:?}", cluster.service.type_)),
-            selector: Some(selector_labels(cluster, Component::Gateway)),
+            selector: Some(selector),
             ports: Some(vec![port("clients", cluster.service.port)]),
             external_traffic_policy: cluster
                 .service

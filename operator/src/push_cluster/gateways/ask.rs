@@ -53,7 +53,7 @@ pub enum AskError {
 
 /// How gateways are asked: all of them at once, which takes no longer than the slowest of them may.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Asker {
+pub struct Asker {
     pub port: u16,
     pub connect: Duration,
     pub deadline: Duration,
@@ -85,7 +85,7 @@ struct Shown {
 
 impl Asker {
     /// What each runs with.
-    pub async fn configs(self, observed: &Observed) -> Answers {
+    pub(super) async fn configs(self, observed: &Observed) -> Answers {
         let (Some(wanted), Some(key)) = (
             written(observed.live.config.as_ref()),
             &observed.keys.api_key,
@@ -112,7 +112,7 @@ impl Asker {
     }
 
     /// What each hears of the others. `turn`: another number each time.
-    pub async fn round(self, observed: &Observed, turn: usize) -> Delivery {
+    pub(super) async fn round(self, observed: &Observed, turn: usize) -> Delivery {
         let Some(key) = &observed.keys.api_key else {
             return Delivery::default();
         };
@@ -201,7 +201,7 @@ impl Asker {
         answer.unwrap_or(Err(AskError::Late(self.deadline)))
     }
 
-    async fn talk(
+    pub(super) async fn talk(
         self,
         address: SocketAddr,
         request: Request<Full<Bytes>>,
@@ -217,7 +217,7 @@ impl Asker {
             let body = Limited::new(answer.into_body(), MAX_ANSWER_BYTES);
             let body = body.collect().await.map_err(AskError::Http)?.to_bytes();
             match status {
-                StatusCode::OK => Ok(body),
+                status if status.is_success() => Ok(body),
                 status => Err(AskError::Status(status)),
             }
         };
@@ -229,7 +229,7 @@ impl Asker {
         }
     }
 
-    fn address(self, pod: &Pod) -> Option<SocketAddr> {
+    pub(super) fn address(self, pod: &Pod) -> Option<SocketAddr> {
         let ip: IpAddr = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
         Some(SocketAddr::new(ip, self.port))
     }

@@ -1,4 +1,4 @@
-//! Gateways that end while they may still have clients.
+//! Gateways that give their clients away, or end while they may still have some.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
@@ -6,10 +6,11 @@ use kube::ResourceExt;
 use super::{Holds, Verdict, is_of};
 use crate::push_cluster::observe::Observed;
 use crate::reason::Reason;
+use crate::scaling::{Cause, Moving, Plan, Waits};
 
 /// A pod that ends moves its clients until it has none, at most until its own deletion timestamp, which is when it is
 /// killed. That is a fact which stays, unlike the seconds that are left: those would be written again and again.
-pub fn draining(observed: &Observed) -> Verdict {
+pub fn draining(observed: &Observed, moves: &Plan) -> Verdict {
     const KIND: &str = "Draining";
     let mut ending: Vec<String> = observed
         .pods
@@ -25,14 +26,53 @@ pub fn draining(observed: &Observed) -> Verdict {
         })
         .collect();
     ending.sort();
-    if ending.is_empty() {
-        return Verdict::new(KIND, Holds::No, Reason::NoneEnding, "no gateway is ending");
-    }
-    let message = format!(
+    let moving: Vec<String> = moves.moving.iter().map(told).collect();
+    let ends = format!(
         "gateways that end move their clients: {}",
         ending.join(", ")
     );
-    Verdict::new(KIND, Holds::Yes, Reason::GatewaysEnding, message)
+    let moves_some = format!("gateways give clients to others: {}", moving.join(", "));
+    match (moving.is_empty(), ending.is_empty()) {
+        (false, true) => Verdict::new(KIND, Holds::Yes, Reason::MovingClients, moves_some),
+        (false, false) => {
+            let both = format!("{moves_some}; {ends}");
+            Verdict::new(KIND, Holds::Yes, Reason::MovingClients, both)
+        }
+        (true, false) => Verdict::new(KIND, Holds::Yes, Reason::GatewaysEnding, ends),
+        (true, true) => nobody(KIND, observed, moves),
+    }
+}
+
+fn nobody(kind: &'static str, observed: &Observed, moves: &Plan) -> Verdict {
+    let wished = observed.cluster.spec.replicas;
+    match moves.waits {
+        Some(Waits::ForRoom) => {
+            let message = format!(
+                "{wished} gateways are wished, and those that would stay have no room for the clients of another one"
+            );
+            Verdict::new(kind, Holds::No, Reason::WaitsForRoom, message)
+        }
+        Some(Waits::ForRollout) => {
+            let message = format!("{wished} gateways are wished: when all are replaced");
+            Verdict::new(kind, Holds::No, Reason::WaitsForRollout, message)
+        }
+        None => Verdict::new(kind, Holds::No, Reason::NoneEnding, "no gateway is ending"),
+    }
+}
+
+fn told(moving: &Moving) -> String {
+    let Moving {
+        pod,
+        cause,
+        clients,
+        percent,
+        due,
+    } = moving;
+    let cause = match cause {
+        Cause::ScaleIn => "is to go",
+        Cause::Rebalance => "has more than the others",
+    };
+    format!("{pod} {cause}, {percent} % of {clients} clients moved, all by {due}")
 }
 
 /// One whose gateway has ended has no clients, and one that never ran had none.

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{
@@ -94,6 +95,8 @@ fn seen(config: Option<Compared>) -> Seen {
         config,
         delivery,
         clients: None,
+        nodes: Vec::new(),
+        paces: BTreeMap::new(),
     }
 }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::scaling::{Cause, Moving, Plan, Waits};
 
 #[test]
 fn what_gateways_run_with_is_told_and_waited_for() {
@@ -93,6 +94,7 @@ fn gateways_that_do_not_hear_each_other_are_not_ready() {
                 config: None,
                 delivery,
                 clients: None,
+                ..seen(None)
             },
         );
         let status = status(&observed, &validated, &Acted::default(), &seen, now);
@@ -145,5 +147,66 @@ fn an_upgrade_that_waits_says_what_it_is_and_how_to_agree() {
             Timestamp::UNIX_EPOCH,
         );
         assert_eq!(said(&status, "UpgradePending"), expected);
+    }
+}
+
+#[test]
+fn gateways_that_give_clients_away_say_how_far_they_are() {
+    let moving = |pod: &str, cause, percent| Moving {
+        pod: pod.into(),
+        cause,
+        clients: 120,
+        percent,
+        due: Timestamp::from_second(60).unwrap(),
+    };
+    for (moves, says) in [
+        (Plan::default(), "False NoneEnding: no gateway is ending"),
+        (
+            Plan {
+                moving: vec![
+                    moving("a", Cause::ScaleIn, 40),
+                    moving("b", Cause::Rebalance, 0),
+                ],
+                ..Plan::default()
+            },
+            "True MovingClients: gateways give clients to others: a is to go, 40 % of 120 clients moved, all by \
+             1970-01-01T00:01:00Z, b has more than the others, 0 % of 120 clients moved, all by 1970-01-01T00:01:00Z",
+        ),
+        (
+            Plan {
+                waits: Some(Waits::ForRoom),
+                ..Plan::default()
+            },
+            "False WaitsForRoom: 2 gateways are wished, and those that would stay have no room for the clients of another \
+             one",
+        ),
+        (
+            Plan {
+                waits: Some(Waits::ForRollout),
+                ..Plan::default()
+            },
+            "False WaitsForRollout: 2 gateways are wished: when all are replaced",
+        ),
+    ] {
+        // There is one more than is wished, and messages flow.
+        let observed = observed(&json!({}), live(Some(deployment(3, 3, 2)), Some(redis(1))));
+        let validated = validate(&observed, &fixture::images());
+        let acted = Acted {
+            moves,
+            ..Acted::default()
+        };
+        let status = status(
+            &observed,
+            &validated,
+            &acted,
+            &seen(None),
+            Timestamp::UNIX_EPOCH,
+        );
+        assert_eq!(said(&status, "Draining"), says);
+        let available = said(&status, "GatewayAvailable");
+        assert!(
+            available.starts_with("True AllReady: 2 gateways take clients"),
+            "{available}"
+        );
     }
 }

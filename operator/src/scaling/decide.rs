@@ -1,0 +1,282 @@
+//! What a look comes to: the size of the Deployment, and what is done to which pod.
+
+use k8s_openapi::jiff::Timestamp;
+
+use super::drain::{Step, after, due, step};
+use super::victim::choose;
+use super::{Act, Cause, Fleet, Gateway, Mark, Moving, Order, Plan, Waits, budget, rebalance};
+use crate::reason::Told;
+
+/// The replicas of the Deployment: what is wished, but never so few that a pod goes which was not given up. Needs to know
+/// nothing of what gateways say.
+#[must_use]
+pub fn size(fleet: &Fleet) -> usize {
+    // Clients of the last gateway have no other to go to.
+    if fleet.wished == 0 || fleet.wished >= fleet.size {
+        return fleet.wished;
+    }
+    if fleet.rolling {
+        return fleet.size;
+    }
+    let given_up = active(fleet).filter(|gateway| is_given_up(gateway)).count();
+    // By the pods, not by the size before: one that was given up is still there for a moment after the size was written.
+    let left = active(fleet).count() - given_up;
+    left.min(fleet.size).max(fleet.wished)
+}
+
+/// What to do next. Marks first: who gives clients away, and who does no longer; then how fast.
+#[must_use]
+pub fn plan(fleet: &Fleet, now: Timestamp) -> Plan {
+    let mut deciding = Deciding {
+        fleet,
+        now,
+        per_second: budget::per_second(fleet.policy, &fleet.gateways),
+        plan: Plan::default(),
+        shedding: Vec::new(),
+        unheard: 0,
+    };
+    deciding.serve();
+    let is_quiet = deciding.scale_in();
+    deciding.rebalance(is_quiet);
+    deciding.pace();
+    deciding.plan
+}
+
+/// Those that are not ending.
+fn active(fleet: &Fleet) -> impl Iterator<Item = &Gateway> {
+    fleet.gateways.iter().filter(|gateway| !gateway.ending)
+}
+
+fn is_given_up(gateway: &Gateway) -> bool {
+    gateway.mark.is_some_and(|mark| mark.given_up.is_some())
+}
+
+struct Deciding<'a> {
+    fleet: &'a Fleet,
+    now: Timestamp,
+    /// The budget.
+    per_second: u32,
+    plan: Plan,
+    /// Those that send clients away, with how many may stay.
+    shedding: Vec<(&'a Gateway, u64)>,
+    /// Those that may do so, and do not answer.
+    unheard: usize,
+}
+
+impl<'a> Deciding<'a> {
+    fn order(&mut self, gateway: &Gateway, act: Act, told: Option<(Told, String)>) {
+        let pod = gateway.pod.clone();
+        self.plan.orders.push(Order { pod, act, told });
+    }
+
+    /// Pods of an earlier version have no label, and one that somebody took out of the Service by hand is put back.
+    fn serve(&mut self) {
+        let without = |gateway: &&Gateway| gateway.mark.is_none() && gateway.serving != Some(true);
+        for gateway in active(self.fleet).filter(without) {
+            self.order(gateway, Act::Serve, None);
+        }
+    }
+
+    /// Whether there is nothing of the kind to do.
+    fn scale_in(&mut self) -> bool {
+        let fleet = self.fleet;
+        let mut marked: Vec<&Gateway> =
+            active(fleet).filter(|g| g.is_for(Cause::ScaleIn)).collect();
+        // Those that are nearest to their end go on.
+        marked.sort_by_key(|gateway| {
+            (
+                !is_given_up(gateway),
+                gateway.clients(),
+                gateway.pod.clone(),
+            )
+        });
+        let count = active(fleet).count();
+        let surplus = match fleet.rolling {
+            true => fleet.size.saturating_sub(fleet.wished),
+            false => count.saturating_sub(fleet.wished),
+        };
+        let kept = marked.len().min(surplus);
+        for gateway in &marked[kept..] {
+            self.readmit(gateway);
+        }
+        for gateway in &marked[..kept] {
+            self.go_on(gateway, count);
+        }
+        let more = fleet.size.min(count).saturating_sub(fleet.wished);
+        let more = more.saturating_sub(kept);
+        match (fleet.wished, more, fleet.rolling) {
+            (0, ..) | (_, 0, _) => {}
+            (.., true) => self.plan.waits = Some(Waits::ForRollout),
+            (_, more, false) => self.begin(more, &marked[..kept]),
+        }
+        marked.is_empty() && more == 0 && !fleet.rolling
+    }
+
+    fn begin(&mut self, count: usize, kept: &[&Gateway]) {
+        let leaving = kept.iter().filter_map(|gateway| gateway.clients()).sum();
+        let (chosen, enough) = choose(&self.fleet.gateways, count, leaving);
+        if enough.is_err() {
+            self.plan.waits = Some(Waits::ForRoom);
+        }
+        for gateway in chosen {
+            let clients = gateway.clients().unwrap_or(0);
+            let note = format!(
+                "pod {} gives its {clients} clients to the others, {} a second in all, because {} gateways are wished \
+                 and there are {}",
+                gateway.pod, self.per_second, self.fleet.wished, self.fleet.size
+            );
+            self.withdraw(gateway, (Cause::ScaleIn, 0), (Told::GatewayDrains, note));
+        }
+    }
+
+    fn withdraw(
+        &mut self,
+        gateway: &Gateway,
+        (cause, down_to): (Cause, u64),
+        told: (Told, String),
+    ) {
+        let mark = Mark {
+            cause,
+            since: self.now,
+            clients: gateway.clients().unwrap_or(0),
+            down_to,
+            given_up: None,
+        };
+        self.order(gateway, Act::Withdraw(mark), Some(told));
+    }
+
+    fn readmit(&mut self, gateway: &Gateway) {
+        let clients = gateway.clients().unwrap_or(0);
+        let pod = &gateway.pod;
+        let of = gateway.mark.and_then(|mark| mark.given_up);
+        let missed = of.is_some_and(|of| self.fleet.wished < of);
+        let told = if missed {
+            let note = format!(
+                "pod {pod} was to be deleted, and another one went: it takes clients again"
+            );
+            (Told::OtherGatewayEnded, note)
+        } else {
+            let note = format!(
+                "pod {pod} takes clients again, and has kept {clients}: it is wished again"
+            );
+            (Told::GatewayReadmitted, note)
+        };
+        self.order(gateway, Act::Readmit { missed }, Some(told));
+    }
+
+    fn go_on(&mut self, gateway: &'a Gateway, of: usize) {
+        let Some(mark) = gateway.mark else { return };
+        self.moves(gateway, &mark);
+        let (next, told) = match step(gateway, &mark, self.until(&mark), self.now) {
+            Step::Wait => {
+                self.unheard += usize::from(gateway.node.is_none() && mark.clients > 0);
+                return;
+            }
+            Step::Shed => return self.shedding.push((gateway, mark.down_to)),
+            Step::Empty => (Act::GiveUp { of, cut: 0 }, None),
+            Step::Late(left) => {
+                let note = format!(
+                    "pod {} still has {left} of its {} clients at its deadline: they are told to go all at once",
+                    gateway.pod, mark.clients
+                );
+                (
+                    Act::GiveUp { of, cut: left },
+                    Some((Told::ClientsCut, note)),
+                )
+            }
+        };
+        if mark.given_up.is_none() {
+            self.order(gateway, next, told);
+        }
+    }
+
+    /// Where a gateway may have more clients than the others. Off while anything else moves clients.
+    fn rebalance(&mut self, is_quiet: bool) {
+        let fleet = self.fleet;
+        let marked: Vec<&Gateway> = active(fleet)
+            .filter(|g| g.is_for(Cause::Rebalance))
+            .collect();
+        let alone = is_quiet
+            && fleet.gateways.len() == fleet.wished
+            && fleet.size == fleet.wished
+            && !fleet.gateways.iter().any(Gateway::drains_by_hand);
+        for gateway in &marked {
+            let Some(mark) = gateway.mark else { continue };
+            match step(gateway, &mark, self.until(&mark), self.now) {
+                Step::Shed if alone => self.shedding.push((gateway, mark.down_to)),
+                Step::Wait if alone => {}
+                _ => {
+                    self.order(gateway, Act::Readmit { missed: false }, None);
+                    continue;
+                }
+            }
+            self.moves(gateway, &mark);
+        }
+        if !marked.is_empty() || !alone {
+            return;
+        }
+        for (gateway, down_to) in rebalance::choose(&fleet.gateways) {
+            let note = format!(
+                "pod {} has {} clients, and there are {down_to} on average: the rest is given to the others, {} a second \
+                 in all",
+                gateway.pod,
+                gateway.clients().unwrap_or(0),
+                self.per_second
+            );
+            self.withdraw(
+                gateway,
+                (Cause::Rebalance, down_to),
+                (Told::Rebalanced, note),
+            );
+        }
+    }
+
+    /// The budget, in equal parts for all that send clients away, also those that end. What a person drains by hand goes
+    /// at its own pace, and the others have that much less.
+    fn pace(&mut self) {
+        let by_hand = self.fleet.gateways.iter().filter(|g| g.drains_by_hand());
+        let taken: u32 = by_hand.filter_map(|gateway| gateway.pace).sum();
+        let ending = self.fleet.gateways.iter().filter(|gateway| {
+            gateway.ending && gateway.pace.is_some() && gateway.clients().is_some_and(|c| c > 0)
+        });
+        let mut shedding = std::mem::take(&mut self.shedding);
+        shedding.extend(ending.map(|gateway| (gateway, 0)));
+        let budget = self.per_second.saturating_sub(taken).max(1);
+        let shares = budget::shares(budget, shedding.len() + self.unheard);
+        let mut paces: Vec<_> = shedding
+            .into_iter()
+            .zip(shares)
+            .filter(|((gateway, _), share)| *share > 0 && gateway.pace != Some(*share))
+            .collect();
+        // First those that are to be slower: whoever is stopped in the midst of it has exceeded nothing.
+        paces.sort_by_key(|((gateway, _), share)| gateway.pace.is_none_or(|pace| pace < *share));
+        for ((gateway, down_to), per_second) in paces {
+            let act = Act::Shed {
+                per_second,
+                down_to,
+            };
+            self.order(gateway, act, None);
+        }
+    }
+
+    fn until(&self, mark: &Mark) -> Timestamp {
+        let due = due(&self.fleet.gateways, mark, self.per_second);
+        after(due, self.fleet.policy.deadline_seconds.into())
+    }
+
+    fn moves(&mut self, gateway: &Gateway, mark: &Mark) {
+        let (leaving, clients) = (mark.leaving(), gateway.clients().unwrap_or(mark.clients));
+        let left = clients.saturating_sub(mark.down_to).min(leaving);
+        let percent = ((leaving - left) * 10).checked_div(leaving).unwrap_or(10) * 10;
+        self.plan.moving.push(Moving {
+            pod: gateway.pod.clone(),
+            cause: mark.cause,
+            clients: leaving,
+            percent,
+            due: due(&self.fleet.gateways, mark, self.per_second),
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,325 @@
+use super::*;
+use crate::scaling::fixture::{
+    at, draining, fleet, gateway, given_up, leaving, mark, marked, silent, unready,
+};
+
+mod simulated;
+
+/// Each order as a line.
+fn lines(plan: &Plan) -> Vec<String> {
+    let line = |order: &Order| {
+        let act = match order.act {
+            Act::Serve => "serve".to_owned(),
+            Act::Withdraw(mark) if mark.cause == Cause::ScaleIn => {
+                format!("withdraw, of {}", mark.clients)
+            }
+            Act::Withdraw(mark) => format!("withdraw, down to {}", mark.down_to),
+            Act::Shed {
+                per_second,
+                down_to: 0,
+            } => format!("shed {per_second}/s"),
+            Act::Shed {
+                per_second,
+                down_to,
+            } => format!("shed {per_second}/s to {down_to}"),
+            Act::GiveUp { of, cut: 0 } => format!("give up, of {of}"),
+            Act::GiveUp { of, cut } => format!("give up, of {of}, with {cut}"),
+            Act::Readmit { missed } => format!("readmit{}", if missed { ", missed" } else { "" }),
+        };
+        let told = order.told.as_ref().map_or("", |told| told.0.as_str());
+        format!("{}: {act} {told}", order.pod).trim_end().to_owned()
+    };
+    plan.orders.iter().map(line).collect()
+}
+
+fn rolling(fleet: Fleet) -> Fleet {
+    Fleet {
+        rolling: true,
+        ..fleet
+    }
+}
+
+#[test]
+fn the_deployment_shrinks_by_what_was_given_up() {
+    let (a, b, c) = (|| gateway("a", 1), || gateway("b", 1), || gateway("c", 1));
+    let ending = Gateway {
+        ending: true,
+        ..given_up("c", 3)
+    };
+    for (fleet, expected) in [
+        (fleet(3, 3, vec![a(), b(), c()]), 3),
+        // None of them is there yet.
+        (fleet(3, 3, vec![]), 3),
+        (fleet(5, 3, vec![a(), b(), c()]), 5),
+        (fleet(2, 3, vec![a(), b(), c()]), 3),
+        (fleet(2, 3, vec![a(), b(), leaving("c", 9, 5)]), 3),
+        (fleet(2, 3, vec![a(), b(), given_up("c", 3)]), 2),
+        (
+            fleet(1, 3, vec![a(), leaving("b", 9, 5), given_up("c", 3)]),
+            2,
+        ),
+        // Not one more because the pod is still there after the first time.
+        (
+            fleet(1, 2, vec![a(), leaving("b", 9, 5), given_up("c", 3)]),
+            2,
+        ),
+        (fleet(1, 2, vec![a(), leaving("b", 9, 5), ending]), 2),
+        (
+            fleet(1, 3, vec![a(), given_up("b", 3), given_up("c", 3)]),
+            1,
+        ),
+        (
+            fleet(2, 3, vec![a(), given_up("b", 3), given_up("c", 3)]),
+            2,
+        ),
+        // One was evicted, and there need not be another.
+        (fleet(2, 3, vec![a(), b()]), 2),
+        (rolling(fleet(2, 3, vec![a(), b(), given_up("c", 3)])), 3),
+        (rolling(fleet(4, 3, vec![a(), b(), c()])), 4),
+        // Nobody is left to take anybody.
+        (fleet(0, 3, vec![a(), b(), c()]), 0),
+    ] {
+        assert_eq!(size(&fleet), expected, "{fleet:?}");
+    }
+}
+
+#[test]
+fn a_scale_in_goes_step_by_step() {
+    let (a, b) = (|| gateway("a", 30), || gateway("b", 20));
+    for (fleet, second, expected) in [
+        (fleet(2, 2, vec![a(), b()]), 0, &[] as &[&str]),
+        (
+            fleet(2, 3, vec![a(), b(), gateway("c", 9)]),
+            0,
+            &["c: withdraw, of 9 GatewayDrains"],
+        ),
+        (fleet(2, 3, vec![a(), b(), marked("c", 9)]), 1, &[]),
+        (
+            fleet(2, 3, vec![a(), b(), marked("c", 9)]),
+            2,
+            &["c: shed 10/s"],
+        ),
+        // It goes on by itself.
+        (fleet(2, 3, vec![a(), b(), leaving("c", 5, 10)]), 4, &[]),
+        (
+            fleet(2, 3, vec![a(), b(), leaving("c", 0, 10)]),
+            4,
+            &["c: give up, of 3"],
+        ),
+        (fleet(2, 3, vec![a(), b(), given_up("c", 3)]), 5, &[]),
+        // Sixty at ten a second, and thirty seconds more.
+        (fleet(2, 3, vec![a(), b(), leaving("c", 4, 10)]), 37, &[]),
+        (
+            fleet(2, 3, vec![a(), b(), leaving("c", 4, 10)]),
+            38,
+            &["c: give up, of 3, with 4 ClientsCut"],
+        ),
+        // Two share the budget, and the one that was alone becomes slower.
+        (
+            fleet(1, 3, vec![a(), marked("b", 9), leaving("c", 5, 10)]),
+            4,
+            &["c: shed 5/s", "b: shed 5/s"],
+        ),
+        // A second one is wished away meanwhile.
+        (
+            fleet(1, 3, vec![a(), b(), leaving("c", 5, 10)]),
+            4,
+            &["b: withdraw, of 20 GatewayDrains"],
+        ),
+        // Not ready: nobody needs it, and nothing is waited for.
+        (
+            fleet(2, 3, vec![a(), b(), silent("c", false)]),
+            0,
+            &["c: withdraw, of 0 GatewayDrains"],
+        ),
+        (fleet(0, 2, vec![a(), b()]), 0, &[]),
+    ] {
+        assert_eq!(lines(&plan(&fleet, at(second))), expected, "{fleet:?}");
+    }
+}
+
+#[test]
+fn who_is_wished_again_takes_clients_again() {
+    let (a, b) = (|| gateway("a", 30), || gateway("b", 20));
+    for (fleet, expected) in [
+        (
+            fleet(3, 3, vec![a(), b(), leaving("c", 5, 10)]),
+            &["c: readmit GatewayReadmitted"] as &[&str],
+        ),
+        (
+            fleet(3, 3, vec![a(), b(), marked("c", 5)]),
+            &["c: readmit GatewayReadmitted"],
+        ),
+        (
+            fleet(3, 3, vec![a(), b(), given_up("c", 3)]),
+            &["c: readmit GatewayReadmitted"],
+        ),
+        // The one with the most is the one that comes back.
+        (
+            fleet(2, 3, vec![a(), leaving("b", 7, 5), leaving("c", 5, 5)]),
+            &["b: readmit GatewayReadmitted", "c: shed 10/s"],
+        ),
+        // The size was written and another pod went.
+        (
+            fleet(2, 2, vec![a(), given_up("c", 3)]),
+            &["c: readmit, missed OtherGatewayEnded"],
+        ),
+        // It is about to go.
+        (fleet(2, 2, vec![a(), b(), given_up("c", 3)]), &[]),
+    ] {
+        assert_eq!(lines(&plan(&fleet, at(4))), expected, "{fleet:?}");
+    }
+}
+
+#[test]
+fn a_scale_in_that_has_to_wait_says_for_what() {
+    let full = || vec![gateway("a", 60), gateway("b", 60), gateway("c", 60)];
+    let free = || vec![gateway("a", 6), gateway("b", 6), gateway("c", 6)];
+    for (fleet, waits) in [
+        (fleet(3, 3, full()), None),
+        (fleet(2, 3, full()), Some(Waits::ForRoom)),
+        (fleet(2, 3, free()), None),
+        (rolling(fleet(2, 3, free())), Some(Waits::ForRollout)),
+        (rolling(fleet(3, 3, free())), None),
+    ] {
+        let plan = plan(&fleet, at(0));
+        assert_eq!(plan.waits, waits, "{fleet:?}");
+        assert_eq!(plan.orders.is_empty(), waits.is_some() || fleet.wished == 3);
+    }
+}
+
+#[test]
+fn all_that_send_clients_away_share_one_budget() {
+    let ending = Gateway {
+        ending: true,
+        ..draining("c", 40, 500)
+    };
+    let by_hand = || draining("d", 40, 4);
+    let (a, b) = (|| gateway("a", 30), || gateway("b", 20));
+    for (fleet, expected) in [
+        // A node is drained.
+        (
+            fleet(2, 2, vec![a(), b(), ending.clone()]),
+            &["c: shed 10/s"] as &[&str],
+        ),
+        (
+            fleet(2, 3, vec![a(), b(), leaving("e", 9, 10), ending]),
+            &["e: shed 5/s", "c: shed 5/s"],
+        ),
+        // What a person began is left to them.
+        (fleet(3, 3, vec![a(), b(), by_hand()]), &[]),
+        (
+            fleet(3, 4, vec![a(), b(), by_hand(), marked("e", 9)]),
+            &["e: shed 6/s"],
+        ),
+    ] {
+        // What is not in the Service by mistake is another matter.
+        assert_eq!(lines(&plan(&fleet, at(4))), expected, "{fleet:?}");
+    }
+}
+
+#[test]
+fn a_pod_without_the_label_gets_it() {
+    let without = Gateway {
+        serving: None,
+        ..gateway("a", 1)
+    };
+    let by_hand = Gateway {
+        serving: Some(false),
+        ..gateway("b", 1)
+    };
+    let fleet = fleet(2, 2, vec![without, by_hand]);
+    assert_eq!(lines(&plan(&fleet, at(0))), ["a: serve", "b: serve"]);
+}
+
+#[test]
+fn clients_are_spread_when_nothing_else_moves_them() {
+    let with_room = |gateway: Gateway| {
+        let mut gateway = gateway;
+        if let Some(node) = &mut gateway.node {
+            node.max_connections = 10_000;
+        }
+        gateway
+    };
+    let (full, new) = (|| with_room(gateway("a", 300)), || gateway("b", 0));
+    let new = || with_room(new());
+    let down = Mark {
+        cause: Cause::Rebalance,
+        clients: 300,
+        down_to: 150,
+        ..mark()
+    };
+    let sheds = |clients, pace: Option<u32>| {
+        let mut gateway = with_room(leaving("a", clients, 0));
+        gateway.mark = Some(down);
+        gateway.pace = pace;
+        gateway
+    };
+    let ending = || Gateway {
+        ending: true,
+        ..gateway("z", 0)
+    };
+    for (fleet, second, expected) in [
+        (
+            fleet(2, 2, vec![full(), new()]),
+            0,
+            &["a: withdraw, down to 150 Rebalanced"] as &[&str],
+        ),
+        (fleet(2, 2, vec![sheds(300, None), new()]), 1, &[]),
+        (
+            fleet(2, 2, vec![sheds(300, None), new()]),
+            2,
+            &["a: shed 10/s to 150"],
+        ),
+        (fleet(2, 2, vec![sheds(200, Some(10)), new()]), 9, &[]),
+        (
+            fleet(2, 2, vec![sheds(150, None), new()]),
+            18,
+            &["a: readmit"],
+        ),
+        (
+            fleet(2, 2, vec![sheds(200, Some(10)), new()]),
+            47,
+            &["a: readmit"],
+        ),
+        // Anything else moves clients.
+        (fleet(2, 2, vec![full(), new(), ending()]), 0, &[]),
+        (fleet(3, 2, vec![full(), new()]), 0, &[]),
+        (rolling(fleet(2, 2, vec![full(), new()])), 0, &[]),
+        (fleet(2, 2, vec![full(), unready("b", 0)]), 0, &[]),
+        (
+            fleet(2, 2, vec![sheds(200, Some(10)), new(), ending()]),
+            9,
+            &["a: readmit"],
+        ),
+        (
+            rolling(fleet(2, 2, vec![sheds(200, Some(10)), new()])),
+            9,
+            &["a: readmit"],
+        ),
+    ] {
+        assert_eq!(lines(&plan(&fleet, at(second))), expected, "{fleet:?}");
+    }
+}
+
+#[test]
+fn progress_is_told_in_what_does_not_change_with_every_look() {
+    let of = |clients| {
+        let fleet = fleet(1, 2, vec![gateway("a", 0), leaving("b", clients, 10)]);
+        plan(&fleet, at(3)).moving
+    };
+    let expected = |percent| {
+        vec![Moving {
+            pod: "b".into(),
+            cause: Cause::ScaleIn,
+            clients: 60,
+            percent,
+            due: at(8),
+        }]
+    };
+    assert_eq!(of(60), expected(0));
+    assert_eq!(of(55), expected(0));
+    assert_eq!(of(54), expected(10));
+    assert_eq!(of(1), expected(90));
+    assert_eq!(of(0), expected(100));
+}

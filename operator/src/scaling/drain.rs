@@ -1,0 +1,123 @@
+//! One gateway that gives clients away: what comes next.
+
+use k8s_openapi::jiff::Timestamp;
+
+use super::{Cause, Gateway, Mark};
+
+/// Seconds from the label to the first client that is sent away: until then every node's proxy has heard that the pod
+/// takes nobody, and who comes back does not come here.
+pub const SETTLES: i64 = 2;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Too early, or nobody knows: look again.
+    Wait,
+    Shed,
+    Empty,
+    /// The deadline has come, and so many have not gone.
+    Late(u64),
+}
+
+/// `until`: the deadline.
+#[must_use]
+pub fn step(gateway: &Gateway, mark: &Mark, until: Timestamp, now: Timestamp) -> Step {
+    if now < after(mark.since, SETTLES) {
+        return Step::Wait;
+    }
+    match gateway.clients() {
+        Some(clients) if clients <= mark.down_to => Step::Empty,
+        // It had none, and nobody can have come.
+        None if mark.clients == 0 && !gateway.ready => Step::Empty,
+        clients if now >= until => Step::Late(clients.unwrap_or(mark.clients)),
+        Some(_) => Step::Shed,
+        None => Step::Wait,
+    }
+}
+
+/// When the last client of this one is gone. All that drain share the budget, so each takes as long as all of them.
+#[must_use]
+pub fn due(gateways: &[Gateway], mark: &Mark, per_second: u32) -> Timestamp {
+    let marks = gateways.iter().filter(|gateway| !gateway.ending);
+    let leaving: u64 = marks.filter_map(|g| Some(g.mark?.leaving())).sum();
+    let seconds = leaving.div_ceil(u64::from(per_second.max(1)));
+    after(mark.since, SETTLES.saturating_add_unsigned(seconds))
+}
+
+/// `seconds` later; the end of all time is one, too.
+#[must_use]
+pub fn after(time: Timestamp, seconds: i64) -> Timestamp {
+    let second = time.as_second().saturating_add(seconds);
+    Timestamp::from_second(second).unwrap_or(Timestamp::MAX)
+}
+
+impl Mark {
+    /// Clients that are to go.
+    #[must_use]
+    pub fn leaving(&self) -> u64 {
+        self.clients.saturating_sub(self.down_to)
+    }
+}
+
+impl Cause {
+    /// As in an annotation.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Cause::ScaleIn => "scale-in",
+            Cause::Rebalance => "rebalance",
+        }
+    }
+
+    #[must_use]
+    pub fn of(text: &str) -> Option<Cause> {
+        let mut all = [Cause::ScaleIn, Cause::Rebalance].into_iter();
+        all.find(|cause| cause.as_str() == text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scaling::fixture::{at, leaving, mark, marked, silent};
+
+    #[test]
+    fn it_settles_then_sheds_until_it_is_empty_or_late() {
+        let unanswered = |ready| silent("a", ready);
+        let had_none = Mark {
+            clients: 0,
+            ..mark()
+        };
+        let down_to = Mark {
+            down_to: 20,
+            ..mark()
+        };
+        for (gateway, mark, second, expected) in [
+            (marked("a", 60), mark(), 0, Step::Wait),
+            (marked("a", 0), mark(), 1, Step::Wait),
+            (marked("a", 60), mark(), 2, Step::Shed),
+            (leaving("a", 1, 10), mark(), 37, Step::Shed),
+            (leaving("a", 0, 10), mark(), 8, Step::Empty),
+            (leaving("a", 3, 10), mark(), 38, Step::Late(3)),
+            (leaving("a", 0, 10), mark(), 38, Step::Empty),
+            (leaving("a", 20, 10), down_to, 8, Step::Empty),
+            (leaving("a", 21, 10), down_to, 8, Step::Shed),
+            // It may only be busy.
+            (unanswered(false), mark(), 20, Step::Wait),
+            (unanswered(false), mark(), 38, Step::Late(60)),
+            (unanswered(false), had_none, 2, Step::Empty),
+            (unanswered(true), had_none, 2, Step::Wait),
+        ] {
+            let found = step(&gateway, &mark, at(38), at(second));
+            assert_eq!(found, expected, "{gateway:?} at {second}");
+        }
+    }
+
+    #[test]
+    fn who_shares_the_budget_is_done_together() {
+        let alone = [leaving("a", 5, 10)];
+        assert_eq!(due(&alone, &mark(), 10), at(8));
+        let two = [leaving("a", 5, 10), leaving("b", 60, 10)];
+        assert_eq!(due(&two, &mark(), 10), at(14));
+        assert_eq!(due(&two, &mark(), 7), at(20));
+    }
+}
