@@ -5,6 +5,7 @@
 pub mod audit;
 pub mod checker;
 pub mod cluster;
+pub mod crowd;
 pub mod diagnosis;
 pub mod fan_out;
 pub mod gateway;

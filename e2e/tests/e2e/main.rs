@@ -20,6 +20,7 @@ mod rbac;
 mod redis_cluster;
 mod refusals;
 mod rollout;
+mod scale;
 mod sentinel;
 mod spec;
 

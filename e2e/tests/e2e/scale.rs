@@ -1,0 +1,189 @@
+//! Fewer gateways, and more: clients are moved at the budget's rate, once, and miss nothing.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use e2e::cluster::name_of;
+use e2e::crowd::{Crowd, Note, all_moved_once, beside, door, most_within, until_all_heard};
+use e2e::namespace::{Namespace, in_namespace};
+use e2e::push_cluster::{self, BECOMES_READY, gateway_pods, until_ready};
+use e2e::wait::eventually;
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
+
+use crate::{NAME, operator_stays};
+
+/// Reconnects each second.
+const BUDGET: usize = 10;
+const CHANNEL: &str = "kept:crowd";
+
+fn manifest(replicas: usize) -> String {
+    format!(
+        "
+apiVersion: pushcluster.io/v1alpha1
+kind: PushCluster
+metadata:
+  name: demo
+spec:
+  replicas: {replicas}
+  autoscaling: {{enabled: false}}
+  drain: {{reconnectsPerSecond: {BUDGET}}}
+  gateway:
+    channels:
+      - {{prefix: 'kept:', historyMessages: 10000, historySeconds: 3600}}
+"
+    )
+}
+
+/// Gateways that are there, by name.
+async fn gateways(namespace: &Namespace) -> Result<Vec<(String, SocketAddr)>> {
+    let pods = gateway_pods(&namespace.cluster, &namespace.name, NAME).await?;
+    let pods = pods
+        .iter()
+        .filter(|pod| pod.metadata.deletion_timestamp.is_none());
+    let mut found: Vec<(String, SocketAddr)> = pods
+        .map(|pod| Ok((name_of(pod), door(pod)?)))
+        .collect::<Result<_>>()?;
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// `kubectl scale pcl/demo`.
+async fn scale(namespace: &Namespace, replicas: usize) -> Result<()> {
+    let objects = push_cluster::api(&namespace.cluster, &namespace.name);
+    let wish = json!({"spec": {"replicas": replicas}});
+    objects
+        .patch_scale(NAME, &PatchParams::default(), &Patch::Merge(wish))
+        .await
+        .context("scale the PushCluster")?;
+    Ok(())
+}
+
+async fn until(what: &str, is_so: impl AsyncFn() -> Result<bool>) -> Result<()> {
+    eventually(what, BECOMES_READY, async || {
+        ensure!(is_so().await?, "not yet");
+        Ok::<_, anyhow::Error>(())
+    })
+    .await
+}
+
+/// Never more than the budget by more than a tenth, over two seconds; the one more is at the edge.
+fn within_budget(notes: &[Note]) -> Result<()> {
+    let most = most_within(notes, Duration::from_secs(2));
+    eprintln!(
+        "{} were moved, at most {most} within two seconds",
+        notes.len()
+    );
+    ensure!(
+        most <= 2 * BUDGET * 11 / 10 + 1,
+        "{most} within two seconds"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_smaller_fleet_gives_its_clients_away_first() {
+    let _guard = operator_stays().await;
+    in_namespace("scale-in", async |namespace| {
+        namespace
+            .cluster
+            .apply(&namespace.name, &manifest(3))
+            .await?;
+        until_ready(&namespace.cluster, &namespace.name, NAME).await?;
+        let there = gateways(&namespace).await?;
+        ensure!(there.len() == 3, "{there:?}");
+        // The emptiest is neither the first nor the last.
+        let first = [(there[0].1, 70), (there[1].1, 50), (there[2].1, 80)];
+        let crowd = Crowd::gather(&namespace, (NAME, CHANNEL), &first);
+        until("all are there", async || Ok(crowd.here() == 200)).await?;
+        let emptiest = &there[1];
+        let act = async {
+            back_and_forth(&namespace, &crowd, emptiest).await?;
+            scale(&namespace, 2).await?;
+            until("two are left", async || {
+                Ok(gateways(&namespace).await?.len() == 2)
+            })
+            .await?;
+            let left = gateways(&namespace).await?;
+            ensure!(!left.contains(emptiest), "{left:?} without {emptiest:?}");
+            until("all are there again", async || Ok(crowd.here() == 200)).await?;
+            until_ready(&namespace.cluster, &namespace.name, NAME).await
+        };
+        let ((), last) = beside(&crowd, act).await?;
+        let notes = crowd.take_notes();
+        let moved = all_moved_once(&notes)?;
+        ensure!(moved > 0, "nobody was moved");
+        within_budget(&notes)?;
+        until_all_heard(&crowd, last).await?;
+        eprintln!("{last} messages, and everybody has heard them");
+        Ok(())
+    })
+    .await;
+}
+
+/// Load comes back while the gateway drains: it keeps whom it still has, and takes clients again.
+async fn back_and_forth(
+    namespace: &Namespace,
+    crowd: &Crowd,
+    emptiest: &(String, SocketAddr),
+) -> Result<()> {
+    scale(namespace, 2).await?;
+    until("some are moved", async || Ok(crowd.moved() >= 10)).await?;
+    scale(namespace, 3).await?;
+    let serves = async || {
+        let pods = gateway_pods(&namespace.cluster, &namespace.name, NAME).await?;
+        let pod = pods.iter().find(|pod| name_of(pod) == emptiest.0);
+        let labels = pod.and_then(|pod| pod.metadata.labels.as_ref());
+        let label = labels.and_then(|labels| labels.get("pushcluster.io/serving"));
+        Ok(label.is_some_and(|value| value == "true"))
+    };
+    until("it takes clients again", serves).await?;
+    let kept = crowd.on(emptiest.1);
+    ensure!(kept > 0 && kept < 50, "it has {kept}");
+    until("all are there again", async || Ok(crowd.here() == 200)).await?;
+    until_ready(&namespace.cluster, &namespace.name, NAME).await?;
+    let notes = crowd.take_notes();
+    let moved = all_moved_once(&notes)?;
+    eprintln!("{moved} were moved until it took clients again");
+    within_budget(&notes)
+}
+
+#[tokio::test]
+async fn a_new_gateway_gets_clients_of_the_full_ones() {
+    let _guard = operator_stays().await;
+    in_namespace("rebalance", async |namespace| {
+        namespace
+            .cluster
+            .apply(&namespace.name, &manifest(2))
+            .await?;
+        until_ready(&namespace.cluster, &namespace.name, NAME).await?;
+        let there = gateways(&namespace).await?;
+        ensure!(there.len() == 2, "{there:?}");
+        let first = [(there[0].1, 200), (there[1].1, 200)];
+        let crowd = Crowd::gather(&namespace, (NAME, CHANNEL), &first);
+        until("all are there", async || Ok(crowd.here() == 400)).await?;
+        let act = async {
+            scale(&namespace, 3).await?;
+            until_ready(&namespace.cluster, &namespace.name, NAME).await?;
+            let balanced = async || {
+                let on = gateways(&namespace).await?;
+                let on: Vec<usize> = on.iter().map(|(_, door)| crowd.on(*door)).collect();
+                // 134 on average, and not more than 50 above it.
+                let is_balanced = on.len() == 3 && on.iter().all(|count| *count <= 184);
+                Ok(is_balanced && crowd.here() == 400)
+            };
+            until("clients are spread", balanced).await?;
+            let drains = ("Draining", "False");
+            push_cluster::until_condition(&namespace.cluster, &namespace.name, NAME, drains).await
+        };
+        let (_, last) = beside(&crowd, act).await?;
+        let notes = crowd.take_notes();
+        let moved = all_moved_once(&notes)?;
+        // What the two have above the average, and a few who were on their way.
+        ensure!((100..=150).contains(&moved), "{moved} were moved");
+        within_budget(&notes)?;
+        until_all_heard(&crowd, last).await
+    })
+    .await;
+}
