@@ -26,6 +26,7 @@ use crate::failure::line;
 use crate::looks::again_in;
 use crate::metrics::Metrics;
 use crate::metrics_api::registration::Registration;
+use crate::push_cluster::apply::plan::APPLIED;
 use crate::push_cluster::apply::{Change, What};
 use crate::push_cluster::{Done, Images, Memory, Outcome, ReconcileError, name, reconcile};
 use crate::reason::Told;
@@ -316,13 +317,22 @@ fn notes(done: &Done) -> Vec<(Told, String)> {
         let mut acts = done.disruptions.iter();
         reason == Told::Updated && acts.any(|act| act.object == change.object)
     };
+    // Twice for each gateway that is replaced: the Deployment waits, or no longer.
+    let is_step = |change: &Change| {
+        let steps = [
+            "spec.minReadySeconds".to_owned(),
+            format!("metadata.annotations.{APPLIED}"),
+        ];
+        let ours = matches!(&change.what, What::Changed { path, by: None } if steps.contains(path));
+        ours && change.object.starts_with("Deployment ")
+    };
     let acts = done.disruptions.iter();
     let acts = acts.map(|act| (act.reason, act.note.clone()));
     let changes = sorts.into_iter().map(|(reason, says)| {
         let untold = done
             .changes
             .iter()
-            .filter(|change| !is_told(change, reason));
+            .filter(|change| !is_told(change, reason) && !is_step(change));
         let notes: Vec<String> = untold.filter_map(says).collect();
         (reason, notes.join(", "))
     });
@@ -362,6 +372,13 @@ mod tests {
                 change("Service d", What::Created),
                 change("HorizontalPodAutoscaler e", What::Deleted),
                 change("StatefulSet f", changed(None)),
+                change(
+                    "Deployment g",
+                    What::Changed {
+                        path: "spec.minReadySeconds".into(),
+                        by: None,
+                    },
+                ),
             ],
             disruptions: vec![Disruption {
                 reason: Told::RedisReplaced,

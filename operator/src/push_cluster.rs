@@ -182,8 +182,8 @@ async fn steps(
     if validated.is_ok() {
         let mut plan = moves::plan(&observed, &seen, now);
         let orders = std::mem::take(&mut plan.orders);
-        done.moving = !orders.is_empty() || !plan.moving.is_empty();
         if !observed.cluster.spec.paused {
+            done.moving = !orders.is_empty() || !plan.moving.is_empty();
             done.moves = moves::carry_out(client, &observed, orders).await;
         }
         acted.moves = plan;

@@ -14,6 +14,7 @@ pub mod budget;
 pub mod decide;
 pub mod drain;
 pub mod rebalance;
+pub mod rollout;
 pub mod serving;
 pub mod victim;
 
@@ -31,6 +32,8 @@ pub struct Gateway {
     pub ready: bool,
     /// It was told to end.
     pub ending: bool,
+    /// Of another template than the Deployment has now.
+    pub is_old: bool,
     /// The value of [`SERVING`]; None without that label.
     pub serving: Option<bool>,
     /// What it says of itself; None: it does not answer.
@@ -57,6 +60,7 @@ pub struct Mark {
 pub enum Cause {
     ScaleIn,
     Rebalance,
+    Rollout,
 }
 
 /// What is wished, and what there is.
@@ -97,6 +101,8 @@ pub struct Order {
 pub enum Act {
     /// The label alone, on a pod that has none or a wrong one.
     Serve,
+    /// Out of the Service, and nothing else.
+    Close,
     /// Out of the Service, with this mark.
     Withdraw(Mark),
     /// Its drain is begun, or goes at this pace from now on.

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use kube::{Client, ResourceExt};
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
+use kube::{Client, ResourceExt};
 
 use crate::contest::Contests;
 use plan::{Act, Write};

@@ -45,6 +45,7 @@ pub fn observed(spec: &Value) -> Observed {
         ]),
         pods: vec![],
         refused: None,
+        newest: None,
         external_redis: None,
         redis_pods: None,
         redis_users: vec![],

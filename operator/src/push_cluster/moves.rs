@@ -16,10 +16,11 @@ use super::gateways::clients::Node;
 use super::gateways::pace::Wish;
 use super::name;
 use super::observe::Observed;
+use super::observe::revision::{HASH_LABEL, is_rolling};
 use super::status::is_of;
 use crate::failure::line;
 use crate::scaling::{
-    Act, Cause, Fleet, Gateway, Mark, Order, Plan, Policy, SERVING, decide, serving,
+    Act, Cause, Fleet, Gateway, Mark, Order, Plan, Policy, SERVING, decide, rollout, serving,
 };
 
 /// The annotation of a pod that gives clients away: a [`Mark`] in JSON.
@@ -27,6 +28,9 @@ pub const MARK: &str = "pushcluster.io/moves-clients";
 /// By which a ReplicaSet that becomes smaller chooses among its ready pods: the lowest goes first, and 0 is what none is.
 const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 const FIRST_TO_GO: &str = "-1000";
+/// How long new gateways are not yet *available* to a Deployment that is to wait: a year. `paused` would not do: when all
+/// new ones are there, a paused Deployment ends the last old one.
+const HELD_SECONDS: i32 = 365 * 24 * 3_600;
 
 #[derive(Debug, thiserror::Error)]
 pub enum MoveError {
@@ -43,6 +47,11 @@ pub fn settle(objects: &mut Objects, observed: &Observed) {
         return;
     };
     deployment.replicas = i32::try_from(decide::size(&fleet)).ok();
+    if rollout::holds(&fleet) {
+        deployment.min_ready_seconds = Some(HELD_SECONDS);
+        // Longer than the other, or the API server refuses both: none at all.
+        deployment.progress_deadline_seconds = Some(i32::MAX);
+    }
     let labels = deployment.template.metadata.as_ref();
     let has_it = labels.and_then(|metadata| metadata.labels.as_ref()?.get(SERVING));
     let live = observed.live.service.as_ref();
@@ -72,12 +81,9 @@ fn fleet(
     let deployment = observed.live.deployment.as_ref();
     let size = deployment.and_then(|deployment| deployment.spec.as_ref()?.replicas);
     let count = |replicas: i32| usize::try_from(replicas).unwrap_or(0);
-    let rolling = deployment.is_some_and(|deployment| {
-        let status = deployment.status.clone().unwrap_or_default();
-        status.observed_generation != deployment.metadata.generation
-            || status.updated_replicas.unwrap_or(0) != status.replicas.unwrap_or(0)
-    });
+    let rolling = deployment.is_some_and(is_rolling);
     let gateways = observed.pods.iter().filter(|pod| is_gateway(pod));
+    let newest = observed.newest.as_ref().filter(|_| rolling);
     Fleet {
         wished: count(spec.replicas),
         size: size.map_or(count(spec.replicas), count),
@@ -87,7 +93,12 @@ fn fleet(
             handshakes_per_second: positive(spec.gateway.limits.handshakes_per_second),
             deadline_seconds: positive(spec.drain.deadline_seconds),
         },
-        gateways: gateways.map(|pod| gateway(pod, nodes, paces)).collect(),
+        gateways: gateways
+            .map(|pod| Gateway {
+                is_old: rolling && pod.labels().get(HASH_LABEL) != newest,
+                ..gateway(pod, nodes, paces)
+            })
+            .collect(),
     }
 }
 
@@ -106,6 +117,7 @@ fn gateway(pod: &Pod, nodes: &[(String, Option<Node>)], paces: &BTreeMap<String,
             .flatten()
             .any(|condition| condition.type_ == "Ready" && condition.status == "True"),
         ending: pod.metadata.deletion_timestamp.is_some(),
+        is_old: false,
         serving: pod.labels().get(SERVING).map(|value| value == "true"),
         node: node.and_then(|(_, node)| node.clone()),
         pace: paces.get(&name).copied(),
@@ -202,7 +214,7 @@ impl Carrier<'_> {
                 let back = self.asker.take_back(pod, self.key).await;
                 back.map_err(asked)?;
             }
-            Act::Serve | Act::Withdraw(_) | Act::GiveUp { .. } => {}
+            Act::Serve | Act::Close | Act::Withdraw(_) | Act::GiveUp { .. } => {}
         }
         match change(pod, act) {
             Some(change) => self.patch(pod, change).await,
@@ -235,6 +247,7 @@ fn change(pod: &Pod, act: Act) -> Option<Value> {
     };
     match act {
         Act::Serve => Some(change("true", json!({}))),
+        Act::Close => Some(change("false", json!({}))),
         Act::Withdraw(mark) => Some(change("false", json!({MARK: text(&mark)}))),
         Act::Readmit { .. } => Some(change("true", json!({MARK: null, DELETION_COST: null}))),
         Act::GiveUp { of, .. } => {

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use crds::{ExternalRedis, ExternalTopology, PushCluster, RedisMode};
 use futures::future::try_join_all;
-use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{
     ConfigMap, Event, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount,
@@ -33,6 +33,7 @@ use crate::kept::Kept;
 
 mod external;
 mod refused;
+pub mod revision;
 
 pub use external::Wrong;
 
@@ -48,6 +49,8 @@ pub struct Observed {
     pub pods: Vec<Pod>,
     /// Why a StatefulSet of Redis has too few pods, if the API server takes no more.
     pub refused: Option<String>,
+    /// The `pod-template-hash` of gateways that are of the Deployment's template, while gateways are replaced.
+    pub newest: Option<String>,
     /// What an external Redis answered.
     pub external_redis: Option<Result<(), Wrong>>,
     /// The pods of mode Cluster, and what their Redis says.
@@ -233,6 +236,7 @@ async fn read(reader: &Reader<'_>, cluster: Arc<PushCluster>) -> Result<Observed
         let value = reader.value(&one.source).await?;
         referenced.insert(one.source, value);
     }
+    let newest = reader.newest(&cluster, live.deployment.as_ref()).await?;
     let pods = reader.pods(&names.instance).await?;
     let refused = match refused::short_of_pods(&live, &pods) {
         Some(set) => reader.refused(set).await?,
@@ -260,6 +264,7 @@ async fn read(reader: &Reader<'_>, cluster: Arc<PushCluster>) -> Result<Observed
         referenced,
         pods,
         refused,
+        newest,
         external_redis,
         redis_pods,
         redis_users,
@@ -479,6 +484,18 @@ impl<'a> Reader<'a> {
             source,
         })?;
         Ok(refused::newest(listed.items, Timestamp::now()))
+    }
+
+    async fn newest(
+        &self,
+        cluster: &PushCluster,
+        deployment: Option<&Deployment>,
+    ) -> Result<Option<String>, ObserveError> {
+        let Some(deployment) = deployment.filter(|found| revision::is_rolling(found)) else {
+            return Ok(None);
+        };
+        let sets: Vec<ReplicaSet> = self.list(cluster, revision::HASH_LABEL).await?;
+        Ok(revision::newest(deployment, &sets))
     }
 
     async fn pods(&self, instance: &str) -> Result<Vec<Pod>, ObserveError> {

@@ -57,6 +57,7 @@ pub fn assumed(cluster: PushCluster) -> Observed {
         referenced,
         pods: Vec::new(),
         refused: None,
+        newest: None,
         external_redis: None,
         redis_pods: None,
         redis_users: Vec::new(),

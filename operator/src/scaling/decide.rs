@@ -4,7 +4,9 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::drain::{Step, after, due, step};
 use super::victim::choose;
-use super::{Act, Cause, Fleet, Gateway, Mark, Moving, Order, Plan, Waits, budget, rebalance};
+use super::{
+    Act, Cause, Fleet, Gateway, Mark, Moving, Order, Plan, Waits, budget, rebalance, rollout,
+};
 use crate::reason::Told;
 
 /// The replicas of the Deployment: what is wished, but never so few that a pod goes which was not given up. Needs to know
@@ -35,10 +37,11 @@ pub fn plan(fleet: &Fleet, now: Timestamp) -> Plan {
         shedding: Vec::new(),
         unheard: 0,
     };
-    deciding.serve();
+    deciding.replace();
     let is_quiet = deciding.scale_in();
     deciding.rebalance(is_quiet);
     deciding.pace();
+    deciding.serve();
     deciding.plan
 }
 
@@ -71,9 +74,39 @@ impl<'a> Deciding<'a> {
 
     /// Pods of an earlier version have no label, and one that somebody took out of the Service by hand is put back.
     fn serve(&mut self) {
-        let without = |gateway: &&Gateway| gateway.mark.is_none() && gateway.serving != Some(true);
-        for gateway in active(self.fleet).filter(without) {
-            self.order(gateway, Act::Serve, None);
+        let closes_old = rollout::closes_old(self.fleet);
+        for gateway in active(self.fleet).filter(|gateway| gateway.mark.is_none()) {
+            // It is to be marked, and has its label with that.
+            if self
+                .plan
+                .orders
+                .iter()
+                .any(|order| order.pod == gateway.pod)
+            {
+                continue;
+            }
+            let serves = !(gateway.is_old && closes_old);
+            if gateway.serving != Some(serves) {
+                let act = if serves { Act::Serve } else { Act::Close };
+                self.order(gateway, act, None);
+            }
+        }
+    }
+
+    /// The old gateways of a rollout, one after the other.
+    fn replace(&mut self) {
+        let fleet = self.fleet;
+        let count = active(fleet).count();
+        for gateway in active(fleet).filter(|gateway| gateway.is_for(Cause::Rollout)) {
+            if gateway.is_old {
+                self.go_on(gateway, count);
+            } else {
+                // The template is what it was before.
+                self.order(gateway, Act::Readmit { missed: false }, None);
+            }
+        }
+        if let Some(gateway) = rollout::next(fleet) {
+            self.withdraw(gateway, (Cause::Rollout, 0), None);
         }
     }
 
@@ -125,7 +158,11 @@ impl<'a> Deciding<'a> {
                  and there are {}",
                 gateway.pod, self.per_second, self.fleet.wished, self.fleet.size
             );
-            self.withdraw(gateway, (Cause::ScaleIn, 0), (Told::GatewayDrains, note));
+            self.withdraw(
+                gateway,
+                (Cause::ScaleIn, 0),
+                Some((Told::GatewayDrains, note)),
+            );
         }
     }
 
@@ -133,7 +170,7 @@ impl<'a> Deciding<'a> {
         &mut self,
         gateway: &Gateway,
         (cause, down_to): (Cause, u64),
-        told: (Told, String),
+        told: Option<(Told, String)>,
     ) {
         let mark = Mark {
             cause,
@@ -142,7 +179,7 @@ impl<'a> Deciding<'a> {
             down_to,
             given_up: None,
         };
-        self.order(gateway, Act::Withdraw(mark), Some(told));
+        self.order(gateway, Act::Withdraw(mark), told);
     }
 
     fn readmit(&mut self, gateway: &Gateway) {
@@ -226,7 +263,7 @@ impl<'a> Deciding<'a> {
             self.withdraw(
                 gateway,
                 (Cause::Rebalance, down_to),
-                (Told::Rebalanced, note),
+                Some((Told::Rebalanced, note)),
             );
         }
     }

@@ -65,12 +65,13 @@ impl Cause {
         match self {
             Cause::ScaleIn => "scale-in",
             Cause::Rebalance => "rebalance",
+            Cause::Rollout => "rollout",
         }
     }
 
     #[must_use]
     pub fn of(text: &str) -> Option<Cause> {
-        let mut all = [Cause::ScaleIn, Cause::Rebalance].into_iter();
+        let mut all = [Cause::ScaleIn, Cause::Rebalance, Cause::Rollout].into_iter();
         all.find(|cause| cause.as_str() == text)
     }
 }

@@ -18,6 +18,7 @@ pub fn gateway(pod: &str, clients: u64) -> Gateway {
         pod: pod.into(),
         ready: true,
         ending: false,
+        is_old: false,
         serving: Some(true),
         node: Some(Node {
             version: "1".into(),

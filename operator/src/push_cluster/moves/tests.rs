@@ -1,3 +1,4 @@
+use k8s_openapi::api::apps::v1::DeploymentStatus;
 use serde_json::json;
 
 use super::*;
@@ -142,4 +143,45 @@ fn a_smaller_wish_waits_for_a_pod_that_was_given_up() {
     seen.pods[1].status.as_mut().unwrap().phase = Some("Failed".into());
     seen.pods.push(pod("c", &serves(), &json!({})));
     assert_eq!(settled(&seen), (Some(2), true));
+}
+
+#[test]
+fn a_deployment_is_held_while_an_old_gateway_has_clients() {
+    let mut seen = observed(&json!({"replicas": 1}));
+    seen.live = live(built(&json!({"replicas": 1})));
+    let of = |hash: &str| json!({SERVING: "true", HASH_LABEL: hash});
+    seen.pods = vec![
+        pod("a", &of("1"), &json!({})),
+        pod("b", &of("2"), &json!({})),
+    ];
+    seen.newest = Some("2".into());
+    let held = |seen: &Observed| {
+        let mut objects = built(&json!({"replicas": 1}));
+        settle(&mut objects, seen);
+        let spec = objects.deployment.spec.unwrap();
+        let both = (spec.min_ready_seconds, spec.progress_deadline_seconds);
+        assert!(
+            both.0.is_none() && both.1.is_none() || both.0 < both.1,
+            "{both:?}"
+        );
+        both.0.is_some()
+    };
+    // All are of one template.
+    assert!(!held(&seen));
+    let status = DeploymentStatus {
+        replicas: Some(2),
+        updated_replicas: Some(1),
+        ..DeploymentStatus::default()
+    };
+    seen.live.deployment.as_mut().unwrap().status = Some(status);
+    assert!(held(&seen));
+    let given = Mark {
+        cause: Cause::Rollout,
+        since: Timestamp::UNIX_EPOCH,
+        clients: 12,
+        down_to: 0,
+        given_up: Some(2),
+    };
+    seen.pods[0] = pod("a", &of("1"), &json!({MARK: text(&given)}));
+    assert!(!held(&seen));
 }

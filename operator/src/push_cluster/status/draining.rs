@@ -70,6 +70,7 @@ fn told(moving: &Moving) -> String {
     } = moving;
     let cause = match cause {
         Cause::ScaleIn => "is to go",
+        Cause::Rollout => "is replaced",
         Cause::Rebalance => "has more than the others",
     };
     format!("{pod} {cause}, {percent} % of {clients} clients moved, all by {due}")

@@ -10,6 +10,7 @@ fn lines(plan: &Plan) -> Vec<String> {
     let line = |order: &Order| {
         let act = match order.act {
             Act::Serve => "serve".to_owned(),
+            Act::Close => "close".to_owned(),
             Act::Withdraw(mark) if mark.cause == Cause::ScaleIn => {
                 format!("withdraw, of {}", mark.clients)
             }

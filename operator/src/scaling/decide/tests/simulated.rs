@@ -97,6 +97,7 @@ fn obey(pod: &mut Gateway, act: Act) {
     };
     match act {
         Act::Serve => pod.serving = Some(true),
+        Act::Close => pod.serving = Some(false),
         Act::Withdraw(mark) => (pod.serving, pod.mark) = (Some(false), Some(mark)),
         Act::Shed { per_second, .. } => drains(pod, Some(per_second)),
         Act::GiveUp { of, cut } => {

@@ -1,0 +1,112 @@
+//! Gateways of another template take the place of those that are there, surge first: one more is made, the clients of an
+//! old one go to the new ones, and it ends empty. The Deployment makes the pods; when it may take its next step is said
+//! here.
+
+use super::{Fleet, Gateway};
+
+/// Whether the Deployment waits: there is one more than there is to be, and no old one is empty yet. It
+/// would end one that has its clients as soon as the new one is ready.
+#[must_use]
+pub fn holds(fleet: &Fleet) -> bool {
+    let given_up = |gateway: &&Gateway| gateway.mark.is_some_and(|mark| mark.given_up.is_some());
+    let count = pods(fleet).count();
+    let is_going = old(fleet).any(|gateway| given_up(&gateway));
+    old(fleet).next().is_some() && old(fleet).count() < count && count > fleet.size && !is_going
+}
+
+/// The old gateway that goes next, when all new ones serve and no other is on its way: one that is not ready, else the
+/// emptiest.
+#[must_use]
+pub fn next(fleet: &Fleet) -> Option<&Gateway> {
+    let is_ready = new(fleet).all(Gateway::takes) && holds(fleet);
+    let is_under_way = old(fleet).any(|gateway| gateway.mark.is_some());
+    let candidates = old(fleet).filter(|_| is_ready && !is_under_way);
+    candidates.min_by_key(|gateway| (gateway.ready, gateway.clients(), gateway.pod.clone()))
+}
+
+/// Whether old gateways take no new clients, so that nobody comes to one that goes soon and is moved twice: while the new
+/// ones have room for those that are on their way, and for a tenth of all.
+#[must_use]
+pub fn closes_old(fleet: &Fleet) -> bool {
+    let leaving: u64 = old(fleet)
+        .filter(|gateway| gateway.mark.is_some())
+        .filter_map(Gateway::clients)
+        .sum();
+    let all: u64 = pods(fleet).filter_map(Gateway::clients).sum();
+    let room: u64 = new(fleet).map(Gateway::room).sum();
+    new(fleet).any(Gateway::takes) && room >= leaving + all.div_ceil(10)
+}
+
+fn pods(fleet: &Fleet) -> impl Iterator<Item = &Gateway> {
+    fleet.gateways.iter().filter(|gateway| !gateway.ending)
+}
+
+fn old(fleet: &Fleet) -> impl Iterator<Item = &Gateway> {
+    pods(fleet).filter(|gateway| gateway.is_old)
+}
+
+fn new(fleet: &Fleet) -> impl Iterator<Item = &Gateway> {
+    pods(fleet).filter(|gateway| !gateway.is_old)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scaling::fixture::{fleet, gateway, given_up, marked, silent, unready};
+
+    fn old_one(gateway: Gateway) -> Gateway {
+        Gateway {
+            is_old: true,
+            ..gateway
+        }
+    }
+
+    #[test]
+    fn one_after_the_other_goes_when_the_new_ones_serve() {
+        let (a, b) = (|| old_one(gateway("a", 30)), || old_one(gateway("b", 20)));
+        let new = || gateway("n", 0);
+        let ending = || Gateway {
+            ending: true,
+            ..old_one(gateway("e", 5))
+        };
+        for (gateways, is_held, who) in [
+            (vec![gateway("a", 1), gateway("b", 1)], false, None),
+            // The first new one is not there yet.
+            (vec![a(), b()], false, None),
+            (vec![a(), b(), unready("n", 0)], true, None),
+            (vec![a(), b(), silent("n", false)], true, None),
+            (vec![a(), b(), new()], true, Some("b")),
+            (vec![a(), old_one(unready("c", 40)), new()], true, Some("c")),
+            (vec![a(), old_one(marked("b", 5)), new()], true, None),
+            (vec![a(), old_one(given_up("b", 3)), new()], false, None),
+            // It ends, and the Deployment makes the next new one.
+            (vec![a(), ending(), new()], false, None),
+            (vec![a(), ending(), new(), unready("m", 0)], true, None),
+            (vec![new(), gateway("m", 0), a()], true, Some("a")),
+            // All are new, and one too many for another reason.
+            (vec![new(), gateway("m", 0), gateway("l", 0)], false, None),
+        ] {
+            let fleet = fleet(2, 2, gateways);
+            let next = next(&fleet).map(|gateway| gateway.pod.as_str());
+            assert_eq!((holds(&fleet), next), (is_held, who), "{fleet:?}");
+        }
+    }
+
+    #[test]
+    fn old_ones_take_nobody_while_new_ones_have_room() {
+        let old = |clients| old_one(gateway("a", clients));
+        let going = |clients| old_one(marked("b", clients));
+        for (gateways, expected) in [
+            (vec![old(30), going(30)], false),
+            (vec![old(30), going(30), unready("n", 0)], false),
+            (vec![old(30), going(30), gateway("n", 0)], true),
+            (vec![old(30), going(30), gateway("n", 40)], true),
+            // 30 and 11 more than 80.
+            (vec![old(30), going(30), gateway("n", 43)], false),
+            (vec![old(30), gateway("n", 43)], true),
+        ] {
+            let fleet = fleet(2, 2, gateways);
+            assert_eq!(closes_old(&fleet), expected, "{fleet:?}");
+        }
+    }
+}
