@@ -122,6 +122,44 @@ async fn a_smaller_fleet_gives_its_clients_away_first() {
     .await;
 }
 
+#[tokio::test]
+async fn a_rollout_moves_each_client_once() {
+    let _guard = operator_stays().await;
+    in_namespace("moved-once", async |namespace| {
+        namespace
+            .cluster
+            .apply(&namespace.name, &manifest(3))
+            .await?;
+        until_ready(&namespace.cluster, &namespace.name, NAME).await?;
+        let there = gateways(&namespace).await?;
+        let first: Vec<_> = there.iter().map(|(_, door)| (*door, 40)).collect();
+        ensure!(first.len() == 3, "{there:?}");
+        let crowd = Crowd::gather(&namespace, (NAME, CHANNEL), &first);
+        until("all are there", async || Ok(crowd.here() == 120)).await?;
+        let act = async {
+            let change =
+                json!({"spec": {"gateway": {"resources": {"limits": {"memory": "300Mi"}}}}});
+            push_cluster::api(&namespace.cluster, &namespace.name)
+                .patch(NAME, &PatchParams::default(), &Patch::Merge(change))
+                .await?;
+            let replaced = async || {
+                let now = gateways(&namespace).await?;
+                Ok(now.len() == 3 && now.iter().all(|one| !there.contains(one)))
+            };
+            until("all are replaced", replaced).await?;
+            until("all are there again", async || Ok(crowd.here() == 120)).await?;
+            until_ready(&namespace.cluster, &namespace.name, NAME).await
+        };
+        let ((), last) = beside(&crowd, act).await?;
+        let notes = crowd.take_notes();
+        let moved = all_moved_once(&notes)?;
+        ensure!(moved == 120, "{moved} were moved");
+        within_budget(&notes)?;
+        until_all_heard(&crowd, last).await
+    })
+    .await;
+}
+
 /// Load comes back while the gateway drains: it keeps whom it still has, and takes clients again.
 async fn back_and_forth(
     namespace: &Namespace,
