@@ -25,17 +25,17 @@ use super::build::Names;
 use super::build::persistence;
 use super::build::redis_cluster::SHARD_LABEL;
 use super::named::{Source, named};
-use super::passwords::Passwords;
-use super::rotation::Rotation;
 use super::shards;
 use super::users::{self, RedisUser};
 use crate::kept::Kept;
 
 mod external;
+mod keys;
 mod refused;
 pub mod revision;
 
 pub use external::Wrong;
+pub use keys::{Keys, StoredKeys};
 
 #[derive(Debug)]
 pub struct Observed {
@@ -127,77 +127,6 @@ impl Live {
         .into_iter()
         .chain(shards)
         .filter_map(|(kind, meta)| Some((kind, meta?)))
-    }
-}
-
-/// The generated Secret's values.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct StoredKeys {
-    pub api_key: Option<String>,
-    pub redis_password: Option<String>,
-    pub redis_admin_password: Option<String>,
-    pub salt: Option<String>,
-    pub rotation: Rotation,
-    pub passwords: Passwords,
-}
-
-/// The same, complete.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Keys {
-    pub api_key: String,
-    /// The gateways'.
-    pub redis_password: String,
-    /// What replicas, Sentinels and probes of mode Sentinel have.
-    pub redis_admin_password: String,
-    /// What hashes of the others are made with.
-    pub salt: String,
-    /// Other keys of the API that count.
-    pub rotation: Rotation,
-    /// Other passwords of gateways that count.
-    pub passwords: Passwords,
-}
-
-impl Keys {
-    /// As they were at first, for the hashes by which pods are made anew.
-    pub fn at_first(&self) -> Keys {
-        let first = self.passwords.first.as_ref();
-        Keys {
-            redis_password: first.unwrap_or(&self.redis_password).clone(),
-            passwords: Passwords::default(),
-            ..self.clone()
-        }
-    }
-}
-
-impl StoredKeys {
-    fn of(secret: Option<&Secret>) -> Self {
-        let value = |key: &str| {
-            let bytes = secret?.data.as_ref()?.get(key)?;
-            String::from_utf8(bytes.0.clone())
-                .ok()
-                .filter(|text| !text.trim().is_empty())
-        };
-        StoredKeys {
-            api_key: value("api-key"),
-            redis_password: value("redis-password"),
-            redis_admin_password: value("redis-admin-password"),
-            salt: value("salt"),
-            rotation: Rotation::of(secret.and_then(|secret| secret.data.as_ref())),
-            passwords: Passwords::of(secret.and_then(|secret| secret.data.as_ref())),
-        }
-    }
-
-    /// What is there is kept for ever: clients and Redis know it.
-    pub fn or_generate(&self, mut generate: impl FnMut() -> String) -> Keys {
-        let mut kept = |key: &Option<String>| key.clone().unwrap_or_else(&mut generate);
-        Keys {
-            api_key: kept(&self.api_key),
-            redis_password: kept(&self.redis_password),
-            redis_admin_password: kept(&self.redis_admin_password),
-            salt: kept(&self.salt),
-            rotation: self.rotation.clone(),
-            passwords: self.passwords.clone(),
-        }
     }
 }
 
