@@ -4,6 +4,8 @@ use std::fmt::Write;
 
 use crate::report::Row;
 
+pub mod lines;
+
 /// All in pixels.
 const WIDTH: f64 = 900.0;
 const LABELS: f64 = 330.0;

@@ -3,7 +3,6 @@
 //! Every figure is a ratio of two programs that were measured in turn, on the same core, within the same seconds.
 
 mod benches;
-mod chart;
 mod client;
 mod cores;
 mod floor;
@@ -13,11 +12,8 @@ mod poster;
 mod programs;
 mod redis;
 mod relay;
-mod report;
 mod returning;
 mod server;
-mod statistics;
-mod wire;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -25,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use bench::{report, statistics, wire};
 use clap::Parser;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 

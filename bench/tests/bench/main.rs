@@ -5,6 +5,8 @@
     reason = "a test ends at the first thing that is not as expected"
 )]
 
+mod pushbench;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

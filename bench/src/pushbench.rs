@@ -1,0 +1,35 @@
+//! A load of clients that behave as real ones do, against any cluster of gateways: what a ramp, a rollout, a scale-in or
+//! a node drain does to them. Every delivery is judged.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+mod arguments;
+mod charts;
+mod client;
+mod comeback;
+mod dialect;
+mod histogram;
+mod judge;
+mod link;
+mod profile;
+mod publisher;
+mod record;
+mod records;
+mod run;
+mod spoken;
+mod stream;
+mod swarm;
+mod table;
+mod tokens;
+
+use arguments::{Arguments, Command};
+
+/// The program.
+pub fn main() -> anyhow::Result<ExitCode> {
+    match Arguments::parse().command {
+        Command::Run(load) => run::run(&load),
+        Command::Plot(plot) => records::plot(&plot),
+    }
+}

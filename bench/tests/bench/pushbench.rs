@@ -1,0 +1,298 @@
+//! `pushbench` for some seconds against two real gateways on a real Redis, of which one is drained in the middle.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+const API_KEY: &str = "an-api-key-for-tests";
+const HS256_KEY: &str = "0123456789abcdef0123456789abcdef";
+/// For any single thing to happen; generous, since the machine may be busy.
+const PATIENCE: Duration = Duration::from_secs(60);
+const CHANNELS: &str =
+    "channels:\n  - {prefix: \"kept:\", historyMessages: 5000, historySeconds: 600}\n";
+
+/// Ended with the value.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Until `look` gives something.
+fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(began.elapsed() < PATIENCE, "never: {what}");
+        std::thread::yield_now();
+    }
+}
+
+fn redis() -> (Process, u16) {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
+    let mut command = Command::new("redis-server");
+    command.args(["--port", &port.to_string(), "--bind", "127.0.0.1"]);
+    command.args(["--save", "", "--appendonly", "no"]);
+    let process = command.stdout(Stdio::null()).spawn().unwrap();
+    until("redis-server answers", || {
+        TcpStream::connect(("127.0.0.1", port)).ok()
+    });
+    (Process(process), port)
+}
+
+struct Gateway {
+    clients: SocketAddr,
+    admin: SocketAddr,
+    _process: Process,
+}
+
+impl Gateway {
+    fn start(name: &str, redis: u16, folder: &Path) -> Gateway {
+        let write = |file: &str, text: &str| {
+            let path = folder.join(file);
+            std::fs::write(&path, text).unwrap();
+            path.display().to_string()
+        };
+        let mut command = Command::new(crate::gateway());
+        command.args(["--config", &write("gateway.yaml", CHANNELS)]);
+        command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+        for setting in [
+            "log.format=json".to_owned(),
+            format!("auth.hs256KeyFile={}", write("jwt", HS256_KEY)),
+            format!("api.keyFile={}", write("api", API_KEY)),
+            "auth.anonymous=false".to_owned(),
+            format!("node.name={name}"),
+            "broker.kind=redis".to_owned(),
+            format!("broker.redis.url=redis://127.0.0.1:{redis}"),
+            "limits.handshakesPerSecond=1000".to_owned(),
+        ] {
+            command.args(["--set", &setting]);
+        }
+        let mut process = Process(command.stderr(Stdio::piped()).spawn().unwrap());
+        let mut log = BufReader::new(process.0.stderr.take().unwrap()).lines();
+        let serving = log
+            .by_ref()
+            .map_while(Result::ok)
+            .filter_map(|line| serde_json::from_str::<Value>(&line).ok())
+            .find(|line| line["message"] == "serving")
+            .expect("the gateway serves");
+        // A full pipe would stop it.
+        std::thread::spawn(move || log.for_each(drop));
+        let address = |key: &str| serving[key].as_str().unwrap().parse().unwrap();
+        let gateway = Gateway {
+            clients: address("clients"),
+            admin: address("admin"),
+            _process: process,
+        };
+        until("the gateway is ready", || {
+            gateway
+                .ask("GET /ready", "")
+                .starts_with("HTTP/1.1 200")
+                .then_some(())
+        });
+        gateway
+    }
+
+    /// An answer of the admin port, with its head.
+    fn ask(&self, request: &str, body: &str) -> String {
+        let mut socket = TcpStream::connect(self.admin).unwrap();
+        let length = body.len();
+        write!(
+            socket,
+            "{request} HTTP/1.1\r\nHost: test\r\nConnection: close\r\nX-API-Key: {API_KEY}\r\n\
+             Content-Length: {length}\r\n\r\n{body}"
+        )
+        .unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    fn connections(&self) -> u64 {
+        let answer = self.ask("GET /node", "");
+        let body = answer.split("\r\n\r\n").nth(1).unwrap();
+        let node: Value = serde_json::from_str(body).unwrap();
+        node["connections"].as_u64().unwrap()
+    }
+}
+
+fn pushbench(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_pushbench"))
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+/// The seconds of a record, and its end.
+fn record(folder: &Path, name: &str) -> (Vec<Value>, Value) {
+    let text = std::fs::read_to_string(folder.join(name)).unwrap();
+    let lines: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let seconds = lines.iter().filter_map(|line| line.get("second").cloned());
+    let end = lines.last().unwrap()["end"].clone();
+    (seconds.collect(), end)
+}
+
+fn sum(seconds: &[Value], key: &str) -> u64 {
+    seconds
+        .iter()
+        .map(|second| second[key].as_u64().unwrap())
+        .sum()
+}
+
+/// Two processes that share 60 clients, every third of which or so listens to an event stream.
+fn two_parts(gateways: [&Gateway; 2], keys: &Path, out: &Path) -> [Child; 2] {
+    ["--part=1/2", "--part=2/2"].map(|part| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pushbench"));
+        command.args(["run", part, "--profile=1:60,12:60", "--sse=40"]);
+        command.arg(format!(
+            "--to={},{}",
+            gateways[0].clients, gateways[1].clients
+        ));
+        command.arg(format!("--hs256-key-file={}", keys.join("jwt").display()));
+        command.arg(format!("--api-key-file={}", keys.join("api").display()));
+        command.arg(format!("--out={}", out.display()));
+        command.args(["--channels=3", "--each=2", "--prefix=kept:", "--rate=60"]);
+        command.args(["--budget=20", "--every=1", "--settle=300"]);
+        let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().unwrap()
+    })
+}
+
+/// Everybody of this part was there, came back from the drained gateway once, and heard everything. How many came back.
+fn all_came_back(seconds: &[Value], end: &Value) -> u64 {
+    assert_eq!(sum(seconds, "connects"), 30);
+    for key in ["lost", "doubled", "reordered", "told"] {
+        assert_eq!(sum(seconds, key), 0, "{key}");
+    }
+    assert_eq!((&end["absent"], &end["missing"]), (&0.into(), &0.into()));
+    let last = seconds.last().unwrap();
+    assert_eq!(last["connected"], 30, "{last}");
+    assert_eq!(last["nodes"]["other"], 30, "{last}");
+    let closes = seconds
+        .iter()
+        .filter_map(|second| second["closes"]["1012"].as_u64());
+    let closes = closes.sum();
+    assert_eq!(sum(seconds, "reconnects"), closes);
+    assert_eq!(
+        end["clients_by_reconnects"]["1"], closes,
+        "once each: {end}"
+    );
+    assert!(sum(seconds, "deliveries") > 0);
+    let late = seconds.iter().filter(|second| second["p99_us"].is_u64());
+    assert!(late.count() > 0, "latency is recorded");
+    closes
+}
+
+#[test]
+fn a_drain_sends_clients_to_the_other_gateway_and_nothing_is_lost() {
+    let (_redis, port) = redis();
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let drained = Gateway::start("drained", port, folders[0].path());
+    let other = Gateway::start("other", port, folders[1].path());
+    let out = tempfile::tempdir().unwrap();
+    let parts = two_parts([&drained, &other], folders[0].path(), out.path());
+    until("everybody is there", || {
+        (drained.connections() + other.connections() == 60).then_some(())
+    });
+    let answer = drained.ask("POST /drain", r#"{"connectionsPerSecond":20}"#);
+    assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
+    for part in parts {
+        let output = part.wait_with_output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}\n{errors}");
+        assert!(said.contains("lost, doubled, reordered  0, 0, 0"), "{said}");
+        assert!(said.contains(" of 12 s  "), "{said}");
+    }
+    assert_eq!(drained.connections(), 0);
+
+    let records = ["1-of-2.jsonl", "2-of-2.jsonl"].map(|name| record(out.path(), name));
+    let moved: u64 = records
+        .iter()
+        .map(|(seconds, end)| all_came_back(seconds, end))
+        .sum();
+    assert!((1..60).contains(&moved), "{moved} were on the drained one");
+    assert!(sum(&records[0].0, "published") > 0);
+    assert_eq!(sum(&records[1].0, "published"), 0, "one process publishes");
+
+    let plotted = pushbench(&["plot", out.path().to_str().unwrap(), "--budget=20"]);
+    assert!(plotted.status.success(), "{plotted:?}");
+    let table = String::from_utf8(plotted.stdout).unwrap();
+    let came = format!("came, came back           60, {moved}\n");
+    assert!(
+        table.contains(&came) && table.contains("(budget 20)"),
+        "{table}"
+    );
+    for (chart, named) in [
+        ("connections", ">other<"),
+        ("reconnects", ">- - budget<"),
+        ("latency", ">p99<"),
+        ("losses", ">lost<"),
+    ] {
+        let svg = std::fs::read_to_string(out.path().join(chart).with_extension("svg")).unwrap();
+        assert!(
+            svg.contains(named) && svg.ends_with("</svg>\n"),
+            "{chart}: {svg}"
+        );
+    }
+}
+
+#[test]
+fn what_cannot_be_is_named() {
+    for (arguments, named) in [
+        (&["run", "--to=127.0.0.1:1", "--profile=x"][..], "--profile"),
+        (
+            &["run", "--to=127.0.0.1:1", "--profile=1:99999999999"],
+            "--profile",
+        ),
+        (
+            &["run", "--to=127.0.0.1:1", "--profile=1:1", "--each=99"],
+            "--each",
+        ),
+        (
+            &[
+                "run",
+                "--to=127.0.0.1:1",
+                "--profile=1:1",
+                "--api-key-file=/nowhere",
+            ],
+            "--api-key-file",
+        ),
+        (&["plot", "/nowhere"], "/nowhere"),
+    ] {
+        let output = pushbench(arguments);
+        assert!(!output.status.success(), "{arguments:?}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains(named), "{said}");
+    }
+}
+
+#[test]
+fn clients_that_nobody_lets_in_are_absent_and_the_run_fails() {
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = closed.local_addr().unwrap();
+    drop(closed);
+    let to = format!("--to={address}");
+    let output = pushbench(&["run", &to, "--profile=1:5,2:5", "--rate=0", "--settle=0"]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(!output.status.success(), "{said}");
+    assert!(said.contains("5 absent, 0 not heard"), "{said}");
+    assert!(
+        said.contains("refused                   unreachable × "),
+        "{said}"
+    );
+}
