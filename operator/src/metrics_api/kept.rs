@@ -13,7 +13,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use tokio::sync::watch;
-use tokio::time::{interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::certificate::Held;
 use super::front_proxy::{self, Trust};
@@ -56,6 +56,8 @@ pub async fn keep(client: Client, namespace: String, state: watch::Sender<State>
     ));
     let mut held = Err(format!("Secret {namespace}/{SECRET} has not been read yet"));
     let (mut often, mut seldom) = (interval(LOOK_SOON), interval(LOOK));
+    // What was not needed for a while is not made up for.
+    often.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             Some(event) = watched.next() => {

@@ -30,83 +30,66 @@ fn stored(changes: &[(&str, serde_json::Value)]) -> APIService {
     serde_json::from_value(object).unwrap()
 }
 
+fn second() -> APIService {
+    let mut second = all("bundle").remove(1);
+    second.status = stored(&[]).status;
+    second
+}
+
 #[test]
-fn only_what_is_missing_or_differs_is_written_and_nothing_over_another_adapter() {
-    let second = || {
-        let mut second = all("bundle").remove(1);
-        second.status = stored(&[]).status;
-        second
-    };
+fn only_what_is_missing_or_differs_is_written() {
+    let spelt_out = ("/spec/insecureSkipTLSVerify", json!(false));
+    let unverified = ("/spec/insecureSkipTLSVerify", json!(true));
+    let other_bundle = ("/spec/caBundle", json!("AAAA"));
+    let other_release = ("/metadata/ownerReferences", json!([]));
+    for (found, expected) in [
+        (vec![], vec!["v1beta1", "v1beta2"]),
+        (vec![stored(&[])], vec!["v1beta2"]),
+        (vec![stored(&[]), second()], vec![]),
+        (vec![stored(&[other_bundle]), second()], vec!["v1beta1"]),
+        (vec![stored(&[unverified]), second()], vec!["v1beta1"]),
+        (vec![stored(&[spelt_out]), second()], vec![]),
+        (vec![stored(&[other_release]), second()], vec!["v1beta1"]),
+    ] {
+        let Step::Apply(services) = step(&found, all("bundle"), &place()) else {
+            panic!("all of it is ours: {found:?}");
+        };
+        let versions = services.iter().map(|service| service.spec.clone());
+        let versions: Vec<_> = versions
+            .map(|spec| spec.unwrap().version.unwrap())
+            .collect();
+        assert_eq!(versions, expected, "{found:?}");
+    }
+}
+
+#[test]
+fn nothing_is_written_over_another_adapter_and_no_half_stays() {
     let elsewhere = ("/spec/service/namespace", json!("monitoring"));
-    for (what, found, expected) in [
-        ("free", vec![], Ok(vec!["v1beta1", "v1beta2"])),
-        ("half", vec![stored(&[])], Ok(vec!["v1beta2"])),
-        ("there", vec![stored(&[]), second()], Ok(vec![])),
+    for (found, by, ours) in [
         (
-            "another bundle",
-            vec![stored(&[("/spec/caBundle", json!("AAAA"))]), second()],
-            Ok(vec!["v1beta1"]),
-        ),
-        (
-            "unverified",
-            vec![
-                stored(&[("/spec/insecureSkipTLSVerify", json!(true))]),
-                second(),
-            ],
-            Ok(vec!["v1beta1"]),
-        ),
-        (
-            "spelt out",
-            vec![
-                stored(&[("/spec/insecureSkipTLSVerify", json!(false))]),
-                second(),
-            ],
-            Ok(vec![]),
-        ),
-        (
-            "of a release before",
-            vec![
-                stored(&[("/metadata/ownerReferences", json!([]))]),
-                second(),
-            ],
-            Ok(vec!["v1beta1"]),
-        ),
-        (
-            "half of it another adapter's",
             vec![stored(&[elsewhere.clone()]), second()],
-            Err((
-                "Service monitoring/ours",
-                vec!["v1beta2.custom.metrics.k8s.io"],
-            )),
+            "Service monitoring/ours",
+            vec!["v1beta2.custom.metrics.k8s.io"],
         ),
         (
-            "another adapter's",
             vec![stored(&[elsewhere])],
-            Err(("Service monitoring/ours", vec![])),
+            "Service monitoring/ours",
+            vec![],
         ),
         (
-            "the API server's own",
             vec![stored(&[("/spec/service", json!(null))])],
-            Err(("the API server itself", vec![])),
+            "the API server itself",
+            vec![],
         ),
     ] {
-        let seen = match step(&found, all("bundle"), &place()) {
-            Step::Apply(services) => Ok(services
-                .iter()
-                .map(|s| s.spec.clone().unwrap().version.unwrap())
-                .collect::<Vec<_>>()),
-            Step::Leave { foreign, ours } => Err((foreign, ours)),
+        let expected = Step::Leave {
+            foreign: Registration::Foreign {
+                name: "v1beta1.custom.metrics.k8s.io".into(),
+                by: by.into(),
+            },
+            ours: ours.into_iter().map(str::to_owned).collect(),
         };
-        let expected = expected
-            .map(|versions| versions.into_iter().map(str::to_owned).collect::<Vec<_>>())
-            .map_err(|(by, ours)| {
-                let foreign = Registration::Foreign {
-                    name: "v1beta1.custom.metrics.k8s.io".into(),
-                    by: by.into(),
-                };
-                (foreign, ours.into_iter().map(str::to_owned).collect())
-            });
-        assert_eq!(seen, expected, "{what}");
+        assert_eq!(step(&found, all("bundle"), &place()), expected);
     }
 }
 
