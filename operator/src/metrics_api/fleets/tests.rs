@@ -17,21 +17,20 @@ fn api_server(addresses: &'static [&'static str], lists: Arc<AtomicUsize>) -> Cl
         let uri = request.uri().to_string();
         let body = if uri.contains("/pushclusters") {
             let named = uri.contains("metadata.name%3Ddemo");
-            let found = json!({"metadata": {"name": "demo"}});
-            list(
-                "PartialObjectMetadataList",
-                if named { vec![found] } else { vec![] },
-            )
+            let found = [json!({"metadata": {"name": "demo"}})];
+            let found: &[Value] = if named { &found } else { &[] };
+            list("PartialObjectMetadataList", found)
         } else {
             lists.fetch_add(1, Ordering::Relaxed);
-            list("PodList", addresses.iter().map(|ip| pod(ip)).collect())
+            let pods: Vec<Value> = addresses.iter().map(|ip| pod(ip)).collect();
+            list("PodList", &pods)
         };
         async move { Ok::<_, Infallible>(Response::new(Body::from(body.to_string().into_bytes()))) }
     });
     Client::new(service, "default")
 }
 
-fn list(kind: &str, items: Vec<Value>) -> Value {
+fn list(kind: &str, items: &[Value]) -> Value {
     json!({"kind": kind, "apiVersion": "v1", "metadata": {}, "items": items})
 }
 

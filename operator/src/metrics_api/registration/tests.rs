@@ -67,7 +67,7 @@ fn nothing_is_written_over_another_adapter_and_no_half_stays() {
     let elsewhere = ("/spec/service/namespace", json!("monitoring"));
     for (found, by, ours) in [
         (
-            vec![stored(&[elsewhere.clone()]), second()],
+            vec![stored(std::slice::from_ref(&elsewhere)), second()],
             "Service monitoring/ours",
             vec!["v1beta2.custom.metrics.k8s.io"],
         ),
