@@ -29,7 +29,7 @@ pub const MARK: &str = "pushcluster.io/moves-clients";
 const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 const FIRST_TO_GO: &str = "-1000";
 /// How long new gateways are not yet *available* to a Deployment that is to wait: a year. `paused` would not do: when all
-/// new ones are there, a paused Deployment ends the last old one.
+/// new ones are there, a paused Deployment ends the last old one (decision 17).
 const HELD_SECONDS: i32 = 365 * 24 * 3_600;
 
 #[derive(Debug, thiserror::Error)]
