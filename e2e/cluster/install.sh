@@ -4,7 +4,7 @@
 
 PACKAGES=(etcd-server containerd runc containernetworking-plugins iptables conntrack socat ethtool
   iproute2 util-linux buildah redis-server openssl gcc libc6-dev make cmake curl ca-certificates jq git shellcheck
-  python3-pip python3-venv faketime)
+  python3-pip python3-venv faketime prometheus)
 GO_MINIMUM=1.24
 RUST_MINIMUM=1.89
 

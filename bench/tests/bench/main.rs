@@ -5,6 +5,8 @@
     reason = "a test ends at the first thing that is not as expected"
 )]
 
+mod dashboard;
+mod processes;
 mod pushbench;
 
 use std::collections::BTreeSet;
