@@ -33,11 +33,80 @@ impl Machine {
         })
     }
 
+    /// A volume with so much room (as in `8m`) on a node, in memory, until this value goes.
+    pub fn mount(&self, node: &str, name: &str, size: &str) -> Result<Mounted> {
+        let record = self.state.join("processes").join(node);
+        let record = std::fs::read_to_string(&record)
+            .with_context(|| format!("read {}", record.display()))?;
+        let process = record.split_whitespace().next().context("a process id")?;
+        let path = self.state.join("mounted").join(name);
+        std::fs::create_dir_all(&path).with_context(|| format!("make {}", path.display()))?;
+        let mounted = Mounted {
+            process: process.to_owned(),
+            path: path.display().to_string(),
+        };
+        let options = format!("size={size},mode=1777");
+        mounted.run(&[
+            "mount",
+            "-t",
+            "tmpfs",
+            "-o",
+            &options,
+            "none",
+            &mounted.path,
+        ])?;
+        Ok(mounted)
+    }
+
     /// The file of a node's network.
     pub fn network_namespace(&self, node: &str) -> Result<String> {
         let cluster = self.state.file_name().and_then(|name| name.to_str());
         let cluster = cluster.context("the cluster has a name")?;
         Ok(format!("/run/netns/pushcluster-{cluster}-{node}"))
+    }
+}
+
+/// A volume that only its node sees.
+pub struct Mounted {
+    /// Which holds the node's mounts.
+    process: String,
+    path: String,
+}
+
+impl Mounted {
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// No room is left.
+    pub fn fill(&self) -> Result<()> {
+        let script = format!("! cat /dev/zero 2>&1 >{}/ballast", self.path);
+        self.run(&["sh", "-c", &script])
+    }
+
+    /// What `fill` took is free again.
+    pub fn empty(&self) -> Result<()> {
+        self.run(&["rm", &format!("{}/ballast", self.path)])
+    }
+
+    fn run(&self, command: &[&str]) -> Result<()> {
+        let in_node = ["--target", &self.process, "--mount", "--"];
+        let ran = Command::new("nsenter")
+            .args(in_node)
+            .args(command)
+            .status()
+            .context("start nsenter")?;
+        ensure!(ran.success(), "{}: {ran}", command.join(" "));
+        Ok(())
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        // Pods may still have it; the node's end takes it then.
+        let _ = self.run(&["umount", "--lazy", &self.path]);
+        let _ = std::fs::remove_dir(&self.path);
     }
 }
 

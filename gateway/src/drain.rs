@@ -159,6 +159,11 @@ impl<B: Broker> Drain<B> {
         }
     }
 
+    /// Of the node whose clients it sends away.
+    pub fn broker(&self) -> &B {
+        self.shared.router.broker()
+    }
+
     pub async fn progress(&self) -> Progress {
         self.progress_of(&*self.shared.state.lock().await)
     }

@@ -37,6 +37,7 @@ words! {
     ForeignMetricsApi,
     GatewaysEnding,
     GatewaysLearn,
+    Impaired,
     InvalidSpec,
     MetricUnavailable,
     MetricsApiUnavailable,

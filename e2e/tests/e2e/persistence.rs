@@ -19,6 +19,8 @@ use serde_json::{Value, json};
 use crate::sentinel::delete;
 use crate::{NAME, operator_stays};
 
+mod full;
+
 const SOON: Duration = Duration::from_secs(60);
 
 /// Snapshots are rare: what is there after a pod has ended was written because it ended.

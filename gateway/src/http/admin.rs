@@ -6,7 +6,7 @@
 //! DELETE /drain                                                         → 200, or 409 while the process ends
 //! POST   /reload                            → 200 {"taken","needsRestart","generation","hash"}, or 422 and what is wrong
 //! GET    /config                            → 200 {"generation","hash","needsRestart","refused"?,"apiKeys","redisPassword"?,"config"}
-//! GET    /node                              → 200 {"version","connections","maxConnections","draining"}
+//! GET    /node                              → 200 {"version","connections","maxConnections","draining","impaired"?}
 //! POST   /probe  {"round","from":["node"],"seconds"}                    → 200 {"heard":["node"],"failed"?}
 //! ```
 //! Where it stands: `{"draining","connections","connectionsPerSecond"?,"secondsLeft"?,"downTo"?}`. A `POST` while it drains changes
@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Problem;
 use super::api::access::authorise;
-use crate::broker::Broker;
+use crate::broker::{Broker, Health};
 use crate::drain::{Asked, Drain, Progress};
 use crate::reload::{Reloader, Report, Shown};
 use crate::running;
@@ -77,6 +77,9 @@ struct Node {
     /// Of the configuration in force.
     max_connections: u32,
     draining: bool,
+    /// What is worth a look at the broker while messages flow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    impaired: Option<String>,
 }
 
 async fn node<B: Broker>(State(admin): State<Arc<Admin<B>>>) -> Json<Node> {
@@ -86,6 +89,10 @@ async fn node<B: Broker>(State(admin): State<Arc<Admin<B>>>) -> Json<Node> {
         connections: progress.connections,
         max_connections: admin.running.load().config.limits.max_connections,
         draining: progress.draining,
+        impaired: match admin.drain.broker().health() {
+            Health::Impaired(what) => Some(what),
+            Health::Delivering | Health::NotDelivering(_) => None,
+        },
     })
 }
 

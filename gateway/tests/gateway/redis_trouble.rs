@@ -415,3 +415,66 @@ async fn keys_of_another_program() {
     let body = json!({"channel": "kept:fine", "data": 1}).to_string();
     assert_eq!(gateway.publish(&body).await.status, 200);
 }
+
+/// What cannot be kept is refused; what needs no disk goes on, and so does the node.
+#[tokio::test]
+async fn a_redis_that_cannot_write_its_disk_passes_messages_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().display().to_string();
+    let name = ["--dir", &dir, "--dbfilename", "dump.rdb"];
+    let save = ["--save", "1", "1", "--stop-writes-on-bgsave-error", "yes"];
+    let redis = RedisServer::start_as(&[&name[..], &save].concat()).await;
+    let url = format!("broker.redis.url=redis://127.0.0.1:{}", redis.port);
+    let gateway = Gateway::with_file(FILE, &["broker.kind=redis", &url]).await;
+    gateway.ready().await;
+    let mut client = gateway.client().await;
+    client.subscribe("news").await;
+
+    // Where the snapshot should be: nothing can take its place.
+    let _ = std::fs::remove_file(folder.path().join("dump.rdb"));
+    std::fs::create_dir(folder.path().join("dump.rdb")).unwrap();
+    std::fs::write(folder.path().join("dump.rdb/full"), "").unwrap();
+    until("Redis refuses writes", || async {
+        match redis.ask("SET a b").await {
+            answer if answer.starts_with("-MISCONF") => Ok(()),
+            answer => Err(answer),
+        }
+    })
+    .await;
+    let impaired = |expected: &'static str| {
+        let gateway = &gateway;
+        async move {
+            until("what the node says of its broker", || async {
+                let node = gateway.node().await;
+                let said = node["impaired"].as_str().unwrap_or_default();
+                match said.contains(expected) && said.is_empty() == expected.is_empty() {
+                    true => Ok(()),
+                    false => Err(node.to_string()),
+                }
+            })
+            .await;
+        }
+    };
+    impaired("cannot write a snapshot").await;
+    gateway.ready().await;
+    let publish = async |channel: &str| {
+        let body = json!({"channel": channel, "data": 1}).to_string();
+        gateway.publish(&body).await
+    };
+    let answer = publish("news").await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert_eq!(client.next_untimed().await["message"], 1);
+    let answer = publish("kept:a").await;
+    assert_eq!(answer.status, 503, "{}", answer.body);
+    gateway.ready().await;
+
+    std::fs::remove_dir_all(folder.path().join("dump.rdb")).unwrap();
+    impaired("").await;
+    until("what is kept is taken again", || async {
+        match publish("kept:a").await {
+            answer if answer.status == 200 => Ok(()),
+            answer => Err(answer.body),
+        }
+    })
+    .await;
+}

@@ -146,6 +146,7 @@ mod tests {
             connections,
             max_connections: 100,
             draining: false,
+            impaired: None,
         })
     }
 

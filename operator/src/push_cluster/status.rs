@@ -23,6 +23,7 @@ mod clients;
 mod config;
 mod delivering;
 mod draining;
+mod impaired;
 mod metrics_api;
 mod passwords;
 mod upgrade;
@@ -92,7 +93,8 @@ pub fn status(
         .unwrap_or_default();
     let applied = config::valid(validated, acted.failure.as_ref(), seen.config.as_ref());
     let available = gateway_available(observed);
-    let redis = redis_available(observed);
+    let impaired = impaired::first(&seen.nodes);
+    let redis = impaired::impaired(redis_available(observed), impaired);
     let delivering = delivering::delivering(&seen.delivery);
     let mut parts = vec![&applied, &redis, &available];
     // What is not known is no reason: gateways of another version cannot tell.
@@ -143,7 +145,10 @@ pub fn is_settled(status: &PushClusterStatus) -> bool {
         conditions.any(|condition| condition.type_ == kind && condition.status == expected)
     };
     // Pods that end are not watched.
-    is("Ready", "True") && is("Draining", "False") && !config::is_under_way(status)
+    is("Ready", "True")
+        && is("Draining", "False")
+        && !config::is_under_way(status)
+        && !impaired::is_seen(status)
 }
 
 /// Whether messages went through every gateway when the status was written.

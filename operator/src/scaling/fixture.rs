@@ -25,6 +25,7 @@ pub fn gateway(pod: &str, clients: u64) -> Gateway {
             connections: clients,
             max_connections: MAX,
             draining: false,
+            impaired: None,
         }),
         pace: None,
         mark: None,

@@ -7,7 +7,7 @@ pub(super) fn advice(reason: &str) -> &'static str {
     match reason.split(' ').next().unwrap_or_default() {
         "OOM" => "; it is full: give it more memory (maxmemory)",
         "LOADING" => "; it works when the data is loaded",
-        "MISCONF" => "; it cannot write to its disk: see its log",
+        CANNOT_WRITE => "; it cannot write to its disk: see its log",
         "NOREPLICAS" => "; it waits for its replicas (min-replicas-to-write)",
         "READONLY" => "; name the master instead",
         "WRONGPASS" => "; see broker.redis.username and broker.redis.passwordFile",
@@ -21,6 +21,27 @@ pub(super) fn advice(reason: &str) -> &'static str {
         _ if said("The user executing the script") || said("no permission") => RIGHTS,
         _ => "",
     }
+}
+
+/// How an answer begins that refuses a write because the disk is full or broken; what is no write still works.
+const CANNOT_WRITE: &str = "MISCONF";
+
+pub(super) fn is_about_the_disk(reason: &str) -> bool {
+    reason.split(' ').next() == Some(CANNOT_WRITE)
+}
+
+/// What a Redis cannot write to its disk; `persistence` is what `INFO persistence` says. None: it can, or has not tried.
+/// Completes "Redis at …".
+pub(super) fn cannot_write(persistence: &str) -> Option<&'static str> {
+    let says = |line: &str| persistence.lines().any(|said| said.trim_end() == line);
+    if says("aof_last_write_status:err") {
+        return Some(
+            "cannot write its append-only file: it takes no message for a channel with history; its disk is full or broken",
+        );
+    }
+    says("rdb_last_bgsave_status:err").then_some(
+        "cannot write a snapshot: what is new would be lost with it; its disk is full or broken",
+    )
 }
 
 const RIGHTS: &str = "; give the user the rights that broker.redis.username says it needs";
@@ -106,6 +127,29 @@ mod tests {
             assert_eq!(evicts(&memory), expected, "{bytes} {policy}");
         }
         assert_eq!(evicts(""), None);
+    }
+
+    #[test]
+    fn what_cannot_be_written() {
+        for (snapshot, file, expected) in [
+            ("ok", "ok", None),
+            ("err", "ok", Some("a snapshot")),
+            ("ok", "err", Some("append-only")),
+            ("err", "err", Some("append-only")),
+        ] {
+            let said = format!(
+                "# Persistence\r\nloading:0\r\nrdb_last_bgsave_status:{snapshot}\r\naof_last_write_status:{file}\r\n"
+            );
+            let found = cannot_write(&said);
+            assert_eq!(found.is_some(), expected.is_some(), "{said}");
+            assert!(
+                found
+                    .unwrap_or_default()
+                    .contains(expected.unwrap_or_default())
+            );
+        }
+        assert!(is_about_the_disk("MISCONF Errors writing to the AOF file"));
+        assert!(!is_about_the_disk("ERR MISCONF"));
     }
 
     #[test]

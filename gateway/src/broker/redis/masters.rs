@@ -28,6 +28,9 @@ const PROBE_NAMES: usize = 300_000;
 /// Batches of pushes that wait for the subscriber, of all connections.
 const SAID_CAPACITY: usize = 2;
 
+/// How often a Redis is asked whether it can write to its disk.
+const LOOK_AT_DISK: Duration = Duration::from_secs(5);
+
 pub(super) struct Masters {
     settings: Arc<Settings>,
     names: Names,
@@ -57,6 +60,8 @@ struct Link {
     /// When the next connection may be opened.
     again: Instant,
     next_probe: Instant,
+    /// When this Redis is asked for its disk again.
+    next_look: Instant,
 }
 
 impl Drop for Link {
@@ -119,6 +124,7 @@ impl Masters {
                 pause: FIRST_PAUSE,
                 again: now,
                 next_probe: now,
+                next_look: now,
             };
             self.links.insert(endpoint.clone(), link);
         }
@@ -276,6 +282,15 @@ impl Masters {
             link.next_probe = now + link.pulse.pause();
             let (pulse, answer) = (link.pulse.clone(), publisher.probe(probe));
             tokio::spawn(look_at(pulse, endpoint.clone(), (answer, now)));
+            if link.next_look <= now {
+                link.next_look = now + LOOK_AT_DISK;
+                let unwritten = publisher.unwritten(probe);
+                tokio::spawn(look_at_disk(
+                    link.pulse.clone(),
+                    endpoint.clone(),
+                    unwritten,
+                ));
+            }
         }
         silent
     }
@@ -317,6 +332,21 @@ async fn look_at(
             }
         }
         Outcome::Unavailable | Outcome::Unanswered => {}
+    }
+}
+
+async fn look_at_disk(
+    pulse: Arc<Pulse>,
+    endpoint: Endpoint,
+    unwritten: impl Future<Output = Option<Option<&'static str>>>,
+) {
+    let Some(unwritten) = unwritten.await else {
+        return;
+    };
+    if pulse.unwritten(unwritten)
+        && let Some(what) = unwritten
+    {
+        tracing::warn!("Redis at {endpoint} (broker.redis.url) {what}");
     }
 }
 

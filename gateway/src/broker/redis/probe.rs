@@ -26,6 +26,8 @@ pub(super) struct Pulse {
     seen: Mutex<Seen>,
     /// The policy by which it deletes keys when it is full, as it was when a connection opened last.
     evicts: Mutex<Option<String>>,
+    /// What it cannot write to its disk, as it said last.
+    unwritten: Mutex<Option<&'static str>>,
 }
 
 /// What outlives a connection.
@@ -76,7 +78,18 @@ impl Pulse {
             state,
             seen,
             evicts: Mutex::default(),
+            unwritten: Mutex::default(),
         }
+    }
+
+    /// What Redis cannot write to its disk. Returns whether that is news.
+    pub(super) fn unwritten(&self, what: Option<&'static str>) -> bool {
+        // As below.
+        let mut last = self
+            .unwritten
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *last, what) != what
     }
 
     /// How Redis makes room when it is full, if by deleting keys. Returns what is wrong with that if it is news.
@@ -198,12 +211,7 @@ impl Pulse {
                 returned: Some(last),
                 ..
             } if !self.is_late(*last, now, PATIENCE) => {
-                return match &*self.evicting() {
-                    None => Health::Delivering,
-                    Some(policy) => {
-                        Health::Impaired(format!("Redis at {} {}", self.address, deletes(policy)))
-                    }
-                };
+                return self.worth_a_look();
             }
             State::Up {
                 returned: Some(last),
@@ -224,6 +232,20 @@ impl Pulse {
             State::Down(cause) => cause.clone(),
         };
         Health::NotDelivering(why)
+    }
+
+    /// Of one that delivers.
+    fn worth_a_look(&self) -> Health {
+        // As below.
+        let unwritten = *self
+            .unwritten
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let evicts = self.evicting();
+        let what = unwritten.map_or_else(|| evicts.as_deref().map(deletes), |w| Some(w.to_owned()));
+        what.map_or(Health::Delivering, |what| {
+            Health::Impaired(format!("Redis at {} {what}", self.address))
+        })
     }
 
     fn is_late(&self, since: Instant, now: Instant, periods: u32) -> bool {

@@ -7,7 +7,7 @@ use std::time::Instant;
 use redis_protocol::resp2::types::BytesFrame;
 
 use super::Counters;
-use super::advice::is_foreign;
+use super::advice::{cannot_write, is_about_the_disk, is_foreign};
 use super::calls::{Calls, Failure};
 use super::discover::Map;
 use super::log;
@@ -120,12 +120,32 @@ impl Publisher {
         });
     }
 
-    /// A message to oneself. It is kept like any other, for a minute, so that a Redis that takes no writes is found.
+    /// A message to oneself. It is kept like any other, for a minute, so that a Redis that takes no writes is found. One that
+    /// takes none because of its disk still passes messages on, and is sent one that is not kept: a node that gave up its
+    /// clients for that would end what works.
     pub(super) fn probe(&self, place: &Place) -> impl Future<Output = Outcome> + Send + use<> {
-        let outcomes = self.outcomes.clone();
-        let command = log::append_probe(&outcomes.names, place);
+        let (outcomes, calls, slot) = (self.outcomes.clone(), self.calls.clone(), place.slot);
+        let names = &outcomes.names;
+        let plain = wire::command(names.publish(), &[&place.channel, b"probe"]);
+        let answer = calls.call(slot, log::append_probe(names, place));
+        async move {
+            match outcomes.of(answer.await) {
+                Outcome::Refused(why) if is_about_the_disk(&why) => {
+                    outcomes.of(calls.call(slot, plain).await)
+                }
+                outcome => outcome,
+            }
+        }
+    }
+
+    /// What the master of this place cannot write to its disk. None: it did not say.
+    pub(super) fn unwritten(
+        &self,
+        place: &Place,
+    ) -> impl Future<Output = Option<Option<&'static str>>> + Send + use<> {
+        let command = wire::command("INFO", &[b"persistence"]);
         let answer = self.calls.call(place.slot, command);
-        async move { outcomes.of(answer.await) }
+        async move { Some(cannot_write(wire::text(&answer.await.ok()?)?)) }
     }
 }
 

@@ -12,6 +12,9 @@ pub struct Node {
     pub connections: u64,
     pub max_connections: u64,
     pub draining: bool,
+    /// What is worth a look at its broker while messages flow.
+    #[serde(default)]
+    pub impaired: Option<String>,
 }
 
 /// All of them together. Gateways that did not answer are counted apart, and in nothing else.
@@ -68,6 +71,7 @@ mod tests {
             connections,
             max_connections: 100,
             draining,
+            impaired: None,
         })
     }
 
