@@ -88,6 +88,7 @@ async fn a_cluster_grows_with_its_clients() {
             until_told(&namespace, version, "5").await?;
         }
         pods_add_up(&namespace).await?;
+        others_are_told(&namespace).await?;
 
         until_replicas(&namespace, 3).await?;
         until_condition(cluster, name, NAME, ("AutoscalerActive", "True")).await?;
@@ -120,6 +121,27 @@ async fn pods_add_up(namespace: &Namespace) -> Result<()> {
     ensure!(
         refused.contains("there is no PushCluster nobody"),
         "{refused}"
+    );
+    Ok(())
+}
+
+/// What else one may scale by.
+async fn others_are_told(namespace: &Namespace) -> Result<()> {
+    let place = format!(
+        "/apis/custom.metrics.k8s.io/v1beta2/namespaces/{}/pushclusters.pushcluster.io/{NAME}",
+        namespace.name
+    );
+    let memory = raw(namespace, &format!("{place}/pushcluster_memory_used_bytes")).await?;
+    let used = memory["items"][0]["value"].as_str().context("a value")?;
+    ensure!(used.parse::<u64>()? > 1_000_000, "{memory}");
+    let sent = raw(
+        namespace,
+        &format!("{place}/websocket_messages_sent_per_second"),
+    )
+    .await?;
+    ensure!(
+        sent["items"][0]["windowSeconds"].as_u64() >= Some(1),
+        "{sent}"
     );
     Ok(())
 }

@@ -117,7 +117,6 @@ async fn a_plan_says_what_the_operator_then_does() {
         let planned = plan(&smaller).await?;
         for part in [
             "~ ConfigMap demo-config",
-            "-   maxConnections: 10000",
             "+   maxConnections: 20",
             "- HorizontalPodAutoscaler demo",
         ] {

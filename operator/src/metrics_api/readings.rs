@@ -8,7 +8,6 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::answer::Refusal;
-use crate::push_cluster::gateways::clients::Node;
 
 /// Seconds after the time at which a pod must have ended; the kubelet takes it away a moment later.
 const AFTER_THE_END: i64 = 5;
@@ -17,7 +16,8 @@ const MAX_NAMED: usize = 5;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Told {
-    Node(Node),
+    /// In thousandths.
+    Milli(u64),
     /// It did not tell, and has no clients.
     Nobody,
     /// It did not tell, and may have clients.
@@ -30,14 +30,14 @@ pub struct Gateway {
     pub told: Told,
 }
 
-/// `answers`: what was said by those that were asked, by the pod's name.
+/// `answers`: what was said by those that were asked, by the pod's name, in thousandths.
 #[must_use]
-pub fn gateways(pods: &[Pod], answers: &[(String, Option<Node>)], now: Timestamp) -> Vec<Gateway> {
+pub fn gateways(pods: &[Pod], answers: &[(String, Option<u64>)], now: Timestamp) -> Vec<Gateway> {
     let gateway = |pod: &Pod| {
         let name = pod.name_any();
         let mut said = answers.iter().filter(|(of, _)| *of == name);
-        let told = match said.find_map(|(_, node)| node.clone()) {
-            Some(node) => Told::Node(node),
+        let told = match said.find_map(|(_, milli)| *milli) {
+            Some(milli) => Told::Milli(milli),
             None if may_have_clients(pod, now) => Told::Silent,
             None => Told::Nobody,
         };
@@ -46,7 +46,8 @@ pub fn gateways(pods: &[Pod], answers: &[(String, Option<Node>)], now: Timestamp
     pods.iter().map(gateway).collect()
 }
 
-pub fn total(gateways: &[Gateway], of: fn(&Node) -> u64) -> Result<u64, Refusal> {
+/// In thousandths.
+pub fn total(gateways: &[Gateway]) -> Result<u64, Refusal> {
     let silent: Vec<&str> = gateways
         .iter()
         .filter(|gateway| gateway.told == Told::Silent)
@@ -55,14 +56,14 @@ pub fn total(gateways: &[Gateway], of: fn(&Node) -> u64) -> Result<u64, Refusal>
     if !silent.is_empty() {
         let named = &silent[..silent.len().min(MAX_NAMED)];
         return Err(Refusal::Unknown(format!(
-            "{} of {} gateways did not say how many clients they have: {}",
+            "{} of {} gateways did not tell: {}",
             silent.len(),
             gateways.len(),
             named.join(", ")
         )));
     }
     let told = gateways.iter().filter_map(|gateway| match &gateway.told {
-        Told::Node(node) => Some(of(node)),
+        Told::Milli(milli) => Some(*milli),
         Told::Nobody | Told::Silent => None,
     });
     Ok(told.sum())
@@ -140,16 +141,6 @@ mod tests {
         serde_json::from_value(pod).unwrap()
     }
 
-    fn node(connections: u64) -> Option<Node> {
-        Some(Node {
-            version: "1".into(),
-            connections,
-            max_connections: 100,
-            draining: false,
-            impaired: None,
-        })
-    }
-
     fn ready(status: &str, reason: Option<&str>, since: &str) -> (&'static str, Value) {
         let since = format!("2026-01-01T{since}Z");
         let condition = json!([{"type": "Ready", "status": status, "reason": reason, "lastTransitionTime": since}]);
@@ -201,13 +192,11 @@ mod tests {
             ("ended long ago", vec![deleted("00:59:00")], false),
         ] {
             let pods = [pod("a", &[]), pod("b", &changes)];
-            let answers = [("a".to_owned(), node(7)), ("b".to_owned(), None)];
+            let answers = [("a".to_owned(), Some(7)), ("b".to_owned(), None)];
             let gateways = gateways(&pods, &answers, NOW.parse().unwrap());
-            let total = total(&gateways, |node| node.connections);
+            let total = total(&gateways);
             let expected = match silent {
-                true => Err(Refusal::Unknown(
-                    "1 of 2 gateways did not say how many clients they have: b".into(),
-                )),
+                true => Err(Refusal::Unknown("1 of 2 gateways did not tell: b".into())),
                 false => Ok(7),
             };
             assert_eq!(total, expected, "{what}");
@@ -227,9 +216,9 @@ mod tests {
                 &[ready("False", Some("ContainersNotReady"), "00:00:01")],
             ),
         ];
-        let answers = ["a", "b", "c"].map(|name| (name.to_owned(), node(5)));
+        let answers = ["a", "b", "c"].map(|name| (name.to_owned(), Some(5)));
         let gateways = gateways(&pods, &answers, NOW.parse().unwrap());
-        assert_eq!(total(&gateways, |node| node.connections), Ok(15));
-        assert_eq!(total(&[], |node| node.connections), Ok(0));
+        assert_eq!(total(&gateways), Ok(15));
+        assert_eq!(total(&[]), Ok(0));
     }
 }

@@ -34,19 +34,29 @@ impl Version {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Metric {
     /// Clients, also of gateways that drain.
     ConnectedClients,
+    /// Messages to clients, over the time since somebody asked before.
+    MessagesSentPerSecond,
+    MemoryBytes,
 }
 
 impl Metric {
-    pub const ALL: [Metric; 1] = [Metric::ConnectedClients];
+    pub const ALL: [Metric; 3] = [
+        Metric::ConnectedClients,
+        Metric::MessagesSentPerSecond,
+        Metric::MemoryBytes,
+    ];
 
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Metric::ConnectedClients => "websocket_connected_clients",
+            Metric::MessagesSentPerSecond => "websocket_messages_sent_per_second",
+            // As gateways call it themselves.
+            Metric::MemoryBytes => "pushcluster_memory_used_bytes",
         }
     }
 

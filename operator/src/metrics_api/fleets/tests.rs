@@ -62,7 +62,19 @@ async fn gateway(address: (&str, u16), connections: u64) -> u16 {
     let listener = TcpListener::bind(address).await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let node = json!({"version": "1", "connections": connections, "maxConnections": 100, "draining": false});
-    let routes = axum::Router::new().route("/node", get(|| async { Json(node) }));
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counters = move || {
+        // Five messages more with each look.
+        let sent = 5 * asked.fetch_add(1, Ordering::Relaxed);
+        async move {
+            format!(
+                "websocket_messages_sent_total{{type=\"chat\"}} {sent}\npushcluster_memory_used_bytes 700\n"
+            )
+        }
+    };
+    let routes = axum::Router::new()
+        .route("/node", get(|| async { Json(node) }))
+        .route("/metrics", get(counters));
     tokio::spawn(axum::serve(listener, routes).into_future());
     port
 }
@@ -108,13 +120,34 @@ async fn gateways_are_added_up_and_asked_once_for_many_that_want_to_know() {
 }
 
 #[tokio::test]
+async fn what_gateways_count_is_told_as_well() {
+    let port = gateway(("127.0.0.5", 0), 7).await;
+    let fleets = Fleets::with(api_server(&["127.0.0.5"], Arc::default()), asker(port));
+    let of = |metric| Question {
+        metric,
+        ..question(Of::PushCluster("demo".into()))
+    };
+    let memory = fleets.readings(&of(Metric::MemoryBytes)).await.unwrap();
+    assert_eq!((memory[0].milli, memory[0].window), (700_000, None));
+    let begun = Instant::now();
+    let sent = fleets
+        .readings(&of(Metric::MessagesSentPerSecond))
+        .await
+        .unwrap();
+    // Five messages between two looks that are a second apart, or more on a busy machine.
+    let slowest = 5_000_000 / u64::try_from(begun.elapsed().as_millis()).unwrap();
+    assert!((slowest..=5_000).contains(&sent[0].milli), "{sent:?}");
+    assert!(sent[0].window.is_some_and(|window| window >= 1));
+}
+
+#[tokio::test]
 async fn with_one_gateway_silent_there_is_no_total_and_the_others_are_told() {
     let port = gateway(("127.0.0.3", 0), 7).await;
     let client = api_server(&["127.0.0.3", "127.0.0.4"], Arc::default());
     let fleets = Fleets::with(client, asker(port));
     let all = question(Of::PushCluster("demo".into()));
     let total = fleets.readings(&all);
-    let why = "1 of 2 gateways did not say how many clients they have: pod-127.0.0.4";
+    let why = "1 of 2 gateways did not tell: pod-127.0.0.4";
     assert_eq!(total.await, Err(Refusal::Unknown(why.into())));
     let pods = fleets.readings(&question(Of::Pods(String::new()))).await;
     assert_eq!(pods.unwrap().len(), 1);
@@ -132,6 +165,7 @@ async fn what_nobody_waits_for_takes_no_place() {
         namespace: number.to_string(),
         push_cluster: None,
         selector: String::new(),
+        metric: Metric::ConnectedClients,
     };
     let waited_for: Vec<Slot> = (0..MAX_ROUNDS)
         .map(|number| fleets.slot(&whom(number)).unwrap())

@@ -153,6 +153,19 @@ impl Asker {
             .collect()
     }
 
+    /// What each counts, in the text format of Prometheus; None where nothing is known.
+    pub async fn counters(self, pods: &[Pod]) -> Vec<(String, Option<String>)> {
+        let pods: Vec<&Pod> = with_clients(pods).collect();
+        let answers = self.all(&pods, "", &("/metrics", None)).await;
+        answers
+            .into_iter()
+            .map(|(pod, answer)| {
+                let text = answer.ok().and_then(|b| String::from_utf8(b.to_vec()).ok());
+                (pod, text)
+            })
+            .collect()
+    }
+
     /// The same question to all, with their names.
     async fn all(
         self,
