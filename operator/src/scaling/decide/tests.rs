@@ -324,3 +324,63 @@ fn progress_is_told_in_what_does_not_change_with_every_look() {
     assert_eq!(of(1), expected(90));
     assert_eq!(of(0), expected(100));
 }
+
+#[test]
+fn old_gateways_are_closed_and_go_one_by_one() {
+    let old = |gateway: Gateway| Gateway {
+        is_old: true,
+        ..gateway
+    };
+    let closed = |gateway: Gateway| Gateway {
+        serving: Some(false),
+        ..old(gateway)
+    };
+    let replaced = |mut gateway: Gateway| {
+        if let Some(mark) = &mut gateway.mark {
+            mark.cause = Cause::Rollout;
+        }
+        gateway
+    };
+    let (a, b, n) = (|| gateway("a", 30), || gateway("b", 20), || gateway("n", 0));
+    for (gateways, expected) in [
+        // Nobody replaces them yet.
+        (vec![old(a()), old(b()), unready("n", 0)], &[] as &[&str]),
+        (
+            vec![old(a()), old(b()), n()],
+            &["b: withdraw, down to 0", "a: close"],
+        ),
+        (
+            vec![closed(a()), old(replaced(marked("b", 20))), n()],
+            &["b: shed 10/s"],
+        ),
+        (
+            vec![closed(a()), old(replaced(leaving("b", 0, 10))), n()],
+            &["b: give up, of 3"],
+        ),
+        (vec![closed(a()), old(replaced(given_up("b", 3))), n()], &[]),
+        // The new one is full: the old ones help.
+        (
+            vec![
+                closed(a()),
+                old(replaced(leaving("b", 20, 10))),
+                gateway("n", 60),
+            ],
+            &["a: serve"],
+        ),
+        // The template is again what it was.
+        (
+            vec![
+                Gateway {
+                    serving: Some(false),
+                    ..a()
+                },
+                replaced(leaving("b", 20, 10)),
+                old(unready("n", 0)),
+            ],
+            &["b: readmit", "a: serve", "n: close"],
+        ),
+    ] {
+        let fleet = rolling(fleet(2, 2, gateways));
+        assert_eq!(lines(&plan(&fleet, at(4))), expected, "{fleet:?}");
+    }
+}
