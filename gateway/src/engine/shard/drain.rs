@@ -2,6 +2,17 @@
 
 use super::*;
 
+/// What a busy moment has kept from being closed is made up for this far back, and no further: whoever set the pace counts
+/// on it in every second, and not only on the whole. A drain with a deadline has two seconds to spare.
+const MADE_UP_FOR: Duration = Duration::from_millis(50);
+
+/// When the one after the present one is due. `due`: when the present one was.
+fn following(due: Instant, now: Instant, every: Duration) -> Instant {
+    now.checked_sub(MADE_UP_FOR)
+        .map_or(due, |first| due.max(first))
+        + every
+}
+
 impl Shard {
     pub(super) fn begin_drain(&mut self, round: u32, pace: Pace) {
         let soonest = Instant::now();
@@ -30,13 +41,14 @@ impl Shard {
 
     pub(super) fn drain(&mut self, now: Now) {
         while let Some(draining) = &mut self.draining {
-            if Instant::now() < draining.next_at {
+            let moment = Instant::now();
+            if moment < draining.next_at {
                 return;
             }
             let Some(key) = draining.left.pop() else {
                 return;
             };
-            draining.next_at += draining.pace.every;
+            draining.next_at = following(draining.next_at, moment, draining.pace.every);
             let spread_ms = u64::try_from(draining.pace.spread.as_millis()).unwrap_or(u64::MAX);
             let Some(connection) = self.connection(key) else {
                 continue;
@@ -61,6 +73,30 @@ impl Shard {
                 shard: self.id,
                 round,
             });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_busy_moment_is_not_made_up_for_with_a_burst() {
+        let begun = Instant::now() + Duration::from_secs(60);
+        let ms = |number| Duration::from_millis(number);
+        for (due, now, every, expected) in [
+            (0, 0, 100, 100),
+            // A little late, and the next one when it was to be.
+            (0, 50, 100, 100),
+            (0, 51, 100, 101),
+            (0, 3_000, 100, 3_050),
+            // Many in a moment, of which fifty milliseconds are made up for.
+            (0, 50, 1, 1),
+            (0, 3_000, 1, 2_951),
+        ] {
+            let found = following(begun + ms(due), begun + ms(now), ms(every));
+            assert_eq!(found - begun, ms(expected), "{due}, {now}, {every}");
         }
     }
 }
