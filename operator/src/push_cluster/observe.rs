@@ -167,7 +167,7 @@ async fn read(reader: &Reader<'_>, cluster: Arc<PushCluster>) -> Result<Observed
     }
     let newest = reader.newest(&cluster, live.deployment.as_ref()).await?;
     let pods = reader.pods(&names.instance).await?;
-    let refused = match refused::short_of_pods(&live, &pods) {
+    let refused = match refused::short_of_pods(&live) {
         Some(set) => reader.refused(set).await?,
         None => None,
     };
