@@ -19,9 +19,7 @@ pub fn of(run: &Run, budget: Option<f64>) -> [(&'static str, Lines); 4] {
                 vec![
                     series(run, "reconnects", |s| count(s.reconnects)),
                     series(run, "first connects", |s| count(s.connects)),
-                    series(run, "closed or cut off", |s| {
-                        count(s.closes.values().sum())
-                    }),
+                    series(run, "closed or cut off", |s| count(s.closes.values().sum())),
                 ],
             ),
         ),
