@@ -43,6 +43,7 @@ pub mod rotation;
 pub mod shards;
 pub mod speak;
 pub mod status;
+pub mod succession;
 pub mod users;
 pub mod validate;
 pub mod vitals;

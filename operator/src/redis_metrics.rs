@@ -12,6 +12,7 @@ use prometheus::proto::MetricFamily;
 use prometheus::{IntGaugeVec, Opts};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use crate::push_cluster::build::sentinel::REDIS_PORT;
 use crate::push_cluster::observe::Observed;
 use crate::push_cluster::speak::{Place, SpeakError, Speaker};
 use crate::push_cluster::users;
@@ -132,6 +133,16 @@ impl Known {
             .map(|(pod, _, vitals)| (pod, vitals))
             .collect();
     }
+}
+
+/// What the Redis at this address says; None for one that does not.
+pub async fn vitals_at(address: &str, password: &str) -> Option<Vitals> {
+    let place = Place {
+        address: address.to_owned(),
+        port: REDIS_PORT,
+    };
+    let asking = timeout(DEADLINE, ask(&place, password));
+    asking.await.ok()?.ok()?
 }
 
 async fn ask(place: &Place, password: &str) -> Result<Option<Vitals>, SpeakError> {

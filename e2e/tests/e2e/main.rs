@@ -23,6 +23,7 @@ mod rollout;
 mod scale;
 mod sentinel;
 mod spec;
+mod succession;
 
 use anyhow::Result;
 use e2e::namespace::Namespace;

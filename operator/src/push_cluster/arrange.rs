@@ -12,12 +12,19 @@ use super::shards::{self, orders, speak};
 use super::validate::{Problem, ValidatedCluster, ValidatedRedis};
 use crate::failure::line;
 
+mod sentinels;
+
 /// Tells the Redis of a Cluster what to do next.
 pub(super) async fn arrange(
     client: &Client,
     observed: &Observed,
     validated: &Result<ValidatedCluster, Vec<Problem>>,
 ) -> Vec<Order> {
+    if let Ok(validated) = validated
+        && matches!(validated.redis, ValidatedRedis::Sentinel(_))
+    {
+        return sentinels::replace(client, observed, validated).await;
+    }
     let (Some(pods), Ok(validated)) = (&observed.redis_pods, validated) else {
         return Vec::new();
     };
@@ -62,7 +69,7 @@ async fn evict(client: &Client, cluster: &PushCluster, orders: Vec<Order>) -> Ve
 /// Whether every Redis of a Cluster has its part; also while one is missing, the rest of them serve.
 pub(super) fn is_whole(observed: &Observed) -> bool {
     let Some(pods) = &observed.redis_pods else {
-        return true;
+        return sentinels::are_current(observed);
     };
     let redis = observed
         .cluster

@@ -77,7 +77,9 @@ fn redis_replaced(before: &Live, after: &Live) -> Option<Disruption> {
     let why = why(&from.template, &to.template, &[])?;
     let effect = match to.replicas {
         Some(1) | None => "Redis is replaced, and until the new one is there nothing is delivered",
-        Some(_) => "Redis is replaced pod by pod, the master by a failover",
+        Some(_) => {
+            "Redis is replaced pod by pod, the master last, after one failover, for which clients wait for seconds"
+        }
     };
     let name = after.redis.as_ref()?.metadata.name.clone();
     Some(Disruption {
@@ -261,7 +263,7 @@ mod tests {
                 json!({"redis": {"mode": "Sentinel"}}),
                 json!({"redis": {"mode": "Sentinel", "image": "img/redis:2"}}),
                 &[
-                    "RedisReplaced: Redis is replaced pod by pod, the master by a failover, because of: \
+                    "RedisReplaced: Redis is replaced pod by pod, the master last, after one failover, for which clients wait for seconds, because of: \
                    spec.containers[redis].image, spec.containers[sentinel].image, spec.initContainers[be-missed].image, \
                    spec.initContainers[sentinel-config].image",
                 ],

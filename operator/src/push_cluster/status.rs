@@ -309,10 +309,12 @@ fn redis_available(observed: &Observed) -> Verdict {
     let name = redis.name_any();
     let found = redis.status.clone().unwrap_or_default();
     let ready = found.ready_replicas.unwrap_or(0);
-    let current = found.observed_generation == redis.metadata.generation
-        && found.current_revision == found.update_revision;
     let wanted = redis.spec.as_ref().and_then(|spec| spec.replicas);
     let wanted = wanted.unwrap_or(1);
+    // Who replaces pods by itself leaves the current revision what it was.
+    let all_new = found.updated_replicas.unwrap_or(0) >= wanted;
+    let current = found.observed_generation == redis.metadata.generation
+        && (found.current_revision == found.update_revision || all_new);
     // A pod is ready when it is the master, or a replica that follows one.
     let needed = wanted / 2 + 1;
     if ready == wanted && current {

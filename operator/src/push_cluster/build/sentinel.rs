@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::ByteString;
-use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetSpec};
+use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetSpec, StatefulSetUpdateStrategy};
 use k8s_openapi::api::core::v1::{
     Container, EmptyDirVolumeSource, EnvVar, PodDNSConfig, PodDNSConfigOption, PodSpec, Probe,
     Secret, Volume,
@@ -85,6 +85,11 @@ pub fn stateful_set(
                 service_name: Some(cluster.names.redis.clone()),
                 // One after the other, the first would wait to be ready for Sentinels that are still to come.
                 pod_management_policy: Some("Parallel".into()),
+                // By number, the master would be replaced at some time, and another one that is still to be replaced elected.
+                update_strategy: Some(StatefulSetUpdateStrategy {
+                    type_: Some("OnDelete".into()),
+                    ..StatefulSetUpdateStrategy::default()
+                }),
                 selector: selector(cluster, Component::Redis),
                 template: template(
                     &cluster.redis_pods,

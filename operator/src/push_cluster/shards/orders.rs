@@ -36,6 +36,8 @@ pub enum Act {
     Keep { slot: u16 },
     /// Takes the place of its master, which waits until it has everything.
     Succeed,
+    /// Its Sentinels make another one the master.
+    Yield,
     /// The pod is evicted: its StatefulSet would make it otherwise by now.
     Replace,
 }
@@ -75,6 +77,10 @@ impl fmt::Display for Order {
             Act::Succeed => write!(
                 f,
                 "pod {pod} takes the place of its master, which is to be replaced"
+            ),
+            Act::Yield => write!(
+                f,
+                "pod {pod} gives its place as the master to another, since it is to be replaced"
             ),
             Act::Replace => write!(f, "pod {pod} was evicted, to be made anew as the spec says"),
         }

@@ -39,7 +39,7 @@ pub async fn look(pods: &[v1::Pod], sets: &[StatefulSet], password: &str) -> Vec
 }
 
 /// Not while the controller has not seen what was written last: then nobody knows.
-fn is_outdated(pod: &v1::Pod, sets: &[StatefulSet]) -> bool {
+pub fn is_outdated(pod: &v1::Pod, sets: &[StatefulSet]) -> bool {
     let owners = pod.owner_references().iter();
     let owner = owners.filter(|owner| owner.controller == Some(true));
     let mut uids = owner.map(|owner| owner.uid.as_str());
@@ -156,8 +156,8 @@ fn commands(act: &Act) -> Vec<Vec<String>> {
         // It may be master later, without being told.
         Act::Succeed => vec![words(&["CLUSTER", "FAILOVER"])],
         Act::Keep { slot } => vec![words(&["CLUSTER", "SETSLOT", &slot.to_string(), "STABLE"])],
-        // Said to the API server, and to two Redis at once.
-        Act::Replace | Act::Take { .. } => Vec::new(),
+        // Said to the API server, to Sentinels, and to two Redis at once.
+        Act::Replace | Act::Yield | Act::Take { .. } => Vec::new(),
         Act::Follow { id, .. } => vec![words(&["CLUSTER", "REPLICATE", id]), lets_replicas_in],
         Act::Claim { ranges } => {
             let mut claim: Vec<String> = words(&["CLUSTER", "ADDSLOTSRANGE"]);

@@ -202,8 +202,12 @@ fn sentinels_are_available_while_two_are_ready() {
         set.status.as_mut().unwrap().update_revision = Some("new".into());
         set
     };
+    // Who replaces pods by itself never sees the update revision become the current one.
+    let mut replaced = rolling(3);
+    replaced.status.as_mut().unwrap().updated_replicas = Some(3);
     for (redis, expected) in [
         (sentinels(3), "True Ready: a master and 2 replicas answer"),
+        (replaced, "True Ready: a master and 2 replicas answer"),
         (
             sentinels(2),
             "True Degraded: Redis StatefulSet demo-redis: 2 of 3 pods are ready",

@@ -235,3 +235,11 @@ fn gateways_may_listen_to_the_channels_of_backends() {
     let silent = rights(json!({"mode": "Sentinel"}));
     assert!(silent.contains(own) && !silent.contains("ws:"), "{silent}");
 }
+
+/// By number, as a StatefulSet does it by itself, masters would be replaced that are still to be replaced again.
+#[test]
+fn pods_are_replaced_by_who_knows_the_master() {
+    let set = redis_of(built(&sentinel())).stateful_sets.remove(0);
+    let strategy = set.spec.unwrap().update_strategy.unwrap();
+    assert_eq!(strategy.type_.as_deref(), Some("OnDelete"));
+}

@@ -107,6 +107,7 @@ fn said_with(text: &str, shards: usize) -> Vec<String> {
             Act::Claim { ranges } => format!("{pod} claims {ranges:?}"),
             Act::Follow { id, .. } => format!("{pod} follows {id}"),
             Act::Succeed => format!("{pod} succeeds"),
+            Act::Yield => format!("{pod} yields"),
             Act::Take { from, slots } => {
                 let ranges = in_ranges(&slots);
                 format!(
