@@ -12,9 +12,9 @@ use e2e::wait::eventually;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
-use crate::{NAME, operator_stays};
+use crate::{NAME, operator_is_mine};
 
-/// Reconnects each second.
+/// Reconnects each second. These tests have the cluster for themselves: they measure a pace.
 const BUDGET: usize = 10;
 const CHANNEL: &str = "kept:crowd";
 
@@ -68,7 +68,8 @@ async fn until(what: &str, is_so: impl AsyncFn() -> Result<bool>) -> Result<()> 
     .await
 }
 
-/// Never more than the budget by more than a tenth, over two seconds; the one more is at the edge.
+/// Never more than the budget by more than a tenth, over two seconds; the one more is at the edge. Who is told is read up to
+/// 0.3 s late where gateways, Redis and all clients share two cores, and stands then with those that come after.
 fn within_budget(notes: &[Note]) -> Result<()> {
     let most = most_within(notes, Duration::from_secs(2));
     eprintln!(
@@ -76,7 +77,7 @@ fn within_budget(notes: &[Note]) -> Result<()> {
         notes.len()
     );
     ensure!(
-        most <= 2 * BUDGET * 11 / 10 + 1,
+        most <= BUDGET * 23 / 10 * 11 / 10 + 1,
         "{most} within two seconds"
     );
     Ok(())
@@ -84,7 +85,7 @@ fn within_budget(notes: &[Note]) -> Result<()> {
 
 #[tokio::test]
 async fn a_smaller_fleet_gives_its_clients_away_first() {
-    let _guard = operator_stays().await;
+    let _guard = operator_is_mine().await;
     in_namespace("scale-in", async |namespace| {
         namespace
             .cluster
@@ -124,7 +125,7 @@ async fn a_smaller_fleet_gives_its_clients_away_first() {
 
 #[tokio::test]
 async fn a_rollout_moves_each_client_once() {
-    let _guard = operator_stays().await;
+    let _guard = operator_is_mine().await;
     in_namespace("moved-once", async |namespace| {
         namespace
             .cluster
@@ -189,7 +190,7 @@ async fn back_and_forth(
 
 #[tokio::test]
 async fn a_new_gateway_gets_clients_of_the_full_ones() {
-    let _guard = operator_stays().await;
+    let _guard = operator_is_mine().await;
     in_namespace("rebalance", async |namespace| {
         namespace
             .cluster
