@@ -52,7 +52,7 @@ pub struct Mark {
     pub clients: u64,
     /// Those that may stay.
     pub down_to: u64,
-    /// Set when the pod is the next to be deleted: how many gateways there were then.
+    /// Set when the pod is the next to be deleted: how many gateways were wished then.
     pub given_up: Option<usize>,
 }
 
@@ -107,8 +107,8 @@ pub enum Act {
     Withdraw(Mark),
     /// Its drain is begun, or goes at this pace from now on.
     Shed { per_second: u32, down_to: u64 },
-    /// The next to be deleted, of so many; `cut`: clients that it still has.
-    GiveUp { of: usize, cut: u64 },
+    /// The next to be deleted, so that there are as many as are wished; `cut`: clients that it still has.
+    GiveUp { wished: usize, cut: u64 },
     /// The drain is taken back, then the pod is in the Service again, without a mark. `missed`: another pod went instead.
     Readmit { missed: bool },
 }

@@ -136,7 +136,7 @@ fn mark(text: &str) -> Option<Mark> {
         down_to: value["downTo"].as_u64()?,
         given_up: value["givenUp"]
             .as_u64()
-            .and_then(|of| usize::try_from(of).ok()),
+            .and_then(|wished| usize::try_from(wished).ok()),
     })
 }
 
@@ -147,8 +147,8 @@ fn text(mark: &Mark) -> String {
         "clients": mark.clients,
         "downTo": mark.down_to,
     });
-    if let Some(of) = mark.given_up {
-        value["givenUp"] = json!(of);
+    if let Some(wished) = mark.given_up {
+        value["givenUp"] = json!(wished);
     }
     value.to_string()
 }
@@ -250,10 +250,10 @@ fn change(pod: &Pod, act: Act) -> Option<Value> {
         Act::Close => Some(change("false", json!({}))),
         Act::Withdraw(mark) => Some(change("false", json!({MARK: text(&mark)}))),
         Act::Readmit { .. } => Some(change("true", json!({MARK: null, DELETION_COST: null}))),
-        Act::GiveUp { of, .. } => {
+        Act::GiveUp { wished, .. } => {
             let before = pod.annotations().get(MARK).and_then(|text| mark(text))?;
             let mark = Mark {
-                given_up: Some(of),
+                given_up: Some(wished),
                 ..before
             };
             let annotations = json!({MARK: text(&mark), DELETION_COST: FIRST_TO_GO});

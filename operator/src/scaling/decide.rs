@@ -96,10 +96,9 @@ impl<'a> Deciding<'a> {
     /// The old gateways of a rollout, one after the other.
     fn replace(&mut self) {
         let fleet = self.fleet;
-        let count = active(fleet).count();
         for gateway in active(fleet).filter(|gateway| gateway.is_for(Cause::Rollout)) {
             if gateway.is_old {
-                self.go_on(gateway, count);
+                self.go_on(gateway);
             } else {
                 // The template is what it was before.
                 self.order(gateway, Act::Readmit { missed: false }, None);
@@ -133,7 +132,7 @@ impl<'a> Deciding<'a> {
             self.readmit(gateway);
         }
         for gateway in &marked[..kept] {
-            self.go_on(gateway, count);
+            self.go_on(gateway);
         }
         let more = fleet.size.min(count).saturating_sub(fleet.wished);
         let more = more.saturating_sub(kept);
@@ -185,8 +184,9 @@ impl<'a> Deciding<'a> {
     fn readmit(&mut self, gateway: &Gateway) {
         let clients = gateway.clients().unwrap_or(0);
         let pod = &gateway.pod;
-        let of = gateway.mark.and_then(|mark| mark.given_up);
-        let missed = of.is_some_and(|of| self.fleet.wished < of);
+        // The wish that it was given up for still is, or a smaller one, so it should have gone.
+        let wished = gateway.mark.and_then(|mark| mark.given_up);
+        let missed = wished.is_some_and(|wished| self.fleet.wished <= wished);
         let told = if missed {
             let note = format!(
                 "pod {pod} was to be deleted, and another one went: it takes clients again"
@@ -201,8 +201,9 @@ impl<'a> Deciding<'a> {
         self.order(gateway, Act::Readmit { missed }, Some(told));
     }
 
-    fn go_on(&mut self, gateway: &'a Gateway, of: usize) {
+    fn go_on(&mut self, gateway: &'a Gateway) {
         let Some(mark) = gateway.mark else { return };
+        let wished = self.fleet.wished;
         self.moves(gateway, &mark);
         let (next, told) = match step(gateway, &mark, self.until(&mark), self.now) {
             Step::Wait => {
@@ -210,14 +211,14 @@ impl<'a> Deciding<'a> {
                 return;
             }
             Step::Shed => return self.shedding.push((gateway, mark.down_to)),
-            Step::Empty => (Act::GiveUp { of, cut: 0 }, None),
+            Step::Empty => (Act::GiveUp { wished, cut: 0 }, None),
             Step::Late(left) => {
                 let note = format!(
                     "pod {} still has {left} of its {} clients at its deadline: they are told to go all at once",
                     gateway.pod, mark.clients
                 );
                 (
-                    Act::GiveUp { of, cut: left },
+                    Act::GiveUp { wished, cut: left },
                     Some((Told::ClientsCut, note)),
                 )
             }

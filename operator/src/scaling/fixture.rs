@@ -87,11 +87,11 @@ pub fn leaving(pod: &str, clients: u64, pace: u32) -> Gateway {
     }
 }
 
-/// The one that is to be deleted, of so many.
-pub fn given_up(pod: &str, of: usize) -> Gateway {
+/// One that is to be deleted, so that there are so many.
+pub fn given_up(pod: &str, wished: usize) -> Gateway {
     Gateway {
         mark: Some(Mark {
-            given_up: Some(of),
+            given_up: Some(wished),
             ..mark()
         }),
         ..leaving(pod, 0, 5)

@@ -78,7 +78,7 @@ mod tests {
             (vec![a(), b(), new()], true, Some("b")),
             (vec![a(), old_one(unready("c", 40)), new()], true, Some("c")),
             (vec![a(), old_one(marked("b", 5)), new()], true, None),
-            (vec![a(), old_one(given_up("b", 3)), new()], false, None),
+            (vec![a(), old_one(given_up("b", 2)), new()], false, None),
             // It ends, and the Deployment makes the next new one.
             (vec![a(), ending(), new()], false, None),
             (vec![a(), ending(), new(), unready("m", 0)], true, None),

@@ -55,7 +55,7 @@ fn all_that_is_remembered_is_on_the_pod() {
     (expected.serving, expected.mark) = (Some(false), Some(given));
     assert_eq!(seen(&withdrawn), expected);
 
-    let act = Act::GiveUp { of: 3, cut: 2 };
+    let act = Act::GiveUp { wished: 3, cut: 2 };
     let given_up = patched(&withdrawn, &change(&withdrawn, act).unwrap());
     expected.mark = Some(Mark {
         given_up: Some(3),
@@ -71,7 +71,7 @@ fn all_that_is_remembered_is_on_the_pod() {
     assert_eq!(back.annotations().len(), 1);
 
     // One that has no mark is not to be deleted.
-    assert_eq!(change(&before, Act::GiveUp { of: 3, cut: 0 }), None);
+    assert_eq!(change(&before, Act::GiveUp { wished: 3, cut: 0 }), None);
 }
 
 #[test]

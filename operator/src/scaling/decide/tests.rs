@@ -23,8 +23,8 @@ fn lines(plan: &Plan) -> Vec<String> {
                 per_second,
                 down_to,
             } => format!("shed {per_second}/s to {down_to}"),
-            Act::GiveUp { of, cut: 0 } => format!("give up, of {of}"),
-            Act::GiveUp { of, cut } => format!("give up, of {of}, with {cut}"),
+            Act::GiveUp { wished, cut: 0 } => format!("give up for {wished}"),
+            Act::GiveUp { wished, cut } => format!("give up for {wished}, with {cut}"),
             Act::Readmit { missed } => format!("readmit{}", if missed { ", missed" } else { "" }),
         };
         let told = order.told.as_ref().map_or("", |told| told.0.as_str());
@@ -45,7 +45,7 @@ fn the_deployment_shrinks_by_what_was_given_up() {
     let (a, b, c) = (|| gateway("a", 1), || gateway("b", 1), || gateway("c", 1));
     let ending = Gateway {
         ending: true,
-        ..given_up("c", 3)
+        ..given_up("c", 2)
     };
     for (fleet, expected) in [
         (fleet(3, 3, vec![a(), b(), c()]), 3),
@@ -54,28 +54,28 @@ fn the_deployment_shrinks_by_what_was_given_up() {
         (fleet(5, 3, vec![a(), b(), c()]), 5),
         (fleet(2, 3, vec![a(), b(), c()]), 3),
         (fleet(2, 3, vec![a(), b(), leaving("c", 9, 5)]), 3),
-        (fleet(2, 3, vec![a(), b(), given_up("c", 3)]), 2),
+        (fleet(2, 3, vec![a(), b(), given_up("c", 2)]), 2),
         (
-            fleet(1, 3, vec![a(), leaving("b", 9, 5), given_up("c", 3)]),
+            fleet(1, 3, vec![a(), leaving("b", 9, 5), given_up("c", 2)]),
             2,
         ),
         // Not one more because the pod is still there after the first time.
         (
-            fleet(1, 2, vec![a(), leaving("b", 9, 5), given_up("c", 3)]),
+            fleet(1, 2, vec![a(), leaving("b", 9, 5), given_up("c", 2)]),
             2,
         ),
         (fleet(1, 2, vec![a(), leaving("b", 9, 5), ending]), 2),
         (
-            fleet(1, 3, vec![a(), given_up("b", 3), given_up("c", 3)]),
+            fleet(1, 3, vec![a(), given_up("b", 2), given_up("c", 2)]),
             1,
         ),
         (
-            fleet(2, 3, vec![a(), given_up("b", 3), given_up("c", 3)]),
+            fleet(2, 3, vec![a(), given_up("b", 2), given_up("c", 2)]),
             2,
         ),
         // One was evicted, and there need not be another.
         (fleet(2, 3, vec![a(), b()]), 2),
-        (rolling(fleet(2, 3, vec![a(), b(), given_up("c", 3)])), 3),
+        (rolling(fleet(2, 3, vec![a(), b(), given_up("c", 2)])), 3),
         (rolling(fleet(4, 3, vec![a(), b(), c()])), 4),
         // Nobody is left to take anybody.
         (fleet(0, 3, vec![a(), b(), c()]), 0),
@@ -105,15 +105,15 @@ fn a_scale_in_goes_step_by_step() {
         (
             fleet(2, 3, vec![a(), b(), leaving("c", 0, 10)]),
             4,
-            &["c: give up, of 3"],
+            &["c: give up for 2"],
         ),
-        (fleet(2, 3, vec![a(), b(), given_up("c", 3)]), 5, &[]),
+        (fleet(2, 3, vec![a(), b(), given_up("c", 2)]), 5, &[]),
         // Sixty at ten a second, and thirty seconds more.
         (fleet(2, 3, vec![a(), b(), leaving("c", 4, 10)]), 37, &[]),
         (
             fleet(2, 3, vec![a(), b(), leaving("c", 4, 10)]),
             38,
-            &["c: give up, of 3, with 4 ClientsCut"],
+            &["c: give up for 2, with 4 ClientsCut"],
         ),
         // Two share the budget, and the one that was alone becomes slower.
         (
@@ -152,8 +152,13 @@ fn who_is_wished_again_takes_clients_again() {
             &["c: readmit GatewayReadmitted"],
         ),
         (
-            fleet(3, 3, vec![a(), b(), given_up("c", 3)]),
+            fleet(3, 3, vec![a(), b(), given_up("c", 2)]),
             &["c: readmit GatewayReadmitted"],
+        ),
+        // Two were given up for one gateway, and now one of them is wished again.
+        (
+            fleet(3, 4, vec![a(), b(), given_up("c", 1), given_up("d", 1)]),
+            &["d: readmit GatewayReadmitted"],
         ),
         // The one with the most is the one that comes back.
         (
@@ -162,11 +167,11 @@ fn who_is_wished_again_takes_clients_again() {
         ),
         // The size was written and another pod went.
         (
-            fleet(2, 2, vec![a(), given_up("c", 3)]),
+            fleet(2, 2, vec![a(), given_up("c", 2)]),
             &["c: readmit, missed OtherGatewayEnded"],
         ),
         // It is about to go.
-        (fleet(2, 2, vec![a(), b(), given_up("c", 3)]), &[]),
+        (fleet(2, 2, vec![a(), b(), given_up("c", 2)]), &[]),
     ] {
         assert_eq!(lines(&plan(&fleet, at(4))), expected, "{fleet:?}");
     }
@@ -355,9 +360,9 @@ fn old_gateways_are_closed_and_go_one_by_one() {
         ),
         (
             vec![closed(a()), old(replaced(leaving("b", 0, 10))), n()],
-            &["b: give up, of 3"],
+            &["b: give up for 2"],
         ),
-        (vec![closed(a()), old(replaced(given_up("b", 3))), n()], &[]),
+        (vec![closed(a()), old(replaced(given_up("b", 2))), n()], &[]),
         // The new one is full: the old ones help.
         (
             vec![

@@ -100,9 +100,9 @@ fn obey(pod: &mut Gateway, act: Act) {
         Act::Close => pod.serving = Some(false),
         Act::Withdraw(mark) => (pod.serving, pod.mark) = (Some(false), Some(mark)),
         Act::Shed { per_second, .. } => drains(pod, Some(per_second)),
-        Act::GiveUp { of, cut } => {
+        Act::GiveUp { wished, cut } => {
             assert_eq!(cut, 0, "{pod:?}");
-            pod.mark.as_mut().unwrap().given_up = Some(of);
+            pod.mark.as_mut().unwrap().given_up = Some(wished);
         }
         Act::Readmit { missed } => {
             assert!(!missed, "{pod:?}");
