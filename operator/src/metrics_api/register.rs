@@ -26,6 +26,8 @@ const LOOK: Duration = Duration::from_secs(15);
 const SOON: Duration = Duration::from_secs(1);
 /// … and while the API server does not reach us.
 const LESS_SOON: Duration = Duration::from_secs(5);
+/// An APIService changes a few times while its pods end, and not a hundred times.
+const REMOVE_TRIES: usize = 100;
 /// Longest wait for all answers of one look.
 const ANSWERS: Duration = Duration::from_secs(15);
 
@@ -224,27 +226,33 @@ impl Registrar {
         Ok(())
     }
 
-    /// Only the one that was seen: another may have come in its place.
+    /// Only one of ours: another may have come in its place since it was seen. Its status changes just when the pods that
+    /// serve it end, and then it is looked at again.
     async fn remove(&self, name: &str) -> Result<(), RegisterError> {
-        let found = self.services.get_opt(name).await;
-        let found = found.map_err(failed("reading", format!("APIService {name}")))?;
-        let Some(found) = found.filter(|found| is_ours(found, &self.place)) else {
-            return Ok(());
-        };
-        let params = DeleteParams {
-            preconditions: Some(Preconditions {
-                uid: found.uid(),
-                resource_version: found.resource_version(),
-            }),
-            ..DeleteParams::default()
-        };
-        match self.services.delete(name, &params).await {
-            Ok(_) => {
-                tracing::info!(name, "the metrics API is registered no more");
-                Ok(())
+        let mut tries = 0;
+        loop {
+            let found = self.services.get_opt(name).await;
+            let found = found.map_err(failed("reading", format!("APIService {name}")))?;
+            let Some(found) = found.filter(|found| is_ours(found, &self.place)) else {
+                return Ok(());
+            };
+            let params = DeleteParams {
+                preconditions: Some(Preconditions {
+                    uid: found.uid(),
+                    resource_version: found.resource_version(),
+                }),
+                ..DeleteParams::default()
+            };
+            tries += 1;
+            match self.services.delete(name, &params).await {
+                Ok(_) => {
+                    tracing::info!(name, "the metrics API is registered no more");
+                    return Ok(());
+                }
+                Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
+                Err(kube::Error::Api(status)) if status.code == 409 && tries < REMOVE_TRIES => {}
+                Err(error) => return Err(failed("deleting", format!("APIService {name}"))(error)),
             }
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-            Err(error) => Err(failed("deleting", format!("APIService {name}"))(error)),
         }
     }
 
