@@ -44,6 +44,11 @@ async fn operator_is_mine() -> RwLockWriteGuard<'static, ()> {
 /// Every test's PushCluster.
 const NAME: &str = "demo";
 
+/// So many gateways, and nobody who counts clients and finds that fewer will do.
+fn fixed_size(replicas: usize) -> serde_json::Value {
+    serde_json::json!({"replicas": replicas, "autoscaling": {"enabled": false}})
+}
+
 /// The smallest PushCluster in which a message can cross pods.
 const TWO_GATEWAYS: &str = "
 apiVersion: pushcluster.io/v1alpha1

@@ -13,7 +13,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
-use crate::{NAME, TWO_GATEWAYS, operator_is_mine, operator_stays, two_gateways};
+use crate::{NAME, TWO_GATEWAYS, fixed_size, operator_is_mine, operator_stays, two_gateways};
 
 async fn change(namespace: &Namespace, spec: Value) -> Result<()> {
     let objects = push_cluster::api(&namespace.cluster, &namespace.name);
@@ -79,7 +79,7 @@ async fn a_quota_that_is_too_small_is_named() {
                 used.context("nothing is counted yet")
             })
             .await?;
-            change(&namespace, json!({"replicas": 3})).await?;
+            change(&namespace, fixed_size(3)).await?;
             until_said(&namespace, &["demo-gateway", "exceeded quota: tight"]).await?;
             redis_is_refused(&namespace).await?;
             quotas.delete("tight", &DeleteParams::default()).await?;
@@ -189,7 +189,7 @@ async fn with_unknown_fields(namespace: &Namespace) -> Result<()> {
         levitates(namespace).await
     })
     .await?;
-    change(namespace, json!({"replicas": 3})).await?;
+    change(namespace, fixed_size(3)).await?;
     eventually("three gateways are ready", BECOMES_READY, async || {
         let ready = push_cluster::ready_gateways(cluster, name, NAME).await?;
         ensure!(ready.len() == 3, "{} are", ready.len());

@@ -16,7 +16,7 @@ use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use serde_json::json;
 use tokio::time::interval;
 
-use crate::{NAME, TWO_GATEWAYS, operator_is_mine, operator_stays, two_gateways};
+use crate::{NAME, TWO_GATEWAYS, fixed_size, operator_is_mine, operator_stays, two_gateways};
 
 /// Longer than the lease: whoever leads has to give up, and to begin anew.
 const AWAY: Duration = Duration::from_secs(30);
@@ -48,7 +48,7 @@ async fn without_the_api_server_everything_is_pushed_and_then_the_operator_goes_
 /// A change that somebody makes now is carried out.
 async fn three_gateways(namespace: &Namespace) -> Result<()> {
     let (cluster, name) = (&namespace.cluster, &namespace.name);
-    let more = json!({"spec": {"replicas": 3}});
+    let more = json!({"spec": fixed_size(3)});
     eventually("the API server takes a change", BECOMES_READY, async || {
         let objects = push_cluster::api(cluster, name);
         let change = Patch::Merge(&more);

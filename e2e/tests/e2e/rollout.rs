@@ -72,6 +72,11 @@ async fn a_scaled_push_cluster_has_as_many_gateways() {
     in_namespace("scale", async |namespace| {
         two_gateways(&namespace).await?;
         let objects = push_cluster::api(&namespace.cluster, &namespace.name);
+        // It would find that two will do for so few clients.
+        let by_hand = json!({"spec": {"autoscaling": {"enabled": false}}});
+        objects
+            .patch(NAME, &PatchParams::default(), &Patch::Merge(by_hand))
+            .await?;
         let three = json!({"spec": {"replicas": 3}});
         objects
             .patch_scale(NAME, &PatchParams::default(), &Patch::Merge(three))

@@ -86,7 +86,7 @@ async fn upgraded(namespace: &Namespace, own: &str) -> Result<()> {
     // What gateways take while they run, and a size, go on without it.
     change(
         namespace,
-        json!({"spec": {"replicas": 3, "gateway": {"logFilter": "warn"}}}),
+        json!({"spec": {"replicas": 3, "autoscaling": {"enabled": false}, "gateway": {"logFilter": "warn"}}}),
     )
     .await?;
     until_ready(cluster, name, NAME).await?;
