@@ -97,8 +97,11 @@ impl End {
     }
 }
 
-/// One channel: all that was sent and heard in it. Nothing was sent before all subscribers had been acknowledged once,
-/// and its log is never trimmed.
+/// Messages that the log of a judged channel keeps, as its manifest or config file says (`historyMessages`); that its
+/// seconds never run out is the run's affair.
+pub const LOG_KEEPS: u64 = 10_000;
+
+/// One channel: all that was sent and heard in it. Nothing was sent before all subscribers had been acknowledged once.
 #[derive(Debug)]
 pub struct Channel {
     pub name: String,
@@ -272,7 +275,9 @@ impl Reader<'_> {
     fn loss(&mut self, was: Position, at: Position) -> Option<String> {
         self.at = Some(at);
         self.lineage.clear();
-        if was.epoch == at.epoch && was.offset <= at.offset {
+        // Who was away for longer than the log reaches back has lost what is behind it, and must be told.
+        let in_the_log = was.offset..=was.offset.saturating_add(LOG_KEEPS);
+        if was.epoch == at.epoch && in_the_log.contains(&at.offset) {
             return Some(format!(
                 "told of a loss between {was:?} and {at:?}, which the log has"
             ));

@@ -230,6 +230,17 @@ fn a_loss_is_told_when_there_is_one_and_only_then() {
             "s [1]: told of a loss",
         ),
         (
+            subscribed(1, 1, None),
+            moved(1, 1 + LOG_KEEPS, false),
+            "s [1]: told of a loss",
+        ),
+        // Away for longer than the log reaches back.
+        (
+            subscribed(1, 1, None),
+            moved(1, 2 + LOG_KEEPS, false),
+            "none",
+        ),
+        (
             subscribed(1, 3, None),
             moved(2, 0, true),
             "s [1]: from Position { epoch: 1, offset: 3 } to Position { epoch: 2, offset: 0 } with no loss, but",

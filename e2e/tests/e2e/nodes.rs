@@ -42,6 +42,10 @@ const CAST: Cast = Cast {
     seed: 0,
 };
 
+/// A publisher sends at most a hundred messages a second: of one, the log reaches back over the minute that a gateway
+/// is cut off, and all of it must be recovered.
+const CAST_OF_A_LONG_FAULT: Cast = Cast { posters: 0, ..CAST };
+
 /// A gateway that is ready, and where it is.
 struct Gateway {
     pod: String,
@@ -94,6 +98,7 @@ async fn near_and_far(namespace: &Namespace) -> Result<(Gateway, Gateway)> {
 async fn beside(
     namespace: &Namespace,
     name: &str,
+    cast: Cast,
     fault: impl AsyncFnOnce(&Fleet, &Gateway, &Gateway) -> Result<()>,
 ) -> Result<()> {
     let (near, far) = near_and_far(namespace).await?;
@@ -102,7 +107,7 @@ async fn beside(
     fleet.set(vec![near.address, far.address]);
     let cast = Cast {
         seed: rand::random(),
-        ..CAST
+        ..cast
     };
     let faults = async {
         fleet.all_hear(2, Instant::now()).await?;
@@ -121,7 +126,7 @@ async fn beside(
 async fn a_node_that_is_emptied_gives_its_clients_to_the_other() {
     let _guard = operator_is_mine().await;
     in_namespace("node-drain", async |namespace| {
-        beside(&namespace, "drain", async |fleet, near, far| {
+        beside(&namespace, "drain", CAST, async |fleet, near, far| {
             cordon(&namespace, &far.node, true).await?;
             let emptied = empty(&namespace, fleet, near, far).await;
             cordon(&namespace, &far.node, false).await?;
@@ -159,7 +164,8 @@ async fn cordon(namespace: &Namespace, node: &str, is: bool) -> Result<()> {
 async fn a_node_that_is_lost_is_named_and_the_other_goes_on() {
     let _guard = operator_is_mine().await;
     in_namespace("node-lost", async |namespace| {
-        beside(&namespace, "lost", async |fleet, near, far| {
+        let cast = CAST_OF_A_LONG_FAULT;
+        beside(&namespace, "lost", cast, async |fleet, near, far| {
             // As a load balancer would: nobody new is sent there.
             fleet.set(vec![near.address]);
             fleet.all_hear(2, Instant::now()).await?;
