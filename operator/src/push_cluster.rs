@@ -31,6 +31,7 @@ mod arrange;
 pub mod build;
 pub mod consent;
 pub mod disruption;
+pub mod exchange;
 #[cfg(test)]
 mod fixture;
 pub mod gateways;

@@ -8,16 +8,13 @@
 //! ```
 //! The order is what matters: who restarts or connects anew at any moment of it, gateway or Redis, finds what fits.
 
-use std::collections::BTreeMap;
-
 use crds::RedisMode;
 use gateway_config::password_print;
-use k8s_openapi::ByteString;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
+use super::exchange::{self, Dated, Entries, PATIENCE, SETTLES, hash};
 use super::observe::{Keys, Observed};
-use super::rotation::{Dated, PATIENCE, SETTLES, hash};
 use super::users::{self, RedisUser};
 use crate::reason::Told;
 
@@ -114,9 +111,7 @@ impl Passwords {
 
     /// Every password that Redis is to accept, the one that counts first.
     pub fn accepted<'a>(&'a self, password: &'a str) -> Vec<&'a str> {
-        let others = [&self.next, &self.before].into_iter().flatten();
-        let others = others.map(|dated| &*dated.key);
-        [password].into_iter().chain(others).collect()
+        exchange::counting(password, [&self.next, &self.before]).collect()
     }
 
     pub fn is_at_rest(&self) -> bool {
@@ -140,37 +135,18 @@ impl Passwords {
     /// As it is written into the Secret.
     pub fn entries(&self) -> Vec<(&'static str, String)> {
         let one = |name, value: &Option<String>| value.clone().map(|value| (name, value));
-        let dated = |names: [&'static str; 2], dated: &Option<Dated>| {
-            let entries = dated.iter().flat_map(move |Dated { key, at }| {
-                [(names[0], key.clone()), (names[1], at.to_string())]
-            });
-            entries.collect::<Vec<_>>()
-        };
         let plain = [one(ASKED, &self.asked), one(FIRST, &self.first)];
-        let plain = plain.into_iter().flatten();
-        plain
-            .chain(dated(NEXT, &self.next))
-            .chain(dated(BEFORE, &self.before))
-            .collect()
+        let dated = Dated::written([(NEXT, &self.next), (BEFORE, &self.before)]);
+        plain.into_iter().flatten().chain(dated).collect()
     }
 
-    /// As it was read from there. Half of a pair is none.
-    pub fn of(entries: Option<&BTreeMap<String, ByteString>>) -> Passwords {
-        let value = |name: &str| {
-            let bytes = entries?.get(name)?;
-            String::from_utf8(bytes.0.clone()).ok()
-        };
-        let dated = |[key, at]: [&str; 2]| {
-            Some(Dated {
-                key: value(key)?,
-                at: value(at)?.parse().ok()?,
-            })
-        };
+    /// As it was read from there.
+    pub fn of(entries: Entries<'_>) -> Passwords {
         Passwords {
-            asked: value(ASKED),
-            next: dated(NEXT),
-            before: dated(BEFORE),
-            first: value(FIRST),
+            asked: exchange::value(entries, ASKED),
+            next: Dated::read(entries, NEXT),
+            before: Dated::read(entries, BEFORE),
+            first: exchange::value(entries, FIRST),
         }
     }
 }
@@ -239,6 +215,8 @@ const BEFORE: [&str; 2] = ["redis-password-before", "redis-password-before-since
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::ByteString;
+
     use super::*;
 
     fn at(second: i64) -> Timestamp {

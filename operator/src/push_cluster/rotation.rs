@@ -8,28 +8,14 @@
 //! ```
 //! The order is what matters: a key that backends read before the last gateway knows it would be refused there.
 
-use std::collections::BTreeMap;
-
-use k8s_openapi::ByteString;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
-use sha1::{Digest, Sha1};
 
+use super::exchange::{self, Dated, Entries, PATIENCE, SETTLES, hash};
 use super::observe::{Keys, Observed};
 
 /// The annotation of a PushCluster that asks for another key, by any value that is not the one from before.
 pub const ANNOTATION: &str = "pushcluster.io/rotate-api-key";
-/// What gateways said before a key was made must not pass for what they say of it.
-pub(super) const SETTLES: SignedDuration = SignedDuration::from_secs(15);
-/// A gateway that cannot be asked is not waited for longer than a kubelet may take to bring it a changed Secret.
-pub(super) const PATIENCE: SignedDuration = SignedDuration::from_secs(300);
-
-/// A key, and a moment that matters to it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Dated {
-    pub key: String,
-    pub at: Timestamp,
-}
 
 /// How far it has got; the default: it was never asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -108,42 +94,23 @@ impl Rotation {
 
     /// What gateways read: every key that counts, one a line.
     pub fn file(&self, key: &str) -> String {
-        let others = [&self.next, &self.before].into_iter().flatten();
-        let keys = [key].into_iter().chain(others.map(|dated| &*dated.key));
+        let keys = exchange::counting(key, [&self.next, &self.before]);
         keys.map(|key| format!("{key}\n")).collect()
     }
 
     /// As it is written into the Secret.
     pub fn entries(&self) -> Vec<(&'static str, String)> {
-        let dated = |names: [&'static str; 2], dated: &Option<Dated>| {
-            let entries = dated.iter().flat_map(move |Dated { key, at }| {
-                [(names[0], key.clone()), (names[1], at.to_string())]
-            });
-            entries.collect::<Vec<_>>()
-        };
         let asked = self.asked.iter().map(|asked| (ASKED, asked.clone()));
-        asked
-            .chain(dated(NEXT, &self.next))
-            .chain(dated(BEFORE, &self.before))
-            .collect()
+        let dated = Dated::written([(NEXT, &self.next), (BEFORE, &self.before)]);
+        asked.chain(dated).collect()
     }
 
-    /// As it was read from there. Half of a pair is none.
-    pub fn of(entries: Option<&BTreeMap<String, ByteString>>) -> Rotation {
-        let value = |name: &str| {
-            let bytes = entries?.get(name)?;
-            String::from_utf8(bytes.0.clone()).ok()
-        };
-        let dated = |[key, at]: [&str; 2]| {
-            Some(Dated {
-                key: value(key)?,
-                at: value(at)?.parse().ok()?,
-            })
-        };
+    /// As it was read from there.
+    pub fn of(entries: Entries<'_>) -> Rotation {
         Rotation {
-            asked: value(ASKED),
-            next: dated(NEXT),
-            before: dated(BEFORE),
+            asked: exchange::value(entries, ASKED),
+            next: Dated::read(entries, NEXT),
+            before: Dated::read(entries, BEFORE),
         }
     }
 }
@@ -173,17 +140,10 @@ const ASKED: &str = "api-key-asked-for";
 const NEXT: [&str; 2] = ["api-key-next", "api-key-next-since"];
 const BEFORE: [&str; 2] = ["api-key-before", "api-key-before-until"];
 
-/// The value may be as long as an annotation may be.
-pub(super) fn hash(asked: &str) -> String {
-    let digest = Sha1::digest(asked);
-    digest[..8]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::ByteString;
+
     use super::*;
 
     fn at(second: i64) -> Timestamp {

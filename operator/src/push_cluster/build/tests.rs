@@ -5,9 +5,9 @@ use k8s_openapi::api::core::v1::{PodSpec, PodTemplateSpec};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::push_cluster::exchange::Dated;
 use crate::push_cluster::fixture::{built, images, keys, observed, secret};
 use crate::push_cluster::passwords::Passwords;
-use crate::push_cluster::rotation::Dated;
 use crate::push_cluster::validate::validate;
 
 fn gateway_pod(objects: &Objects) -> &PodSpec {

@@ -9,10 +9,10 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::push_cluster::build::build;
+use crate::push_cluster::exchange::Dated;
 use crate::push_cluster::fixture::{images, keys, observed as manifest};
 use crate::push_cluster::observe::Keys;
 use crate::push_cluster::passwords::lacking;
-use crate::push_cluster::rotation::Dated;
 use crate::push_cluster::validate::validate;
 
 /// Far above what anything here takes, also on a busy machine.
