@@ -20,13 +20,7 @@ pub fn draw(name: &str, rows: &[Row]) -> String {
     // Rows are few.
     #[expect(clippy::cast_precision_loss, reason = "rows are few")]
     let height = TOP + LINE * rows.len() as f64 + 12.0;
-    let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{height}\" \
-         font-family=\"sans-serif\" font-size=\"12\">\n\
-         <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n\
-         <text x=\"12\" y=\"22\" font-size=\"15\">{}: ours ÷ theirs</text>\n",
-        escaped(name)
-    );
+    let mut svg = begun(height, &format!("{name}: ours ÷ theirs"));
     let mut y = TOP;
     for row in rows {
         line(&mut svg, row, y);
@@ -41,6 +35,17 @@ pub fn draw(name: &str, rows: &[Row]) -> String {
     );
     svg.push_str("</svg>\n");
     svg
+}
+
+/// A white page with a title; who draws on it ends it with `</svg>`.
+fn begun(height: f64, title: &str) -> String {
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{height}\" \
+         font-family=\"sans-serif\" font-size=\"12\">\n\
+         <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n\
+         <text x=\"12\" y=\"22\" font-size=\"15\">{}</text>\n",
+        escaped(title)
+    )
 }
 
 fn line(svg: &mut String, row: &Row, y: f64) {

@@ -2,10 +2,9 @@
 
 use std::fmt::Write;
 
-use super::escaped;
+use super::{WIDTH, begun, escaped};
 
 /// All in pixels.
-const WIDTH: f64 = 900.0;
 const HEIGHT: f64 = 300.0;
 const LEFT: f64 = 70.0;
 const RIGHT: f64 = 190.0;
@@ -89,14 +88,7 @@ fn ticks(most: f64) -> impl Iterator<Item = f64> {
 /// An SVG document.
 pub fn draw(lines: &Lines) -> String {
     let axes = Axes::of(lines);
-    let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{HEIGHT}\" \
-         font-family=\"sans-serif\" font-size=\"12\">\n\
-         <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n\
-         <text x=\"12\" y=\"22\" font-size=\"15\">{}, {}</text>\n",
-        escaped(&lines.title),
-        escaped(&lines.unit)
-    );
+    let mut svg = begun(HEIGHT, &format!("{}, {}", lines.title, lines.unit));
     grid(&mut svg, &axes);
     for (series, colour) in lines.series.iter().zip(COLOURS.iter().cycle()) {
         polylines(&mut svg, &axes, series, colour);

@@ -49,6 +49,22 @@ async fn gateways(namespace: &Namespace) -> Result<Vec<(String, SocketAddr)>> {
     Ok(found)
 }
 
+/// A PushCluster that is ready, and its gateways.
+async fn fleet_of(namespace: &Namespace, replicas: usize) -> Result<Vec<(String, SocketAddr)>> {
+    let (cluster, name) = (&namespace.cluster, &namespace.name);
+    cluster.apply(name, &manifest(replicas)).await?;
+    until_ready(cluster, name, NAME).await?;
+    let there = gateways(namespace).await?;
+    ensure!(there.len() == replicas, "{there:?}");
+    Ok(there)
+}
+
+/// All clients, so many, are connected, and so are all gateways.
+async fn until_quiet(namespace: &Namespace, crowd: &Crowd, clients: usize) -> Result<()> {
+    until("all are there again", async || Ok(crowd.here() == clients)).await?;
+    until_ready(&namespace.cluster, &namespace.name, NAME).await
+}
+
 /// `kubectl scale pcl/demo`.
 async fn scale(namespace: &Namespace, replicas: usize) -> Result<()> {
     let objects = push_cluster::api(&namespace.cluster, &namespace.name);
@@ -87,13 +103,7 @@ fn within_budget(notes: &[Note]) -> Result<()> {
 async fn a_smaller_fleet_gives_its_clients_away_first() {
     let _guard = operator_is_mine().await;
     in_namespace("scale-in", async |namespace| {
-        namespace
-            .cluster
-            .apply(&namespace.name, &manifest(3))
-            .await?;
-        until_ready(&namespace.cluster, &namespace.name, NAME).await?;
-        let there = gateways(&namespace).await?;
-        ensure!(there.len() == 3, "{there:?}");
+        let there = fleet_of(&namespace, 3).await?;
         // The emptiest is neither the first nor the last.
         let first = [(there[0].1, 70), (there[1].1, 50), (there[2].1, 80)];
         let crowd = Crowd::gather(&namespace, (NAME, CHANNEL), &first);
@@ -108,8 +118,7 @@ async fn a_smaller_fleet_gives_its_clients_away_first() {
             .await?;
             let left = gateways(&namespace).await?;
             ensure!(!left.contains(emptiest), "{left:?} without {emptiest:?}");
-            until("all are there again", async || Ok(crowd.here() == 200)).await?;
-            until_ready(&namespace.cluster, &namespace.name, NAME).await
+            until_quiet(&namespace, &crowd, 200).await
         };
         let ((), last) = beside(&crowd, act).await?;
         let notes = crowd.take_notes();
@@ -127,14 +136,8 @@ async fn a_smaller_fleet_gives_its_clients_away_first() {
 async fn a_rollout_moves_each_client_once() {
     let _guard = operator_is_mine().await;
     in_namespace("moved-once", async |namespace| {
-        namespace
-            .cluster
-            .apply(&namespace.name, &manifest(3))
-            .await?;
-        until_ready(&namespace.cluster, &namespace.name, NAME).await?;
-        let there = gateways(&namespace).await?;
+        let there = fleet_of(&namespace, 3).await?;
         let first: Vec<_> = there.iter().map(|(_, door)| (*door, 40)).collect();
-        ensure!(first.len() == 3, "{there:?}");
         let crowd = Crowd::gather(&namespace, (NAME, CHANNEL), &first);
         until("all are there", async || Ok(crowd.here() == 120)).await?;
         let act = async {
@@ -148,8 +151,7 @@ async fn a_rollout_moves_each_client_once() {
                 Ok(now.len() == 3 && now.iter().all(|one| !there.contains(one)))
             };
             until("all are replaced", replaced).await?;
-            until("all are there again", async || Ok(crowd.here() == 120)).await?;
-            until_ready(&namespace.cluster, &namespace.name, NAME).await
+            until_quiet(&namespace, &crowd, 120).await
         };
         let ((), last) = beside(&crowd, act).await?;
         let notes = crowd.take_notes();
@@ -180,8 +182,7 @@ async fn back_and_forth(
     until("it takes clients again", serves).await?;
     let kept = crowd.on(emptiest.1);
     ensure!(kept > 0 && kept < 50, "it has {kept}");
-    until("all are there again", async || Ok(crowd.here() == 200)).await?;
-    until_ready(&namespace.cluster, &namespace.name, NAME).await?;
+    until_quiet(namespace, crowd, 200).await?;
     let notes = crowd.take_notes();
     let moved = all_moved_once(&notes)?;
     eprintln!("{moved} were moved until it took clients again");
@@ -192,13 +193,7 @@ async fn back_and_forth(
 async fn a_new_gateway_gets_clients_of_the_full_ones() {
     let _guard = operator_is_mine().await;
     in_namespace("rebalance", async |namespace| {
-        namespace
-            .cluster
-            .apply(&namespace.name, &manifest(2))
-            .await?;
-        until_ready(&namespace.cluster, &namespace.name, NAME).await?;
-        let there = gateways(&namespace).await?;
-        ensure!(there.len() == 2, "{there:?}");
+        let there = fleet_of(&namespace, 2).await?;
         let first = [(there[0].1, 200), (there[1].1, 200)];
         let crowd = Crowd::gather(&namespace, (NAME, CHANNEL), &first);
         until("all are there", async || Ok(crowd.here() == 400)).await?;

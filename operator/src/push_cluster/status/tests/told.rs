@@ -1,6 +1,21 @@
 use super::*;
 use crate::scaling::{Cause, Moving, Plan, Waits};
 
+/// The status of gateways that all deliver, after what was done.
+fn after(
+    observed: &Observed,
+    validated: &Result<ValidatedCluster, Vec<Problem>>,
+    acted: &Acted,
+) -> PushClusterStatus {
+    status(
+        observed,
+        validated,
+        acted,
+        &seen(None),
+        Timestamp::UNIX_EPOCH,
+    )
+}
+
 #[test]
 fn what_gateways_run_with_is_told_and_waited_for() {
     let pods = |count: usize| -> Vec<String> { (0..count).map(|n| format!("g{n}")).collect() };
@@ -139,13 +154,7 @@ fn an_upgrade_that_waits_says_what_it_is_and_how_to_agree() {
             pending,
             ..Acted::default()
         };
-        let status = status(
-            &observed,
-            &validated,
-            &acted,
-            &seen(None),
-            Timestamp::UNIX_EPOCH,
-        );
+        let status = after(&observed, &validated, &acted);
         assert_eq!(said(&status, "UpgradePending"), expected);
     }
 }
@@ -195,13 +204,7 @@ fn gateways_that_give_clients_away_say_how_far_they_are() {
             moves,
             ..Acted::default()
         };
-        let status = status(
-            &observed,
-            &validated,
-            &acted,
-            &seen(None),
-            Timestamp::UNIX_EPOCH,
-        );
+        let status = after(&observed, &validated, &acted);
         assert_eq!(said(&status, "Draining"), says);
         let available = said(&status, "GatewayAvailable");
         assert!(
