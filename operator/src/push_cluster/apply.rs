@@ -151,19 +151,10 @@ impl Writer<'_> {
                 what.clone()
             }
             Act::Delete { uid } => {
-                let only_this = Preconditions {
-                    uid: Some(uid.clone()),
-                    resource_version: None,
-                };
-                let parameters = DeleteParams {
-                    preconditions: Some(only_this),
-                    ..DeleteParams::background()
-                };
-                match self.api(write).delete(&write.name, &parameters).await {
-                    Ok(_) => What::Deleted,
-                    Err(kube::Error::Api(status)) if status.code == 404 => return Ok(None),
-                    Err(source) => return Err(failed("deleting", write)(source)),
+                if !self.delete(write, uid, DeleteParams::background()).await? {
+                    return Ok(None);
                 }
+                What::Deleted
             }
         };
         Ok(Some(Change {
@@ -174,18 +165,8 @@ impl Writer<'_> {
 
     /// Deletes it and not its pods, which go on and are taken up by the next of its name.
     async fn leave_pods(&self, write: &Write, uid: &str) -> Result<(), ApplyError> {
-        let only_this = Preconditions {
-            uid: Some(uid.to_owned()),
-            resource_version: None,
-        };
-        let parameters = DeleteParams {
-            preconditions: Some(only_this),
-            ..DeleteParams::orphan()
-        };
-        match self.api(write).delete(&write.name, &parameters).await {
-            Ok(_) => {}
-            Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
-            Err(source) => return Err(failed("deleting", write)(source)),
+        if !self.delete(write, uid, DeleteParams::orphan()).await? {
+            return Ok(());
         }
         let begun = Instant::now();
         while begun.elapsed() < GOES {
@@ -200,6 +181,29 @@ impl Writer<'_> {
         Err(ApplyError::StillThere {
             object: object(write),
         })
+    }
+
+    /// Deletes this one, and not another that has come in its place; whether it was still there. `how`: what becomes of
+    /// what it owns.
+    async fn delete(
+        &self,
+        write: &Write,
+        uid: &str,
+        how: DeleteParams,
+    ) -> Result<bool, ApplyError> {
+        let only_this = Preconditions {
+            uid: Some(uid.to_owned()),
+            resource_version: None,
+        };
+        let parameters = DeleteParams {
+            preconditions: Some(only_this),
+            ..how
+        };
+        match self.api(write).delete(&write.name, &parameters).await {
+            Ok(_) => Ok(true),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
+            Err(source) => Err(failed("deleting", write)(source)),
+        }
     }
 
     fn api(&self, write: &Write) -> Api<DynamicObject> {
