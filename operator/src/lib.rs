@@ -10,6 +10,7 @@ pub mod looks;
 pub mod metrics;
 pub mod metrics_api;
 pub mod push_cluster;
+pub mod readiness;
 pub mod reason;
 pub mod redis_metrics;
 pub mod scaling;

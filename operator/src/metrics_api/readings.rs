@@ -8,6 +8,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::answer::Refusal;
+use crate::readiness;
 
 /// Seconds after the time at which a pod must have ended; the kubelet takes it away a moment later.
 const AFTER_THE_END: i64 = 5;
@@ -82,9 +83,7 @@ fn may_have_clients(pod: &Pod, now: Timestamp) -> bool {
         // It crashed, and waits for its next start.
         return false;
     };
-    let conditions = status.conditions.iter().flatten();
-    let ready = conditions.into_iter().find(|c| c.type_ == "Ready");
-    match ready {
+    match readiness::of(pod) {
         Some(ready) if ready.status == "True" => true,
         Some(ready) => !node_is_lost(ready) && was_ready(ready, begun),
         None => false,

@@ -19,6 +19,7 @@ use super::registration::{Registration, Step, availability, is_ours, knows, name
 use super::request::Version;
 use crate::failure::line;
 use crate::push_cluster::apply::FIELD_MANAGER;
+use crate::readiness::is_ready;
 
 /// How often it is looked whether all is as it should be …
 const LOOK: Duration = Duration::from_secs(15);
@@ -287,8 +288,5 @@ impl Registrar {
 }
 
 fn serves(pod: &Pod) -> bool {
-    let conditions = pod.status.iter().flat_map(|status| &status.conditions);
-    let mut conditions = conditions.flatten();
-    pod.metadata.deletion_timestamp.is_none()
-        && conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    pod.metadata.deletion_timestamp.is_none() && is_ready(pod)
 }

@@ -19,6 +19,7 @@ use super::observe::Observed;
 use super::observe::revision::{HASH_LABEL, is_rolling};
 use super::status::is_of;
 use crate::failure::line;
+use crate::readiness::is_ready;
 use crate::scaling::{
     Act, Cause, Fleet, Gateway, Mark, Order, Plan, Policy, SERVING, decide, rollout, serving,
 };
@@ -111,11 +112,8 @@ fn is_gateway(pod: &Pod) -> bool {
 fn gateway(pod: &Pod, nodes: &[(String, Option<Node>)], paces: &BTreeMap<String, u32>) -> Gateway {
     let name = pod.name_any();
     let node = nodes.iter().find(|(pod, _)| *pod == name);
-    let conditions = pod.status.iter().flat_map(|status| &status.conditions);
     Gateway {
-        ready: conditions
-            .flatten()
-            .any(|condition| condition.type_ == "Ready" && condition.status == "True"),
+        ready: is_ready(pod),
         ending: pod.metadata.deletion_timestamp.is_some(),
         is_old: false,
         serving: pod.labels().get(SERVING).map(|value| value == "true"),

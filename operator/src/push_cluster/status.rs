@@ -16,6 +16,7 @@ use super::gateways::Seen;
 use super::observe::{Observed, Wrong};
 use super::validate::{Problem, ValidatedCluster};
 use crate::metrics_api::registration::Registration;
+use crate::readiness;
 use crate::reason::Reason;
 use crate::scaling::Plan;
 
@@ -232,11 +233,9 @@ fn gateway_available(observed: &Observed) -> Verdict {
 
 /// A kubelet says why a pod is not ready. Where nobody does, the cluster has given up waiting for the kubelet.
 fn lost(pod: &Pod) -> Option<String> {
-    let mut conditions = pod.status.as_ref()?.conditions.iter().flatten();
-    let unexplained = conditions.any(|condition| {
-        let explained = condition.reason.as_deref().unwrap_or_default() != "";
-        condition.type_ == "Ready" && condition.status == "False" && !explained
-    });
+    let condition = readiness::of(pod)?;
+    let explained = condition.reason.as_deref().unwrap_or_default() != "";
+    let unexplained = condition.status == "False" && !explained;
     let node = pod.spec.as_ref()?.node_name.as_deref()?;
     unexplained.then(|| format!("NodeLost node {node} does not answer"))
 }

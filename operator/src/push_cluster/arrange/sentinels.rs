@@ -16,6 +16,7 @@ use crate::push_cluster::speak::{Place, SpeakError, Speaker, in_time, running_at
 use crate::push_cluster::status::is_of;
 use crate::push_cluster::succession::{self, Member};
 use crate::push_cluster::validate::ValidatedCluster;
+use crate::readiness::is_ready;
 use crate::redis_metrics;
 
 fn outdated<'a>(observed: &'a Observed) -> impl Fn(&Pod) -> bool + 'a {
@@ -70,12 +71,6 @@ pub async fn replace(
             Vec::new()
         }
     }
-}
-
-fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.iter().flat_map(|status| &status.conditions);
-    let mut conditions = conditions.flatten();
-    conditions.any(|one| one.type_ == "Ready" && one.status == "True")
 }
 
 async fn member(observed: &Observed, pod: &Pod, password: &str) -> Member {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::in_order;
 use crate::push_cluster::status::is_of;
+use crate::readiness::is_ready;
 
 /// Gateways that publish in a round. Each message goes to every gateway, and who publishes changes with time.
 pub const MAX_PUBLISHERS: usize = 4;
@@ -58,16 +59,9 @@ pub fn asked(pods: &[Pod]) -> Vec<&Pod> {
     let ready: Vec<&Pod> = running
         .iter()
         .copied()
-        .filter(|pod| is_ready(pod))
+        .filter(|pod| is_ready(pod) && is_of(pod, "gateway"))
         .collect();
     if ready.is_empty() { running } else { ready }
-}
-
-fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.iter().flat_map(|status| &status.conditions);
-    let mut conditions = conditions.flatten();
-    conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
-        && is_of(pod, "gateway")
 }
 
 /// `turn`: another number each time, so that with many gateways each publishes now and then.
