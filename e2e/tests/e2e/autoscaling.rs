@@ -13,7 +13,7 @@ use kube::api::Api;
 use serde_json::Value;
 use tokio::io::DuplexStream;
 
-use crate::{NAME, operator_stays};
+use crate::{NAME, made, operator_stays};
 
 const LIMIT: Duration = Duration::from_secs(90);
 const METRIC: &str = "websocket_connected_clients";
@@ -80,8 +80,7 @@ async fn a_cluster_grows_with_its_clients() {
     let _guard = operator_stays().await;
     in_namespace("autoscaling", async |namespace| {
         let (cluster, name) = (&namespace.cluster, &namespace.name);
-        cluster.apply(name, SMALL_STEPS).await?;
-        until_ready(cluster, name, NAME).await?;
+        made(&namespace, SMALL_STEPS).await?;
         until_condition(cluster, name, NAME, ("MetricsApiRegistered", "True")).await?;
         let clients = connect(&namespace, 5).await?;
         for version in ["v1beta1", "v1beta2"] {

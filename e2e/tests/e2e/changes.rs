@@ -2,7 +2,6 @@
 
 mod redis_password;
 mod rotation;
-mod upgrade;
 
 use anyhow::{Context, Result, ensure};
 use e2e::cluster::name_of;
@@ -14,24 +13,10 @@ use e2e::push_cluster::{
 };
 use e2e::wait::eventually;
 use http::Request;
-use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
-use crate::{NAME, operator_stays, two_gateways};
+use crate::{NAME, change, operator_stays, two_gateways};
 
-async fn change(namespace: &Namespace, spec: Value) -> Result<()> {
-    push_cluster::api(&namespace.cluster, &namespace.name)
-        .patch(
-            NAME,
-            &PatchParams::default(),
-            &Patch::Merge(json!({ "spec": spec })),
-        )
-        .await
-        .context("change the PushCluster")?;
-    Ok(())
-}
-
-/// What a gateway says that it runs with.
 async fn running(gateway: &PodAddress, key: &str) -> Result<Value> {
     let request = Request::get("/config")
         .header("host", &gateway.pod)

@@ -5,11 +5,11 @@ use e2e::namespace::{Namespace, in_namespace};
 use e2e::push_cluster;
 use e2e::wait::eventually;
 use k8s_openapi::api::core::v1::Event;
-use kube::api::{Api, ListParams, Patch, PatchParams};
+use kube::api::{Api, ListParams};
 use serde_json::{Value, json};
 use std::time::Duration;
 
-use crate::{NAME, operator_stays, two_gateways};
+use crate::{NAME, change, operator_stays, two_gateways};
 
 /// An Event is written right after the act.
 const TOLD: Duration = Duration::from_secs(30);
@@ -30,12 +30,8 @@ async fn told(namespace: &Namespace, reason: &str) -> Result<Vec<String>> {
     Ok(notes.collect())
 }
 
-async fn change(namespace: &Namespace, spec: Value) -> Result<()> {
-    let patch = Patch::Merge(json!({"spec": spec}));
-    push_cluster::api(&namespace.cluster, &namespace.name)
-        .patch(NAME, &PatchParams::default(), &patch)
-        .await
-        .with_context(|| format!("change {NAME}"))?;
+async fn changed(namespace: &Namespace, spec: Value) -> Result<()> {
+    change(namespace, spec).await?;
     push_cluster::until_ready(&namespace.cluster, &namespace.name, NAME).await
 }
 
@@ -65,27 +61,27 @@ async fn what_clients_notice_is_told_once_with_its_reason() {
         }
 
         // Gateways take it while they run; nobody notices.
-        change(
+        changed(
             &namespace,
             json!({"gateway": {"limits": {"maxPresenceMembers": 7}}}),
         )
         .await?;
         let resources = json!({"limits": {"memory": "384Mi"}});
-        change(&namespace, json!({"gateway": {"resources": resources}})).await?;
+        changed(&namespace, json!({"gateway": {"resources": resources}})).await?;
         let of_gateways = ["spec.containers[gateway].resources"];
         until_told(&namespace, "GatewaysReplaced", &of_gateways).await?;
         let ended = ("Draining", "False");
         push_cluster::until_condition(cluster, name, NAME, ended).await?;
 
-        change(&namespace, json!({"replicas": 3})).await?;
-        change(&namespace, json!({"replicas": 2})).await?;
+        changed(&namespace, json!({"replicas": 3})).await?;
+        changed(&namespace, json!({"replicas": 2})).await?;
         let sizes = [
             "gateways scaled from 2 to 3",
             "gateways scaled from 3 to 2: clients of",
         ];
         until_told(&namespace, "Scaled", &sizes).await?;
 
-        change(&namespace, json!({"redis": {"resources": resources}})).await?;
+        changed(&namespace, json!({"redis": {"resources": resources}})).await?;
         until_told(&namespace, "RedisReplaced", &["nothing is delivered"]).await?;
         // The others are no more than they were.
         until_told(&namespace, "GatewaysReplaced", &of_gateways).await?;

@@ -1,16 +1,23 @@
 //! Things that break.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, ensure};
 use e2e::cluster::name_of;
 use e2e::fan_out::{publish_and_receive, subscribe_through};
+use e2e::machine::stop_in_pod;
 use e2e::namespace::in_namespace;
-use e2e::push_cluster::{self, BECOMES_READY, ready_gateways, until_condition};
+use e2e::push_cluster::{self, BECOMES_READY, ready_gateways, until_condition, until_ready};
+use e2e::steady::{Steady, pass};
 use e2e::wait::eventually;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DeleteParams};
 use serde_json::json;
 
 use crate::{NAME, operator_stays, two_gateways};
+
+/// Some dozens of messages.
+const A_WHILE: Duration = Duration::from_secs(1);
 
 #[tokio::test]
 async fn a_killed_gateway_is_back_and_pushes() {
@@ -115,6 +122,34 @@ spec:
             condition.message.contains("edis"),
             "the message does not name Redis: {condition:?}"
         );
+        Ok(())
+    })
+    .await;
+}
+
+/// Connections stand and nothing is said on them: what gateways hear of each other is the only thing that shows it.
+#[tokio::test]
+async fn a_redis_that_hangs_is_noticed_and_nobody_has_to_reconnect() {
+    let _guard = operator_stays().await;
+    in_namespace("redis-hangs", async |namespace| {
+        two_gateways(&namespace).await?;
+        let mut steady = Steady::begin(&namespace, NAME).await?;
+        let (cluster, name) = (&namespace.cluster, &namespace.name);
+        let pods: Api<Pod> = Api::namespaced(cluster.client(), name);
+        let uid = pods.get("demo-redis-0").await?.metadata.uid;
+        let stopped = stop_in_pod(&uid.context("a pod has a uid")?, "redis-server")?;
+        let begun = Instant::now();
+        until_condition(cluster, name, NAME, ("BrokerDelivering", "False")).await?;
+        eprintln!("redis-hangs: noticed after {:.1?}", begun.elapsed());
+        drop(stopped);
+        until_ready(cluster, name, NAME).await?;
+        // The same connections as before.
+        let a_while = async {
+            pass(A_WHILE).await;
+            Ok(())
+        };
+        let ((), pushed) = steady.during(a_while).await?;
+        eprintln!("redis-hangs: {pushed:?}");
         Ok(())
     })
     .await;

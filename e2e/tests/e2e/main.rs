@@ -1,6 +1,7 @@
 //! What users were promised, tried on a real cluster. `make e2e` starts one and runs this; a test here has a
 //! namespace of its own, which refuses pods that are not *restricted*, and leaves nothing behind.
 
+mod alone;
 mod autoscaling;
 mod changes;
 mod deletion;
@@ -9,28 +10,25 @@ mod events;
 mod faults;
 mod install;
 mod kubectl_push;
-mod lifecycle;
-mod metrics_api;
 mod mistakes;
-mod nodes;
-mod outages;
 mod persistence;
 mod push;
 mod rbac;
 mod redis_cluster;
 mod refusals;
 mod rollout;
-mod scale;
 mod sentinel;
 mod spec;
 mod succession;
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use e2e::namespace::Namespace;
 use e2e::push_cluster;
+use e2e::wait::eventually;
+use kube::api::{Patch, PatchParams};
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-/// Tests run beside each other; one that takes the operator away needs it for itself.
+/// Tests run beside each other; one that takes the operator away needs it for itself, and is in `alone`.
 static OPERATOR: RwLock<()> = RwLock::const_new(());
 
 async fn operator_stays() -> RwLockReadGuard<'static, ()> {
@@ -61,9 +59,44 @@ spec:
 
 /// Applies [`TWO_GATEWAYS`] and waits until it is Ready.
 async fn two_gateways(namespace: &Namespace) -> Result<()> {
-    namespace
-        .cluster
-        .apply(&namespace.name, TWO_GATEWAYS)
-        .await?;
-    push_cluster::until_ready(&namespace.cluster, &namespace.name, NAME).await
+    made(namespace, TWO_GATEWAYS).await
+}
+
+/// Applies this and waits until it is Ready.
+async fn made(namespace: &Namespace, manifest: &str) -> Result<()> {
+    let (cluster, name) = (&namespace.cluster, &namespace.name);
+    cluster.apply(name, manifest).await?;
+    push_cluster::until_ready(cluster, name, NAME).await
+}
+
+/// Waits for so many ready gateways, and until it is Ready with them.
+async fn until_gateways(namespace: &Namespace, count: usize) -> Result<()> {
+    let (cluster, name) = (&namespace.cluster, &namespace.name);
+    let what = format!("{count} gateways are ready");
+    eventually(&what, push_cluster::BECOMES_READY, async || {
+        let ready = push_cluster::ready_gateways(cluster, name, NAME).await?;
+        ensure!(ready.len() == count, "{} are", ready.len());
+        Ok::<_, anyhow::Error>(())
+    })
+    .await?;
+    push_cluster::until_ready(cluster, name, NAME).await
+}
+
+/// Another spec, in those fields.
+async fn change(namespace: &Namespace, spec: serde_json::Value) -> Result<()> {
+    patch(namespace, serde_json::json!({"spec": spec})).await
+}
+
+/// `kubectl annotate --overwrite pcl/demo`.
+async fn annotate(namespace: &Namespace, annotation: &str, value: &str) -> Result<()> {
+    let annotations = serde_json::json!({"annotations": {annotation: value}});
+    patch(namespace, serde_json::json!({"metadata": annotations})).await
+}
+
+/// `kubectl patch pcl/demo --type merge`.
+async fn patch(namespace: &Namespace, change: serde_json::Value) -> Result<()> {
+    let objects = push_cluster::api(&namespace.cluster, &namespace.name);
+    let change = Patch::Merge(change);
+    let patched = objects.patch(NAME, &PatchParams::default(), &change).await;
+    patched.context("patch the PushCluster").map(drop)
 }

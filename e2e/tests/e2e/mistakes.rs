@@ -9,18 +9,10 @@ use e2e::push_cluster::{self, BECOMES_READY, condition, until_ready};
 use e2e::steady::Steady;
 use e2e::wait::eventually;
 use k8s_openapi::api::core::v1::ResourceQuota;
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
-use serde_json::{Value, json};
+use kube::api::{Api, DeleteParams, PostParams};
+use serde_json::json;
 
-use crate::{NAME, TWO_GATEWAYS, fixed_size, operator_is_mine, operator_stays, two_gateways};
-
-async fn change(namespace: &Namespace, spec: Value) -> Result<()> {
-    let objects = push_cluster::api(&namespace.cluster, &namespace.name);
-    let change = Patch::Merge(json!({ "spec": spec }));
-    let changed = objects.patch(NAME, &PatchParams::default(), &change).await;
-    changed.context("change the PushCluster").map(drop)
-}
+use crate::{NAME, TWO_GATEWAYS, change, fixed_size, operator_stays, two_gateways};
 
 /// Waits until it is not Ready and the message has all of these words.
 async fn until_said(namespace: &Namespace, words: &[&str]) -> Result<()> {
@@ -145,68 +137,4 @@ async fn those_that_are_wrong_keep_nobody_waiting() {
         Ok(())
     })
     .await;
-}
-
-const DEFINITION: &str = "pushclusters.pushcluster.io";
-
-/// After a downgrade the definition, and manifests, have fields of the version that was.
-#[tokio::test]
-async fn fields_of_the_next_version_are_left_alone() {
-    let _guard = operator_is_mine().await;
-    in_namespace("next-version", async |namespace| {
-        two_gateways(&namespace).await?;
-        let mut steady = Steady::begin(&namespace, NAME).await?;
-        let definitions: Api<CustomResourceDefinition> = Api::all(namespace.cluster.client());
-        let set = async |versions: &Value| {
-            let change = Patch::Merge(json!({"spec": {"versions": versions}}));
-            let parameters = PatchParams::default();
-            let set = definitions.patch(DEFINITION, &parameters, &change).await;
-            set.map(drop)
-        };
-        let fault = async {
-            let before = serde_json::to_value(definitions.get(DEFINITION).await?.spec.versions)?;
-            let mut next = before.clone();
-            next[0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["levitation"] = json!({
-                "type": "object", "default": {}, "properties": {"height": {"type": "integer", "default": 3}},
-            });
-            set(&next).await?;
-            let lived = with_unknown_fields(&namespace).await;
-            set(&before).await?;
-            lived
-        };
-        let ((), pushed) = steady.during(fault).await?;
-        eprintln!("next-version: {pushed:?}");
-        until_ready(&namespace.cluster, &namespace.name, NAME).await
-    })
-    .await;
-}
-
-/// The operator follows a change of what it knows, and takes nothing away of what it does not.
-async fn with_unknown_fields(namespace: &Namespace) -> Result<()> {
-    let (cluster, name) = (&namespace.cluster, &namespace.name);
-    eventually("the field is kept", BECOMES_READY, async || {
-        change(namespace, json!({"levitation": {"height": 5}})).await?;
-        levitates(namespace).await
-    })
-    .await?;
-    change(namespace, fixed_size(3)).await?;
-    eventually("three gateways are ready", BECOMES_READY, async || {
-        let ready = push_cluster::ready_gateways(cluster, name, NAME).await?;
-        ensure!(ready.len() == 3, "{} are", ready.len());
-        Ok::<_, anyhow::Error>(())
-    })
-    .await?;
-    until_ready(cluster, name, NAME).await?;
-    levitates(namespace).await
-}
-
-async fn levitates(namespace: &Namespace) -> Result<()> {
-    let objects =
-        namespace
-            .cluster
-            .objects(&namespace.name, "pushcluster.io", "v1alpha1", "PushCluster");
-    let object = objects.get(NAME).await?;
-    let height = &object.data["spec"]["levitation"]["height"];
-    ensure!(*height == 5, "spec.levitation.height is {height}");
-    Ok(())
 }

@@ -13,11 +13,11 @@ use e2e::wait::eventually;
 use http::Request;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
-use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
+use kube::api::{Api, DeleteParams, ListParams};
 use serde_json::{Value, json};
 
 use crate::sentinel::delete;
-use crate::{NAME, operator_stays};
+use crate::{NAME, change, operator_stays};
 
 mod full;
 
@@ -157,11 +157,7 @@ async fn sizes(namespace: &Namespace) -> Result<Vec<String>> {
 }
 
 async fn spec(namespace: &Namespace, persistence: &Value) -> Result<()> {
-    let change = json!({"spec": {"redis": {"persistence": persistence}}});
-    push_cluster::api(&namespace.cluster, &namespace.name)
-        .patch(NAME, &PatchParams::default(), &Patch::Merge(change))
-        .await?;
-    Ok(())
+    change(namespace, json!({"redis": {"persistence": persistence}})).await
 }
 
 async fn gateway(namespace: &Namespace) -> Result<(PodAddress, String)> {

@@ -6,16 +6,15 @@ use anyhow::{Context, Result, ensure};
 use e2e::audit::{Right, operator_refusals, operator_rights};
 use e2e::cluster::{Cluster, OPERATOR_LABELS};
 use e2e::namespace::in_namespace;
-use e2e::push_cluster;
 use e2e::wait::eventually;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role};
-use kube::api::{Api, ListParams, Patch, PatchParams};
+use kube::api::{Api, ListParams};
 use serde_json::json;
 use std::time::Duration;
 
-use crate::{NAME, operator_stays, two_gateways};
+use crate::{operator_stays, patch, two_gateways};
 
 /// Rights that no test sees used, and when they are.
 const NOT_SEEN: &[(&str, &str, &str)] = &[
@@ -66,9 +65,7 @@ async fn what_the_spec_no_longer_asks_for_is_deleted() {
             "autoscaling": {"enabled": false},
             "networkPolicies": {"enabled": false},
         }});
-        push_cluster::api(cluster, name)
-            .patch(NAME, &PatchParams::default(), &Patch::Merge(without))
-            .await?;
+        patch(&namespace, without).await?;
         eventually(
             "the autoscaler and the NetworkPolicies are gone",
             Duration::from_secs(30),

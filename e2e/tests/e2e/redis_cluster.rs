@@ -10,14 +10,14 @@ use e2e::push_cluster::{self, BECOMES_READY};
 use e2e::redis::Role;
 use e2e::wait::eventually;
 use k8s_openapi::api::apps::v1::StatefulSet;
-use kube::api::{Api, ListParams, Patch, PatchParams};
-use serde_json::{Value, json};
+use kube::api::{Api, ListParams};
+use serde_json::json;
 
 use crate::sentinel::{
     admin_password, cast, check, delete, every_gateway_delivers, everybody_hears, fleet, pods,
     roles, with_history,
 };
-use crate::{NAME, operator_stays};
+use crate::{NAME, change, operator_stays};
 
 const SHARDS: &str = "
 apiVersion: pushcluster.io/v1alpha1
@@ -77,7 +77,7 @@ async fn a_cluster_of_redis_is_made_loses_a_master_and_is_made_whole() {
         };
         check(&run("kept:shards", &fleet, cast(), faults).await?)?;
 
-        change(&namespace, &json!({"paused": false})).await?;
+        change(&namespace, json!({"paused": false})).await?;
         let healed = until_whole(&namespace, &password, &deleted, "masters deleted").await?;
         for lost in deleted.keys() {
             let role = healed.get(lost.as_str());
@@ -90,7 +90,7 @@ async fn a_cluster_of_redis_is_made_loses_a_master_and_is_made_whole() {
         let all = pods(&namespace, &REDIS).await?;
         change(
             &namespace,
-            &json!({"redis": {"cluster": {"downAfterSeconds": 4}}}),
+            json!({"redis": {"cluster": {"downAfterSeconds": 4}}}),
         )
         .await?;
         until_whole(&namespace, &password, &all, "another setting").await?;
@@ -118,7 +118,7 @@ async fn a_shard_comes_and_goes_and_nothing_is_lost() {
         cluster.apply(&namespace.name, SHARDS).await?;
         let history =
             json!({"prefix": "kept:", "historyMessages": 10_000, "historySeconds": 3_600});
-        change(&namespace, &json!({"gateway": {"channels": [history]}})).await?;
+        change(&namespace, json!({"gateway": {"channels": [history]}})).await?;
         push_cluster::until_ready(cluster, &namespace.name, NAME).await?;
         let gateways = push_cluster::ready_gateways(cluster, &namespace.name, NAME).await?;
         let key = every_gateway_delivers(&namespace, &gateways).await?;
@@ -139,7 +139,7 @@ async fn a_shard_comes_and_goes_and_nothing_is_lost() {
 async fn shards(namespace: &Namespace, count: usize) -> Result<()> {
     let begun = Instant::now();
     let (cluster, name) = (&namespace.cluster, &namespace.name);
-    change(namespace, &json!({"redis": {"cluster": {"shards": count}}})).await?;
+    change(namespace, json!({"redis": {"cluster": {"shards": count}}})).await?;
     let sets: Api<StatefulSet> = Api::namespaced(cluster.client(), name);
     let labels = push_cluster::owned_labels(NAME);
     eventually("as many shards as asked for", PATIENCE, async || {
@@ -192,14 +192,6 @@ async fn lose_each_master(
     }
     everybody_hears(fleet, "shards: with the heirs").await?;
     Ok(lost)
-}
-
-async fn change(namespace: &Namespace, spec: &Value) -> Result<()> {
-    let change = json!({"spec": spec});
-    push_cluster::api(&namespace.cluster, &namespace.name)
-        .patch(NAME, &PatchParams::default(), &Patch::Merge(change))
-        .await?;
-    Ok(())
 }
 
 /// Waits until all pods are ready, and each shard has a master and a replica that follows it.

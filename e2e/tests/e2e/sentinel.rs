@@ -18,7 +18,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
-use crate::{NAME, operator_stays};
+use crate::{NAME, change, operator_stays};
 
 const SENTINELS: &str = "
 apiVersion: pushcluster.io/v1alpha1
@@ -230,10 +230,7 @@ pub async fn with_history(namespace: &Namespace) -> Result<Vec<PodAddress>> {
         Ok::<_, anyhow::Error>(pods.iter().map(name_of).collect::<Vec<_>>())
     })
     .await?;
-    let paused = json!({"spec": {"paused": true}});
-    push_cluster::api(cluster, name)
-        .patch(NAME, &PatchParams::default(), &Patch::Merge(paused))
-        .await?;
+    change(namespace, json!({"paused": true})).await?;
     until_condition(cluster, name, NAME, ("ReconciliationPaused", "True")).await?;
 
     let configs: Api<ConfigMap> = Api::namespaced(cluster.client(), name);

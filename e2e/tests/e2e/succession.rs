@@ -7,17 +7,17 @@ use anyhow::{Context, Result, ensure};
 use e2e::checker::run::{Fleet, run};
 use e2e::cluster::is_ready;
 use e2e::namespace::{Namespace, in_namespace};
-use e2e::push_cluster::{self, ready_gateways, until_condition, until_ready};
+use e2e::push_cluster::{ready_gateways, until_condition, until_ready};
 use e2e::redis::Role;
 use e2e::wait::eventually;
 use k8s_openapi::api::core::v1::{Event, Pod};
-use kube::api::{Api, ListParams, Patch, PatchParams};
+use kube::api::{Api, ListParams};
 use serde_json::json;
 
 use crate::sentinel::{
     admin_password, cast, check, every_gateway_delivers, everybody_hears, fleet, pods, roles,
 };
-use crate::{NAME, operator_stays};
+use crate::{NAME, change, made, operator_stays};
 
 const MANIFEST: &str = "
 apiVersion: pushcluster.io/v1alpha1
@@ -109,17 +109,13 @@ async fn failovers_told(namespace: &Namespace) -> Result<usize> {
         .count())
 }
 
-async fn change(namespace: &Namespace, fleet: &Fleet) -> Result<()> {
+async fn replace(namespace: &Namespace, fleet: &Fleet) -> Result<()> {
     let (cluster, name) = (&namespace.cluster, &namespace.name);
     everybody_hears(fleet, "before").await?;
     let password = admin_password(namespace).await?;
     let before = pods(namespace, &REDIS).await?;
     let resources = json!({"limits": {"memory": "300Mi"}});
-    let other = json!({"spec": {"redis": {"resources": resources}}});
-    push_cluster::api(cluster, name)
-        .patch(NAME, &PatchParams::default(), &Patch::Merge(other))
-        .await
-        .context("change the PushCluster")?;
+    change(namespace, json!({"redis": {"resources": resources}})).await?;
     let seen = replaced(namespace, &before, &password).await?;
     ensure!(
         seen.masters.len() == 2,
@@ -138,8 +134,7 @@ async fn redis_with_sentinels_is_replaced_replica_by_replica_and_the_master_move
     let _guard = operator_stays().await;
     in_namespace("succession", async |namespace| {
         let (cluster, name) = (&namespace.cluster, &namespace.name);
-        cluster.apply(name, MANIFEST).await?;
-        until_ready(cluster, name, NAME).await?;
+        made(&namespace, MANIFEST).await?;
         let gateways = ready_gateways(cluster, name, NAME).await?;
         let key = every_gateway_delivers(&namespace, &gateways).await?;
         let (fleet, _tunnels) = fleet(&gateways, &key).await?;
@@ -147,7 +142,7 @@ async fn redis_with_sentinels_is_replaced_replica_by_replica_and_the_master_move
             "kept:succession",
             &fleet,
             cast(),
-            change(&namespace, &fleet),
+            replace(&namespace, &fleet),
         )
         .await?;
         check(&played)

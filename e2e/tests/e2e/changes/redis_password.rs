@@ -12,11 +12,10 @@ use e2e::push_cluster::{self, condition, ready_gateways, until_ready};
 use e2e::redis::role;
 use e2e::wait::eventually;
 use k8s_openapi::api::core::v1::{Event, Pod, Secret};
-use kube::api::{Api, ListParams, Patch, PatchParams};
-use serde_json::json;
+use kube::api::{Api, ListParams};
 
 use crate::sentinel::{cast, check, delete, every_gateway_delivers, everybody_hears, fleet};
-use crate::{NAME, operator_stays};
+use crate::{NAME, annotate, operator_stays};
 
 /// Each of the steps waits for kubelets and for the operator's next look.
 const ROTATES: Duration = Duration::from_secs(300);
@@ -56,16 +55,6 @@ async fn pods(namespace: &Namespace) -> Result<BTreeMap<String, (Option<String>,
         (name, (pod.metadata.uid, starts))
     };
     Ok(listed.into_iter().map(one).collect())
-}
-
-async fn ask_for_another(namespace: &Namespace) -> Result<()> {
-    let asked =
-        json!({"metadata": {"annotations": {"pushcluster.io/rotate-redis-password": "please"}}});
-    push_cluster::api(&namespace.cluster, &namespace.name)
-        .patch(NAME, &PatchParams::default(), &Patch::Merge(asked))
-        .await
-        .context("annotate the PushCluster")?;
-    Ok(())
 }
 
 /// Waits until `PasswordRotating` has one of these reasons.
@@ -129,7 +118,7 @@ async fn rotate(stage: &Stage<'_>) -> Result<()> {
     everybody_hears(fleet, "before the rotation").await?;
     let (old, there) = (keys(namespace).await?, pods(namespace).await?);
     let begun = Instant::now();
-    ask_for_another(namespace).await?;
+    annotate(namespace, "pushcluster.io/rotate-redis-password", "please").await?;
     until_reason(namespace, &["RedisLearns", "GatewaysLearn"]).await?;
     if let Some(lost) = lost {
         delete(namespace, &[lost]).await?;

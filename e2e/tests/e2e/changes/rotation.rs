@@ -7,15 +7,15 @@ use e2e::fan_out::publish;
 use e2e::gateway::{CLIENTS_PORT, PodAddress};
 use e2e::namespace::{Namespace, in_namespace};
 use e2e::push_client::PushClient;
-use e2e::push_cluster::{self, api_key, gateway_pods, ready_gateways, until_ready};
+use e2e::push_cluster::{api_key, gateway_pods, ready_gateways};
 use e2e::wait::eventually;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::Api;
 use serde_json::json;
 use tokio::io::DuplexStream;
 
-use crate::{NAME, operator_stays};
+use crate::{NAME, annotate, made, operator_stays};
 
 /// A kubelet looks at a pod's Secrets once a minute and more, and the operator every two.
 const LOOKED_AT: Duration = Duration::from_secs(300);
@@ -124,23 +124,13 @@ async fn publish_until_other(
     .await
 }
 
-async fn ask_for_another_key(namespace: &Namespace) -> Result<()> {
-    let asked = json!({"metadata": {"annotations": {"pushcluster.io/rotate-api-key": "please"}}});
-    push_cluster::api(&namespace.cluster, &namespace.name)
-        .patch(NAME, &PatchParams::default(), &Patch::Merge(asked))
-        .await
-        .context("annotate the PushCluster")?;
-    Ok(())
-}
-
 #[tokio::test]
 async fn keys_are_exchanged_and_nobody_is_refused_or_closed() {
     let _guard = operator_stays().await;
     in_namespace("rotation", async |namespace| {
         let (cluster, name) = (&namespace.cluster, &namespace.name);
         accept(&namespace, &[OLD]).await?;
-        cluster.apply(name, MANIFEST).await?;
-        until_ready(cluster, name, NAME).await?;
+        made(&namespace, MANIFEST).await?;
         let gateways = ready_gateways(cluster, name, NAME).await?;
         let before = pods(&namespace).await?;
         let mut ann = connect(&gateways[0], OLD).await?;
@@ -150,7 +140,7 @@ async fn keys_are_exchanged_and_nobody_is_refused_or_closed() {
 
         accept(&namespace, &[OLD, NEW]).await?;
         let first = api_key(cluster, name, NAME).await?;
-        ask_for_another_key(&namespace).await?;
+        annotate(&namespace, "pushcluster.io/rotate-api-key", "please").await?;
         let second = publish_until_other(&namespace, &gateways, &first).await?;
         // The overlap.
         publish(&gateways[0], &first, "news", &json!("of a slow backend")).await?;

@@ -11,7 +11,7 @@ use kube::api::{Api, DeleteParams, PostParams};
 use serde_json::json;
 
 use crate::sentinel::{cast, check, everybody_hears, fleet};
-use crate::{NAME, operator_stays};
+use crate::{NAME, made, operator_stays};
 
 /// Where the volume is, whose pod goes there, too.
 const NODE: &str = "node-1";
@@ -76,8 +76,7 @@ spec:
       whenDeleted: Delete
 "
     );
-    cluster.apply(name, &manifest).await?;
-    until_ready(cluster, name, NAME).await?;
+    made(namespace, &manifest).await?;
     let gateways = ready_gateways(cluster, name, NAME).await?;
     let key = push_cluster::api_key(cluster, name, NAME).await?;
     let (fleet, _tunnels) = fleet(&gateways, &key).await?;

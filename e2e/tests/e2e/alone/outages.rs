@@ -4,25 +4,24 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use e2e::audit::{mark, operator_writes_since};
-use e2e::cluster::Cluster;
-use e2e::machine::{Machine, kill_in_pod, stop_in_pod};
+use e2e::cluster::{Cluster, name_of};
+use e2e::machine::{Machine, kill_in_pod};
 use e2e::namespace::{Namespace, in_namespace};
-use e2e::push_cluster::{self, BECOMES_READY, ready_gateways, until_condition, until_ready};
+use e2e::push_cluster::{self, BECOMES_READY, gateway_pods, until_ready};
 use e2e::steady::{Steady, pass};
 use e2e::wait::eventually;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, DeleteParams, Patch, PatchParams};
-use serde_json::json;
+use kube::api::{Api, DeleteParams};
 use tokio::time::interval;
 
-use crate::{NAME, TWO_GATEWAYS, fixed_size, operator_is_mine, operator_stays, two_gateways};
+use crate::rollout::{change_memory, memory_of, until_all_have};
+use crate::{
+    NAME, TWO_GATEWAYS, change, fixed_size, operator_is_mine, two_gateways, until_gateways,
+};
 
 /// Longer than the lease: whoever leads has to give up, and to begin anew.
 const AWAY: Duration = Duration::from_secs(30);
-
-/// Some dozens of messages.
-const A_WHILE: Duration = Duration::from_secs(1);
 
 #[tokio::test]
 async fn without_the_api_server_everything_is_pushed_and_then_the_operator_goes_on() {
@@ -47,50 +46,11 @@ async fn without_the_api_server_everything_is_pushed_and_then_the_operator_goes_
 
 /// A change that somebody makes now is carried out.
 async fn three_gateways(namespace: &Namespace) -> Result<()> {
-    let (cluster, name) = (&namespace.cluster, &namespace.name);
-    let more = json!({"spec": fixed_size(3)});
     eventually("the API server takes a change", BECOMES_READY, async || {
-        let objects = push_cluster::api(cluster, name);
-        let change = Patch::Merge(&more);
-        let parameters = PatchParams::default();
-        objects.patch(NAME, &parameters, &change).await.map(drop)
+        change(namespace, fixed_size(3)).await
     })
     .await?;
-    eventually("three gateways are ready", BECOMES_READY, async || {
-        let ready = ready_gateways(cluster, name, NAME).await?;
-        ensure!(ready.len() == 3, "{} are", ready.len());
-        Ok::<_, anyhow::Error>(())
-    })
-    .await?;
-    until_ready(cluster, name, NAME).await
-}
-
-/// Connections stand and nothing is said on them: what gateways hear of each other is the only thing that shows it.
-#[tokio::test]
-async fn a_redis_that_hangs_is_noticed_and_nobody_has_to_reconnect() {
-    let _guard = operator_stays().await;
-    in_namespace("redis-hangs", async |namespace| {
-        two_gateways(&namespace).await?;
-        let mut steady = Steady::begin(&namespace, NAME).await?;
-        let (cluster, name) = (&namespace.cluster, &namespace.name);
-        let pods: Api<Pod> = Api::namespaced(cluster.client(), name);
-        let uid = pods.get("demo-redis-0").await?.metadata.uid;
-        let stopped = stop_in_pod(&uid.context("a pod has a uid")?, "redis-server")?;
-        let begun = Instant::now();
-        until_condition(cluster, name, NAME, ("BrokerDelivering", "False")).await?;
-        eprintln!("redis-hangs: noticed after {:.1?}", begun.elapsed());
-        drop(stopped);
-        until_ready(cluster, name, NAME).await?;
-        // The same connections as before.
-        let a_while = async {
-            pass(A_WHILE).await;
-            Ok(())
-        };
-        let ((), pushed) = steady.during(a_while).await?;
-        eprintln!("redis-hangs: {pushed:?}");
-        Ok(())
-    })
-    .await;
+    until_gateways(namespace, 3).await
 }
 
 /// How many of its writes for a new PushCluster the operator has made when it is killed: after the first, within those that
@@ -169,4 +129,46 @@ async fn leader(namespace: &Namespace) -> Result<Pod> {
         leader.with_context(|| format!("{holder:?} holds the lease"))
     })
     .await
+}
+
+#[tokio::test]
+async fn a_rollout_survives_the_restart_of_every_operator_pod() {
+    let _guard = operator_is_mine().await;
+    in_namespace("restart", async |namespace| {
+        two_gateways(&namespace).await?;
+        change_memory(&namespace, "301Mi").await?;
+        eventually("the rollout has begun", BECOMES_READY, async || {
+            let pods = gateway_pods(&namespace.cluster, &namespace.name, NAME).await?;
+            let new = pods
+                .iter()
+                .filter(|pod| memory_of(pod).as_deref() == Some("301Mi"))
+                .count();
+            ensure!(new > 0, "{} old pods", pods.len());
+            Ok::<_, anyhow::Error>(())
+        })
+        .await?;
+        let old = namespace.cluster.operator_pods().await?;
+        let pods: Api<Pod> =
+            Api::namespaced(namespace.cluster.client(), &Cluster::operator_namespace());
+        for pod in &old {
+            pods.delete(&name_of(pod), &DeleteParams::default()).await?;
+        }
+        eventually("the old operators are gone", BECOMES_READY, async || {
+            for pod in &old {
+                ensure!(
+                    pods.get_opt(&name_of(pod)).await?.is_none(),
+                    "{} is there",
+                    name_of(pod)
+                );
+            }
+            Ok::<_, anyhow::Error>(())
+        })
+        .await?;
+        until_all_have(&namespace, "301Mi").await?;
+        // A second change, for which only a new leader can be responsible.
+        change_memory(&namespace, "302Mi").await?;
+        until_all_have(&namespace, "302Mi").await?;
+        Ok(())
+    })
+    .await;
 }

@@ -19,7 +19,7 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{Api, EvictParams, ListParams, Patch, PatchParams};
 use serde_json::json;
 
-use crate::{NAME, operator_is_mine};
+use crate::{NAME, made, operator_is_mine};
 
 /// Nobody is told what was missed where nothing is kept.
 const WITH_HISTORY: &str = "
@@ -73,11 +73,7 @@ async fn gateways(namespace: &Namespace) -> Result<Vec<Gateway>> {
 
 /// Two gateways on two nodes: the one that shares its node with Redis, and the other one.
 async fn near_and_far(namespace: &Namespace) -> Result<(Gateway, Gateway)> {
-    namespace
-        .cluster
-        .apply(&namespace.name, WITH_HISTORY)
-        .await?;
-    until_ready(&namespace.cluster, &namespace.name, NAME).await?;
+    made(namespace, WITH_HISTORY).await?;
     let pods: Api<Pod> = Api::namespaced(namespace.cluster.client(), &namespace.name);
     let labels = format!("{},app.kubernetes.io/component=redis", owned_labels(NAME));
     let redis = pods.list(&ListParams::default().labels(&labels)).await?;

@@ -12,7 +12,8 @@ use e2e::wait::eventually;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
-use crate::{NAME, operator_is_mine};
+use crate::rollout::change_memory;
+use crate::{NAME, made, operator_is_mine};
 
 /// Reconnects each second. These tests have the cluster for themselves: they measure a pace.
 const BUDGET: usize = 10;
@@ -51,9 +52,8 @@ async fn gateways(namespace: &Namespace) -> Result<Vec<(String, SocketAddr)>> {
 
 /// A PushCluster that is ready, and its gateways.
 async fn fleet_of(namespace: &Namespace, replicas: usize) -> Result<Vec<(String, SocketAddr)>> {
-    let (cluster, name) = (&namespace.cluster, &namespace.name);
-    cluster.apply(name, &manifest(replicas)).await?;
-    until_ready(cluster, name, NAME).await?;
+    let (_cluster, _name) = (&namespace.cluster, &namespace.name);
+    made(namespace, &manifest(replicas)).await?;
     let there = gateways(namespace).await?;
     ensure!(there.len() == replicas, "{there:?}");
     Ok(there)
@@ -141,11 +141,7 @@ async fn a_rollout_moves_each_client_once() {
         let crowd = Crowd::gather(&namespace, (NAME, CHANNEL), &first);
         until("all are there", async || Ok(crowd.here() == 120)).await?;
         let act = async {
-            let change =
-                json!({"spec": {"gateway": {"resources": {"limits": {"memory": "300Mi"}}}}});
-            push_cluster::api(&namespace.cluster, &namespace.name)
-                .patch(NAME, &PatchParams::default(), &Patch::Merge(change))
-                .await?;
+            change_memory(&namespace, "300Mi").await?;
             let replaced = async || {
                 let now = gateways(&namespace).await?;
                 Ok(now.len() == 3 && now.iter().all(|one| !there.contains(one)))

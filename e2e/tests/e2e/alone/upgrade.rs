@@ -4,14 +4,14 @@
 use anyhow::{Context, Result, ensure};
 use e2e::cluster::{Cluster, is_ready, name_of};
 use e2e::namespace::{Namespace, in_namespace};
-use e2e::push_cluster::{self, BECOMES_READY, gateway_pods, until_condition, until_ready};
+use e2e::push_cluster::{BECOMES_READY, gateway_pods, until_condition, until_ready};
 use e2e::wait::eventually;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams, Patch, PatchParams};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::{NAME, operator_is_mine, two_gateways};
+use crate::{NAME, annotate, change, operator_is_mine, two_gateways};
 
 const OTHER: &str = "example.invalid/gateway:another-version";
 const VARIABLE: &str = "GATEWAY_IMAGE";
@@ -47,14 +47,6 @@ async fn give_gateways(cluster: &Cluster, operator: &str, image: &str) -> Result
     Ok(())
 }
 
-async fn change(namespace: &Namespace, patch: Value) -> Result<()> {
-    push_cluster::api(&namespace.cluster, &namespace.name)
-        .patch(NAME, &PatchParams::default(), &Patch::Merge(patch))
-        .await
-        .context("change the PushCluster")?;
-    Ok(())
-}
-
 fn has(pod: &Pod, image: &str) -> bool {
     let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
     containers
@@ -86,7 +78,7 @@ async fn upgraded(namespace: &Namespace, own: &str) -> Result<()> {
     // What gateways take while they run, and a size, go on without it.
     change(
         namespace,
-        json!({"spec": {"replicas": 3, "autoscaling": {"enabled": false}, "gateway": {"logFilter": "warn"}}}),
+        json!({"replicas": 3, "autoscaling": {"enabled": false}, "gateway": {"logFilter": "warn"}}),
     )
     .await?;
     until_ready(cluster, name, NAME).await?;
@@ -100,8 +92,7 @@ async fn upgraded(namespace: &Namespace, own: &str) -> Result<()> {
     let consent = waits.message.split("pushcluster.io/consent=").nth(1);
     let consent = consent.and_then(|rest| rest.split(':').next());
     let consent = consent.context("the message says how to agree")?;
-    let agreed = json!({"metadata": {"annotations": {"pushcluster.io/consent": consent}}});
-    change(namespace, agreed).await?;
+    annotate(namespace, "pushcluster.io/consent", consent).await?;
     eventually("the rollout has begun", BECOMES_READY, async || {
         let new = pods(namespace, OTHER).await?;
         ensure!(new.len() == 1, "{new:?}");
@@ -130,7 +121,7 @@ async fn an_upgrade_waits_for_somebody_to_agree() {
         outcome?;
         // The way back is an upgrade, too.
         let (cluster, name) = (&namespace.cluster, &namespace.name);
-        change(&namespace, json!({"spec": {"updatePolicy": "Automatic"}})).await?;
+        change(&namespace, json!({"updatePolicy": "Automatic"})).await?;
         until_condition(cluster, name, NAME, ("UpgradePending", "False")).await?;
         until_ready(cluster, name, NAME).await?;
         let all = pods(&namespace, &own).await?;
