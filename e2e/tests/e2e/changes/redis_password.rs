@@ -8,14 +8,14 @@ use anyhow::{Context, Result, ensure};
 use e2e::checker::run::{Fleet, run};
 use e2e::gateway::PodAddress;
 use e2e::namespace::{Namespace, in_namespace};
-use e2e::push_cluster::{self, condition, ready_gateways, until_ready};
+use e2e::push_cluster::{self, condition, ready_gateways};
 use e2e::redis::role;
 use e2e::wait::eventually;
 use k8s_openapi::api::core::v1::{Event, Pod, Secret};
 use kube::api::{Api, ListParams};
 
 use crate::sentinel::{cast, check, delete, every_gateway_delivers, everybody_hears, fleet};
-use crate::{NAME, annotate, operator_stays};
+use crate::{NAME, annotate, made, operator_stays};
 
 /// Each of the steps waits for kubelets and for the operator's next look.
 const ROTATES: Duration = Duration::from_secs(300);
@@ -159,17 +159,17 @@ async fn rotate(stage: &Stage<'_>) -> Result<()> {
 async fn played(stage: &Stage<'_>) -> Result<()> {
     rotate(stage).await?;
     // Everybody has to come again.
-    delete(stage.namespace, &["demo-redis-0"]).await?;
+    let all = pods(stage.namespace).await?;
+    let redis = all.keys().find(|pod| pod.starts_with("demo-redis-"));
+    delete(stage.namespace, &[redis.context("no Redis")?]).await?;
     everybody_hears(stage.fleet, "Redis began anew").await
 }
 
 async fn under_a_push(name: &str, redis: &str, (user, lost): (&'static str, Option<&'static str>)) {
     let _guard = operator_stays().await;
     in_namespace(name, async |namespace| {
-        let (cluster, own) = (&namespace.cluster, &namespace.name);
-        cluster.apply(own, &manifest(redis)).await?;
-        until_ready(cluster, own, NAME).await?;
-        let gateways = ready_gateways(cluster, own, NAME).await?;
+        made(&namespace, &manifest(redis)).await?;
+        let gateways = ready_gateways(&namespace.cluster, &namespace.name, NAME).await?;
         let key = every_gateway_delivers(&namespace, &gateways).await?;
         let (fleet, _tunnels) = fleet(&gateways, &key).await?;
         let stage = Stage {
@@ -195,6 +195,17 @@ async fn redis_password_with_sentinels_is_exchanged_while_a_redis_is_lost() {
         "password-sentinel",
         redis,
         ("gateway", Some("demo-redis-1")),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn redis_password_with_shards_is_exchanged_while_a_master_is_lost() {
+    let redis = "{mode: Cluster, cluster: {downAfterSeconds: 3}}";
+    under_a_push(
+        "password-shards",
+        redis,
+        ("gateway", Some("demo-redis-1-0")),
     )
     .await;
 }
