@@ -36,6 +36,8 @@ pub struct Gateway {
     pub is_old: bool,
     /// The value of [`SERVING`]; None without that label.
     pub serving: Option<bool>,
+    /// An EndpointSlice of the Service of the clients has it as ready.
+    pub listed: bool,
     /// What it says of itself; None: it does not answer.
     pub node: Option<Node>,
     /// The pace of its drain, in clients each second, as it says; None: it does not drain, or does not answer.
@@ -52,6 +54,8 @@ pub struct Mark {
     pub clients: u64,
     /// Those that may stay.
     pub down_to: u64,
+    /// Since when no EndpointSlice lists a gateway that is to take nobody.
+    pub unlisted: Option<Timestamp>,
     /// Set when the pod is the next to be deleted: how many gateways were wished then.
     pub given_up: Option<usize>,
 }
@@ -105,6 +109,8 @@ pub enum Act {
     Close,
     /// Out of the Service, with this mark.
     Withdraw(Mark),
+    /// In its mark: no EndpointSlice lists it any more, seen at this time.
+    Unlisted(Timestamp),
     /// Its drain is begun, or goes at this pace from now on.
     Shed { per_second: u32, down_to: u64 },
     /// The next to be deleted, so that there are as many as are wished; `cut`: clients that it still has.

@@ -1,6 +1,6 @@
 //! What tests begin with: a PushCluster as the API server would hand it over, and nothing else there yet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crds::{ConfigMapKey, PushCluster, SecretKey};
@@ -46,6 +46,7 @@ pub fn observed(spec: &Value) -> Observed {
         pods: vec![],
         refused: None,
         newest: None,
+        listed: BTreeSet::new(),
         external_redis: None,
         redis_pods: None,
         redis_users: vec![],

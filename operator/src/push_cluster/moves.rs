@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, Patch, PatchParams};
 use kube::{Client, ResourceExt};
@@ -97,6 +97,7 @@ fn fleet(
         gateways: gateways
             .map(|pod| Gateway {
                 is_old: rolling && pod.labels().get(HASH_LABEL) != newest,
+                listed: observed.listed.contains(&pod.name_any()),
                 ..gateway(pod, nodes, paces)
             })
             .collect(),
@@ -116,12 +117,26 @@ fn gateway(pod: &Pod, nodes: &[(String, Option<Node>)], paces: &BTreeMap<String,
         ready: is_ready(pod),
         ending: pod.metadata.deletion_timestamp.is_some(),
         is_old: false,
+        listed: false,
         serving: pod.labels().get(SERVING).map(|value| value == "true"),
         node: node.and_then(|(_, node)| node.clone()),
         pace: paces.get(&name).copied(),
-        mark: pod.annotations().get(MARK).and_then(|text| mark(text)),
+        mark: marked(pod),
         pod: name,
     }
+}
+
+fn marked(pod: &Pod) -> Option<Mark> {
+    pod.annotations().get(MARK).and_then(|text| mark(text))
+}
+
+/// Whether somebody waits until no EndpointSlice lists the pods that are to take nobody. A Service that does not select on
+/// the label lists a pod until it is not ready, which it is when it sends clients away: nothing is to be waited for.
+pub fn awaits_slices(service: Option<&Service>, pods: &[Pod]) -> bool {
+    let selector = service.and_then(|service| service.spec.as_ref()?.selector.as_ref());
+    let mut marks = pods.iter().filter_map(marked);
+    selector.is_some_and(|selector| selector.contains_key(SERVING))
+        && marks.any(|mark| mark.unlisted.is_none())
 }
 
 /// None: nobody wrote this who knows how; the pod is treated as one without a mark.
@@ -132,6 +147,7 @@ fn mark(text: &str) -> Option<Mark> {
         since: value["since"].as_str()?.parse().ok()?,
         clients: value["clients"].as_u64()?,
         down_to: value["downTo"].as_u64()?,
+        unlisted: value["unlisted"].as_str().and_then(|at| at.parse().ok()),
         given_up: value["givenUp"]
             .as_u64()
             .and_then(|wished| usize::try_from(wished).ok()),
@@ -145,6 +161,9 @@ fn text(mark: &Mark) -> String {
         "clients": mark.clients,
         "downTo": mark.down_to,
     });
+    if let Some(at) = mark.unlisted {
+        value["unlisted"] = json!(at.to_string());
+    }
     if let Some(wished) = mark.given_up {
         value["givenUp"] = json!(wished);
     }
@@ -212,7 +231,7 @@ impl Carrier<'_> {
                 let back = self.asker.take_back(pod, self.key).await;
                 back.map_err(asked)?;
             }
-            Act::Serve | Act::Close | Act::Withdraw(_) | Act::GiveUp { .. } => {}
+            Act::Serve | Act::Close | Act::Withdraw(_) | Act::Unlisted(_) | Act::GiveUp { .. } => {}
         }
         match change(pod, act) {
             Some(change) => self.patch(pod, change).await,
@@ -248,11 +267,17 @@ fn change(pod: &Pod, act: Act) -> Option<Value> {
         Act::Close => Some(change("false", json!({}))),
         Act::Withdraw(mark) => Some(change("false", json!({MARK: text(&mark)}))),
         Act::Readmit { .. } => Some(change("true", json!({MARK: null, DELETION_COST: null}))),
+        Act::Unlisted(at) => {
+            let mark = Mark {
+                unlisted: Some(at),
+                ..marked(pod)?
+            };
+            Some(change("false", json!({MARK: text(&mark)})))
+        }
         Act::GiveUp { wished, .. } => {
-            let before = pod.annotations().get(MARK).and_then(|text| mark(text))?;
             let mark = Mark {
                 given_up: Some(wished),
-                ..before
+                ..marked(pod)?
             };
             let annotations = json!({MARK: text(&mark), DELETION_COST: FIRST_TO_GO});
             Some(change("false", annotations))

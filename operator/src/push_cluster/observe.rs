@@ -1,6 +1,6 @@
 //! Everything that is there: the objects that the operator owns, the Secrets it was pointed to, pods, Redis.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,6 +24,7 @@ use serde::de::DeserializeOwned;
 use super::build::Names;
 use super::build::persistence;
 use super::build::redis_cluster::SHARD_LABEL;
+use super::moves;
 use super::named::{Source, named};
 use super::shards;
 use super::users::{self, RedisUser};
@@ -33,6 +34,7 @@ mod external;
 mod keys;
 mod refused;
 pub mod revision;
+mod slices;
 
 pub use external::Wrong;
 pub use keys::{Keys, StoredKeys};
@@ -51,6 +53,8 @@ pub struct Observed {
     pub refused: Option<String>,
     /// The `pod-template-hash` of gateways that are of the Deployment's template, while gateways are replaced.
     pub newest: Option<String>,
+    /// Pods that an EndpointSlice of the Service of the clients has as ready; read while somebody waits for it.
+    pub listed: BTreeSet<String>,
     /// What an external Redis answered.
     pub external_redis: Option<Result<(), Wrong>>,
     /// The pods of mode Cluster, and what their Redis says.
@@ -167,6 +171,11 @@ async fn read(reader: &Reader<'_>, cluster: Arc<PushCluster>) -> Result<Observed
     }
     let newest = reader.newest(&cluster, live.deployment.as_ref()).await?;
     let pods = reader.pods(&names.instance).await?;
+    // After the pods: a slice that lists a pod is then not older than its label.
+    let listed = match moves::awaits_slices(live.service.as_ref(), &pods) {
+        true => reader.listed(&names.service).await?,
+        false => BTreeSet::new(),
+    };
     let refused = match refused::short_of_pods(&live) {
         Some(set) => reader.refused(set).await?,
         None => None,
@@ -194,6 +203,7 @@ async fn read(reader: &Reader<'_>, cluster: Arc<PushCluster>) -> Result<Observed
         pods,
         refused,
         newest,
+        listed,
         external_redis,
         redis_pods,
         redis_users,
@@ -393,12 +403,22 @@ impl<'a> Reader<'a> {
             + DeserializeOwned
             + Debug,
     {
-        let api: Api<K> = Api::namespaced(self.client.clone(), &self.namespace);
         let labels = format!("app.kubernetes.io/instance={},{label}", cluster.name_any());
-        let listed = api.list(&ListParams::default().labels(&labels)).await;
+        self.labelled(&labels).await
+    }
+
+    async fn labelled<K>(&self, labels: &str) -> Result<Vec<K>, ObserveError>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + DeserializeOwned
+            + Debug,
+    {
+        let api: Api<K> = Api::namespaced(self.client.clone(), &self.namespace);
+        let listed = api.list(&ListParams::default().labels(labels)).await;
         let failed = |source| ObserveError {
             kind: format!("{}s", K::kind(&())),
-            name: labels,
+            name: labels.into(),
             source,
         };
         Ok(listed.map_err(failed)?.items)
@@ -427,17 +447,15 @@ impl<'a> Reader<'a> {
         Ok(revision::newest(deployment, &sets))
     }
 
+    async fn listed(&self, service: &str) -> Result<BTreeSet<String>, ObserveError> {
+        let slices = self.labelled(&slices::selector(service)).await?;
+        Ok(slices::ready(slices))
+    }
+
     async fn pods(&self, instance: &str) -> Result<Vec<Pod>, ObserveError> {
-        let api: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
-        let labels =
-            format!("app.kubernetes.io/name=pushcluster,app.kubernetes.io/instance={instance}");
-        let listed = api.list(&ListParams::default().labels(&labels)).await;
-        Ok(listed
-            .map_err(|source| ObserveError {
-                kind: "Pods".into(),
-                name: labels,
-                source,
-            })?
-            .items)
+        self.labelled(&format!(
+            "app.kubernetes.io/name=pushcluster,app.kubernetes.io/instance={instance}"
+        ))
+        .await
     }
 }

@@ -1,6 +1,6 @@
 //! What a reconcile would come to, without one: for `kubectl push`. Pure, and made of the same steps.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crds::PushCluster;
@@ -58,6 +58,7 @@ pub fn assumed(cluster: PushCluster) -> Observed {
         pods: Vec::new(),
         refused: None,
         newest: None,
+        listed: BTreeSet::new(),
         external_redis: None,
         redis_pods: None,
         redis_users: Vec::new(),

@@ -33,6 +33,7 @@ pub fn plan(fleet: &Fleet, now: Timestamp) -> Plan {
         fleet,
         now,
         per_second: budget::per_second(fleet.policy, &fleet.gateways),
+        closes_old: rollout::closes_old(fleet),
         plan: Plan::default(),
         shedding: Vec::new(),
         unheard: 0,
@@ -59,6 +60,8 @@ struct Deciding<'a> {
     now: Timestamp,
     /// The budget.
     per_second: u32,
+    /// Old gateways take nobody.
+    closes_old: bool,
     plan: Plan,
     /// Those that send clients away, with how many may stay.
     shedding: Vec<(&'a Gateway, u64)>,
@@ -74,7 +77,6 @@ impl<'a> Deciding<'a> {
 
     /// Pods of an earlier version have no label, and one that somebody took out of the Service by hand is put back.
     fn serve(&mut self) {
-        let closes_old = rollout::closes_old(self.fleet);
         for gateway in active(self.fleet).filter(|gateway| gateway.mark.is_none()) {
             // It is to be marked, and has its label with that.
             if self
@@ -85,7 +87,7 @@ impl<'a> Deciding<'a> {
             {
                 continue;
             }
-            let serves = !(gateway.is_old && closes_old);
+            let serves = !(gateway.is_old && self.closes_old);
             if gateway.serving != Some(serves) {
                 let act = if serves { Act::Serve } else { Act::Close };
                 self.order(gateway, act, None);
@@ -176,6 +178,7 @@ impl<'a> Deciding<'a> {
             since: self.now,
             clients: gateway.clients().unwrap_or(0),
             down_to,
+            unlisted: None,
             given_up: None,
         };
         self.order(gateway, Act::Withdraw(mark), told);
@@ -205,11 +208,12 @@ impl<'a> Deciding<'a> {
         let Some(mark) = gateway.mark else { return };
         let wished = self.fleet.wished;
         self.moves(gateway, &mark);
-        let (next, told) = match step(gateway, &mark, self.until(&mark), self.now) {
+        let (next, told) = match self.step(gateway, &mark) {
             Step::Wait => {
                 self.unheard += usize::from(gateway.node.is_none() && mark.clients > 0);
                 return;
             }
+            Step::Unlisted => return self.order(gateway, Act::Unlisted(self.now), None),
             Step::Shed => return self.shedding.push((gateway, mark.down_to)),
             Step::Empty => (Act::GiveUp { wished, cut: 0 }, None),
             Step::Late(left) => {
@@ -240,8 +244,9 @@ impl<'a> Deciding<'a> {
             && !fleet.gateways.iter().any(Gateway::drains_by_hand);
         for gateway in &marked {
             let Some(mark) = gateway.mark else { continue };
-            match step(gateway, &mark, self.until(&mark), self.now) {
+            match self.step(gateway, &mark) {
                 Step::Shed if alone => self.shedding.push((gateway, mark.down_to)),
+                Step::Unlisted if alone => self.order(gateway, Act::Unlisted(self.now), None),
                 Step::Wait if alone => {}
                 _ => {
                     self.order(gateway, Act::Readmit { missed: false }, None);
@@ -297,9 +302,15 @@ impl<'a> Deciding<'a> {
         }
     }
 
-    fn until(&self, mark: &Mark) -> Timestamp {
+    fn step(&self, gateway: &Gateway, mark: &Mark) -> Step {
         let due = due(&self.fleet.gateways, mark, self.per_second);
-        after(due, self.fleet.policy.deadline_seconds.into())
+        let until = after(due, self.fleet.policy.deadline_seconds.into());
+        // Whoever comes back to any of them is moved again.
+        let listed = active(self.fleet).any(|other| {
+            let closed = other.serving == Some(false) || other.is_old && self.closes_old;
+            other.listed && (closed || other.mark.is_some())
+        });
+        step(gateway, mark, listed, (until, self.now))
     }
 
     fn moves(&mut self, gateway: &Gateway, mark: &Mark) {

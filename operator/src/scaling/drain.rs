@@ -4,25 +4,44 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::{Cause, Gateway, Mark};
 
-/// Seconds from the label to the first client that is sent away: until then every node's proxy has heard that the pod
-/// takes nobody, and who comes back does not come here.
-pub const SETTLES: i64 = 2;
+/// Seconds from the last EndpointSlice that listed the pod to the first client that is sent away. No object says what the
+/// proxies of the nodes do: kube-proxy changes its rules at most once in `minSyncPeriod`, which is 1 s by default. Times
+/// are whole seconds here, so two of them are more than one.
+pub const PROXIES: i64 = 2;
+
+/// Seconds from the label until the EndpointSlices are waited for no longer. Their controller takes less than one; one that
+/// hangs leaves pods in the Service that are gone, and clients find those whatever is done here.
+pub const LISTED_AT_MOST: i64 = 15;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// Too early, or nobody knows: look again.
     Wait,
+    /// No EndpointSlice lists it any more: the proxies are next.
+    Unlisted,
     Shed,
     Empty,
     /// The deadline has come, and so many have not gone.
     Late(u64),
 }
 
-/// `until`: the deadline.
+/// `listed`: whether clients that come back may find this gateway, or another one that is to take nobody. `until`: the
+/// deadline.
 #[must_use]
-pub fn step(gateway: &Gateway, mark: &Mark, until: Timestamp, now: Timestamp) -> Step {
-    if now < after(mark.since, SETTLES) {
-        return Step::Wait;
+pub fn step(
+    gateway: &Gateway,
+    mark: &Mark,
+    listed: bool,
+    (until, now): (Timestamp, Timestamp),
+) -> Step {
+    // One that sends clients away already goes on.
+    if gateway.pace.is_none() {
+        match mark.unlisted {
+            None if listed && now < after(mark.since, LISTED_AT_MOST) => return Step::Wait,
+            None => return Step::Unlisted,
+            Some(unlisted) if now < after(unlisted, PROXIES) => return Step::Wait,
+            Some(_) => {}
+        }
     }
     match gateway.clients() {
         Some(clients) if clients <= mark.down_to => Step::Empty,
@@ -40,7 +59,8 @@ pub fn due(gateways: &[Gateway], mark: &Mark, per_second: u32) -> Timestamp {
     let marks = gateways.iter().filter(|gateway| !gateway.ending);
     let leaving: u64 = marks.filter_map(|g| Some(g.mark?.leaving())).sum();
     let seconds = leaving.div_ceil(u64::from(per_second.max(1)));
-    after(mark.since, SETTLES.saturating_add_unsigned(seconds))
+    let unlisted = mark.unlisted.unwrap_or(mark.since);
+    after(unlisted, PROXIES.saturating_add_unsigned(seconds))
 }
 
 /// `seconds` later; the end of all time is one, too.
@@ -82,7 +102,36 @@ mod tests {
     use crate::scaling::fixture::{at, leaving, mark, marked, silent};
 
     #[test]
-    fn it_settles_then_sheds_until_it_is_empty_or_late() {
+    fn nobody_is_sent_away_while_who_comes_back_may_come_here() {
+        let before = Mark {
+            unlisted: None,
+            ..mark()
+        };
+        let since = |second| Mark {
+            unlisted: Some(at(second)),
+            ..mark()
+        };
+        let listed = true;
+        for (gateway, mark, listed, second, expected) in [
+            (marked("a", 60), before, listed, 0, Step::Wait),
+            (marked("a", 0), before, listed, 14, Step::Wait),
+            // Nobody else waits for a controller that hangs.
+            (marked("a", 60), before, listed, 15, Step::Unlisted),
+            (marked("a", 60), before, !listed, 0, Step::Unlisted),
+            (marked("a", 60), since(3), !listed, 4, Step::Wait),
+            (marked("a", 60), since(3), !listed, 5, Step::Shed),
+            // Seen once is seen: another one is about to go.
+            (marked("a", 60), since(3), listed, 5, Step::Shed),
+            // Of an operator that did not look.
+            (leaving("a", 1, 10), before, listed, 5, Step::Shed),
+        ] {
+            let found = step(&gateway, &mark, listed, (at(38), at(second)));
+            assert_eq!(found, expected, "{gateway:?} at {second}");
+        }
+    }
+
+    #[test]
+    fn it_sheds_until_it_is_empty_or_late() {
         let unanswered = |ready| silent("a", ready);
         let had_none = Mark {
             clients: 0,
@@ -108,7 +157,7 @@ mod tests {
             (unanswered(false), had_none, 2, Step::Empty),
             (unanswered(true), had_none, 2, Step::Wait),
         ] {
-            let found = step(&gateway, &mark, at(38), at(second));
+            let found = step(&gateway, &mark, false, (at(38), at(second)));
             assert_eq!(found, expected, "{gateway:?} at {second}");
         }
     }

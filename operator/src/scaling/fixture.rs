@@ -20,6 +20,7 @@ pub fn gateway(pod: &str, clients: u64) -> Gateway {
         ending: false,
         is_old: false,
         serving: Some(true),
+        listed: false,
         node: Some(Node {
             version: "1".into(),
             connections: clients,
@@ -58,13 +59,14 @@ pub fn draining(pod: &str, clients: u64, pace: u32) -> Gateway {
     gateway
 }
 
-/// What a pod carries that goes with a scale-in begun at second 0 with 60 clients.
+/// What a pod carries that goes with a scale-in begun at second 0 with 60 clients, and that no EndpointSlice lists.
 pub fn mark() -> Mark {
     Mark {
         cause: Cause::ScaleIn,
         since: at(0),
         clients: 60,
         down_to: 0,
+        unlisted: Some(at(0)),
         given_up: None,
     }
 }

@@ -44,6 +44,7 @@ fn all_that_is_remembered_is_on_the_pod() {
         since: after(Timestamp::UNIX_EPOCH, 1_000),
         clients: 12,
         down_to: 7,
+        unlisted: None,
         given_up: None,
     };
     let seen = |pod: &Pod| gateway(pod, &[], &BTreeMap::new());
@@ -55,8 +56,17 @@ fn all_that_is_remembered_is_on_the_pod() {
     (expected.serving, expected.mark) = (Some(false), Some(given));
     assert_eq!(seen(&withdrawn), expected);
 
+    let act = Act::Unlisted(after(given.since, 2));
+    let unlisted = patched(&withdrawn, &change(&withdrawn, act).unwrap());
+    let given = Mark {
+        unlisted: Some(after(given.since, 2)),
+        ..given
+    };
+    expected.mark = Some(given);
+    assert_eq!(seen(&unlisted), expected);
+
     let act = Act::GiveUp { wished: 3, cut: 2 };
-    let given_up = patched(&withdrawn, &change(&withdrawn, act).unwrap());
+    let given_up = patched(&unlisted, &change(&unlisted, act).unwrap());
     expected.mark = Some(Mark {
         given_up: Some(3),
         ..given
@@ -70,8 +80,9 @@ fn all_that_is_remembered_is_on_the_pod() {
     assert_eq!(seen(&back), seen(&before));
     assert_eq!(back.annotations().len(), 1);
 
-    // One that has no mark is not to be deleted.
+    // One that has no mark is not to be deleted, nor waited for.
     assert_eq!(change(&before, Act::GiveUp { wished: 3, cut: 0 }), None);
+    assert_eq!(change(&before, Act::Unlisted(given.since)), None);
 }
 
 #[test]
@@ -87,6 +98,37 @@ fn a_mark_that_nobody_understands_is_none() {
             None,
             "{text}"
         );
+    }
+}
+
+#[test]
+fn endpoint_slices_are_read_while_a_pod_waits_for_them() {
+    let selects = built(&json!({})).service;
+    let mut earlier = selects.clone();
+    let selector = earlier.spec.as_mut().unwrap().selector.as_mut().unwrap();
+    selector.remove(SERVING);
+    let with = |unlisted| {
+        let mark = Mark {
+            cause: Cause::ScaleIn,
+            since: Timestamp::UNIX_EPOCH,
+            clients: 12,
+            down_to: 0,
+            unlisted,
+            given_up: None,
+        };
+        pod("b", &json!({}), &json!({MARK: text(&mark)}))
+    };
+    let quiet = || pod("a", &json!({}), &json!({}));
+    let seen = Some(Timestamp::UNIX_EPOCH);
+    for (service, pods, expected) in [
+        (Some(&selects), vec![quiet(), with(None)], true),
+        (Some(&selects), vec![with(seen)], false),
+        (Some(&selects), vec![with(seen), with(None)], true),
+        (Some(&selects), vec![quiet()], false),
+        (Some(&earlier), vec![with(None)], false),
+        (None, vec![with(None)], false),
+    ] {
+        assert_eq!(awaits_slices(service, &pods), expected, "{pods:?}");
     }
 }
 
@@ -135,6 +177,7 @@ fn a_smaller_wish_waits_for_a_pod_that_was_given_up() {
         since: Timestamp::UNIX_EPOCH,
         clients: 12,
         down_to: 0,
+        unlisted: None,
         given_up: Some(2),
     };
     seen.pods[1] = pod("b", &serves(), &json!({MARK: text(&given)}));
@@ -180,6 +223,7 @@ fn a_deployment_is_held_while_an_old_gateway_has_clients() {
         since: Timestamp::UNIX_EPOCH,
         clients: 12,
         down_to: 0,
+        unlisted: None,
         given_up: Some(2),
     };
     seen.pods[0] = pod("a", &of("1"), &json!({MARK: text(&given)}));

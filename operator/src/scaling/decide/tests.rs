@@ -14,6 +14,7 @@ fn lines(plan: &Plan) -> Vec<String> {
             Act::Withdraw(mark) if mark.cause == Cause::ScaleIn => {
                 format!("withdraw, of {}", mark.clients)
             }
+            Act::Unlisted(_) => "unlisted".to_owned(),
             Act::Withdraw(mark) => format!("withdraw, down to {}", mark.down_to),
             Act::Shed {
                 per_second,
@@ -134,6 +135,78 @@ fn a_scale_in_goes_step_by_step() {
             &["c: withdraw, of 0 GatewayDrains"],
         ),
         (fleet(0, 2, vec![a(), b()]), 0, &[]),
+    ] {
+        assert_eq!(lines(&plan(&fleet, at(second))), expected, "{fleet:?}");
+    }
+}
+
+#[test]
+fn nobody_is_sent_away_while_a_slice_lists_one_that_takes_nobody() {
+    let listed = |gateway: Gateway| Gateway {
+        listed: true,
+        ..gateway
+    };
+    let old = |gateway: Gateway| Gateway {
+        is_old: true,
+        ..gateway
+    };
+    let waits = |pod, cause| {
+        let mut gateway = marked(pod, 9);
+        let mark = gateway.mark.as_mut().unwrap();
+        (mark.unlisted, mark.cause) = (None, cause);
+        gateway
+    };
+    let scale_in = || waits("c", Cause::ScaleIn);
+    let rollout = || old(waits("c", Cause::Rollout));
+    let serving = || listed(gateway("a", 30));
+    let closed = |gateway| Gateway {
+        serving: Some(false),
+        ..gateway
+    };
+    let new = || listed(gateway("n", 0));
+    for (fleet, second, expected) in [
+        (
+            fleet(1, 2, vec![serving(), scale_in()]),
+            0,
+            &["c: unlisted"] as &[&str],
+        ),
+        (fleet(1, 2, vec![serving(), listed(scale_in())]), 14, &[]),
+        (
+            fleet(1, 2, vec![serving(), listed(scale_in())]),
+            15,
+            &["c: unlisted"],
+        ),
+        // Who is sent away by one would come to the other.
+        (
+            rolling(fleet(2, 2, vec![old(closed(serving())), rollout(), new()])),
+            4,
+            &[],
+        ),
+        (
+            rolling(fleet(
+                2,
+                2,
+                vec![old(closed(gateway("a", 30))), rollout(), new()],
+            )),
+            4,
+            &["c: unlisted"],
+        ),
+        // Its label could not be written.
+        (
+            rolling(fleet(2, 2, vec![old(serving()), rollout(), new()])),
+            4,
+            &["a: close"],
+        ),
+        // The new ones have no room for all: the old ones serve.
+        (
+            rolling(fleet(
+                2,
+                2,
+                vec![old(serving()), rollout(), listed(gateway("n", 70))],
+            )),
+            4,
+            &["c: unlisted"],
+        ),
     ] {
         assert_eq!(lines(&plan(&fleet, at(second))), expected, "{fleet:?}");
     }

@@ -45,9 +45,16 @@ impl World {
         for order in plan.orders.iter().take(dies) {
             let mut gateways = self.fleet.gateways.iter_mut();
             let pod = gateways.find(|gateway| gateway.pod == order.pod).unwrap();
+            if let (Act::Shed { .. }, None) = (order.act, pod.pace) {
+                assert!(!pod.listed, "who comes back may come to {pod:?}");
+            }
             obey(pod, order.act);
         }
         self.clients();
+        // Their controller is a second late.
+        for gateway in &mut self.fleet.gateways {
+            gateway.listed = gateway.serving == Some(true) && gateway.ready;
+        }
     }
 
     /// As a ReplicaSet does: what is to be deleted has nobody, or the test fails.
@@ -99,6 +106,7 @@ fn obey(pod: &mut Gateway, act: Act) {
         Act::Serve => pod.serving = Some(true),
         Act::Close => pod.serving = Some(false),
         Act::Withdraw(mark) => (pod.serving, pod.mark) = (Some(false), Some(mark)),
+        Act::Unlisted(at) => pod.mark.as_mut().unwrap().unlisted = Some(at),
         Act::Shed { per_second, .. } => drains(pod, Some(per_second)),
         Act::GiveUp { wished, cut } => {
             assert_eq!(cut, 0, "{pod:?}");
