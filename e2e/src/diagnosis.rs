@@ -72,22 +72,33 @@ async fn pods(cluster: &Cluster, namespace: &str, text: &mut String) {
                 ""
             },
         );
-        for container in status.container_statuses.into_iter().flatten() {
+        let containers = status.container_statuses.into_iter().flatten();
+        let containers: Vec<_> = containers.collect();
+        let one_of_many = containers.len() > 1;
+        for container in containers {
+            let own = &container.name;
             if let Some(state) = container.state.filter(|state| state.running.is_none()) {
-                let _ = writeln!(text, "  {}: {state:?}", container.name);
+                let _ = writeln!(text, "  {own}: {state:?}");
             }
+            log(&api, &name, (own, one_of_many), text).await;
         }
-        let params = LogParams {
-            tail_lines: Some(LOG_LINES),
-            ..Default::default()
-        };
-        match api.logs(&name, &params).await {
-            Ok(log) => log.lines().for_each(|line| {
-                let _ = writeln!(text, "  | {line}");
-            }),
-            Err(error) => {
-                let _ = writeln!(text, "  no log: {error}");
-            }
+    }
+}
+
+/// `labelled`: whether each line says of which container it is.
+async fn log(api: &Api<Pod>, pod: &str, (container, labelled): (&str, bool), text: &mut String) {
+    let params = LogParams {
+        container: Some(container.to_owned()),
+        tail_lines: Some(LOG_LINES),
+        ..Default::default()
+    };
+    let label = if labelled { container } else { "" };
+    match api.logs(pod, &params).await {
+        Ok(log) => log.lines().for_each(|line| {
+            let _ = writeln!(text, "  {label}| {line}");
+        }),
+        Err(error) => {
+            let _ = writeln!(text, "  {container}: no log: {error}");
         }
     }
 }
