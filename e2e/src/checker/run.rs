@@ -21,8 +21,11 @@ use super::subscriber::{Stay, Subscriber};
 use super::{Channel, History, Number, Position};
 use crate::push_client::PushClient;
 
-/// Longest wait for what a gateway owes; far above what it takes, also beside a load of 50.
+/// Longest wait for an answer on one connection; far above what it takes, also beside a load of 50.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+/// Longest wait until messages flow again after a fault. A Sentinel that was kept from running for two seconds trusts
+/// itself with no failover for half a minute, and TCP tries a path that was dead for a minute again a minute later.
+pub(super) const RECOVERS: Duration = Duration::from_secs(180);
 /// Of one publisher, and before a connection that failed is tried again.
 pub(super) const PACE: Duration = Duration::from_millis(10);
 
@@ -93,7 +96,7 @@ impl Fleet {
                 }
             }
         };
-        let heard = timeout(PATIENCE, hear).await;
+        let heard = timeout(RECOVERS, hear).await;
         heard.context("not every gateway delivers again")
     }
 
@@ -175,7 +178,7 @@ pub async fn run(
         published.extend(publisher.await?);
     }
     let mut last = Publisher::new(name, fleet.clone(), By::WebSocket, random(999));
-    let end = timeout(PATIENCE, last.until_accepted())
+    let end = timeout(RECOVERS, last.until_accepted())
         .await
         .context("no gateway accepts a message any more")?;
     published.extend(last.published);

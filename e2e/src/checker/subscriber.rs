@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::run::{Fleet, PACE, PATIENCE, connect, number, position};
+use super::run::{Fleet, PACE, RECOVERS, connect, number, position};
 use super::{End, Heard, Position};
 
 /// Longest life of a roaming subscriber's connection before it goes by itself, in milliseconds.
@@ -56,7 +56,7 @@ impl Subscriber {
         let patience = async {
             // The sender is there as long as anybody listens.
             let _ = end.wait_for(Option::is_some).await;
-            timeout(PATIENCE, std::future::pending::<()>()).await
+            timeout(RECOVERS, std::future::pending::<()>()).await
         };
         // Who does not come there is found by the judge.
         tokio::select! {

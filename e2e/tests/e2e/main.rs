@@ -25,7 +25,8 @@ use anyhow::{Context, Result, ensure};
 use e2e::namespace::Namespace;
 use e2e::push_cluster;
 use e2e::wait::eventually;
-use kube::api::{Patch, PatchParams};
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use kube::api::{Api, Patch, PatchParams};
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// Tests run beside each other; one that takes the operator away needs it for itself, and is in `alone`.
@@ -42,9 +43,23 @@ async fn operator_is_mine() -> RwLockWriteGuard<'static, ()> {
 /// Every test's PushCluster.
 const NAME: &str = "demo";
 
-/// So many gateways, and nobody who counts clients and finds that fewer will do.
-fn fixed_size(replicas: usize) -> serde_json::Value {
-    serde_json::json!({"replicas": replicas, "autoscaling": {"enabled": false}})
+/// From now on there are as many gateways as the spec says. An autoscaler that is still there would find that fewer will
+/// do for so few clients, and write that.
+async fn without_autoscaler(namespace: &Namespace) -> Result<()> {
+    change(
+        namespace,
+        serde_json::json!({"autoscaling": {"enabled": false}}),
+    )
+    .await?;
+    let (cluster, name) = (&namespace.cluster, &namespace.name);
+    let autoscalers: Api<HorizontalPodAutoscaler> = Api::namespaced(cluster.client(), name);
+    let what = "the autoscaler is gone";
+    eventually(what, push_cluster::BECOMES_READY, async || {
+        let found = autoscalers.get_opt(NAME).await?;
+        ensure!(found.is_none(), "it is there");
+        Ok::<_, anyhow::Error>(())
+    })
+    .await
 }
 
 /// The smallest PushCluster in which a message can cross pods.

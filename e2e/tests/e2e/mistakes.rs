@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::ResourceQuota;
 use kube::api::{Api, DeleteParams, PostParams};
 use serde_json::json;
 
-use crate::{NAME, TWO_GATEWAYS, change, fixed_size, operator_stays, two_gateways};
+use crate::{NAME, TWO_GATEWAYS, change, operator_stays, two_gateways, without_autoscaler};
 
 /// Waits until it is not Ready and the message has all of these words.
 async fn until_said(namespace: &Namespace, words: &[&str]) -> Result<()> {
@@ -71,7 +71,8 @@ async fn a_quota_that_is_too_small_is_named() {
                 used.context("nothing is counted yet")
             })
             .await?;
-            change(&namespace, fixed_size(3)).await?;
+            without_autoscaler(&namespace).await?;
+            change(&namespace, json!({"replicas": 3})).await?;
             until_said(&namespace, &["demo-gateway", "exceeded quota: tight"]).await?;
             redis_is_refused(&namespace).await?;
             quotas.delete("tight", &DeleteParams::default()).await?;

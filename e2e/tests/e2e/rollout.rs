@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
-use crate::{NAME, change, operator_stays, two_gateways};
+use crate::{NAME, change, operator_stays, two_gateways, without_autoscaler};
 
 /// Gives the gateways more memory: only a new pod can have it.
 pub async fn change_memory(namespace: &Namespace, quantity: &str) -> Result<()> {
@@ -68,8 +68,7 @@ async fn a_scaled_push_cluster_has_as_many_gateways() {
     in_namespace("scale", async |namespace| {
         two_gateways(&namespace).await?;
         let objects = push_cluster::api(&namespace.cluster, &namespace.name);
-        // It would find that two will do for so few clients.
-        change(&namespace, json!({"autoscaling": {"enabled": false}})).await?;
+        without_autoscaler(&namespace).await?;
         let three = json!({"spec": {"replicas": 3}});
         objects
             .patch_scale(NAME, &PatchParams::default(), &Patch::Merge(three))

@@ -9,7 +9,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Value, json};
 
-use crate::{NAME, change, fixed_size, operator_is_mine, two_gateways, until_gateways};
+use crate::{NAME, change, operator_is_mine, two_gateways, until_gateways, without_autoscaler};
 
 const DEFINITION: &str = "pushclusters.pushcluster.io";
 
@@ -52,7 +52,8 @@ async fn with_unknown_fields(namespace: &Namespace) -> Result<()> {
         levitates(namespace).await
     })
     .await?;
-    change(namespace, fixed_size(3)).await?;
+    without_autoscaler(namespace).await?;
+    change(namespace, json!({"replicas": 3})).await?;
     until_gateways(namespace, 3).await?;
     levitates(namespace).await
 }

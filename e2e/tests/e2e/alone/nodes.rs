@@ -43,8 +43,12 @@ const CAST: Cast = Cast {
 };
 
 /// A publisher sends at most a hundred messages a second: of one, the log reaches back over the minute that a gateway
-/// is cut off, and all of it must be recovered.
-const CAST_OF_A_LONG_FAULT: Cast = Cast { posters: 0, ..CAST };
+/// is cut off, and all of it must be recovered. Over HTTP, for it must not hang on a connection to the node that is lost.
+const CAST_OF_A_LONG_FAULT: Cast = Cast {
+    publishers: 0,
+    posters: 1,
+    ..CAST
+};
 
 /// A gateway that is ready, and where it is.
 struct Gateway {

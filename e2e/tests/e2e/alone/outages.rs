@@ -13,11 +13,12 @@ use e2e::wait::eventually;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DeleteParams};
+use serde_json::json;
 use tokio::time::interval;
 
 use crate::rollout::{change_memory, memory_of, until_all_have};
 use crate::{
-    NAME, TWO_GATEWAYS, change, fixed_size, operator_is_mine, two_gateways, until_gateways,
+    NAME, TWO_GATEWAYS, change, operator_is_mine, two_gateways, until_gateways, without_autoscaler,
 };
 
 /// Longer than the lease: whoever leads has to give up, and to begin anew.
@@ -28,6 +29,7 @@ async fn without_the_api_server_everything_is_pushed_and_then_the_operator_goes_
     let _guard = operator_is_mine().await;
     in_namespace("api-away", async |namespace| {
         two_gateways(&namespace).await?;
+        without_autoscaler(&namespace).await?;
         let mut steady = Steady::begin(&namespace, NAME).await?;
         let fault = async {
             let stopped = Machine::under_test()?.stop("kube-apiserver")?;
@@ -47,7 +49,7 @@ async fn without_the_api_server_everything_is_pushed_and_then_the_operator_goes_
 /// A change that somebody makes now is carried out.
 async fn three_gateways(namespace: &Namespace) -> Result<()> {
     eventually("the API server takes a change", BECOMES_READY, async || {
-        change(namespace, fixed_size(3)).await
+        change(namespace, json!({"replicas": 3})).await
     })
     .await?;
     until_gateways(namespace, 3).await

@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams, Patch, PatchParams};
 use serde_json::json;
 
-use crate::{NAME, annotate, change, operator_is_mine, two_gateways};
+use crate::{NAME, annotate, change, operator_is_mine, two_gateways, without_autoscaler};
 
 const OTHER: &str = "example.invalid/gateway:another-version";
 const VARIABLE: &str = "GATEWAY_IMAGE";
@@ -76,9 +76,10 @@ async fn upgraded(namespace: &Namespace, own: &str) -> Result<()> {
         "{waits:?}"
     );
     // What gateways take while they run, and a size, go on without it.
+    without_autoscaler(namespace).await?;
     change(
         namespace,
-        json!({"replicas": 3, "autoscaling": {"enabled": false}, "gateway": {"logFilter": "warn"}}),
+        json!({"replicas": 3, "gateway": {"logFilter": "warn"}}),
     )
     .await?;
     until_ready(cluster, name, NAME).await?;
