@@ -9,7 +9,8 @@ const HANDSHAKES: u32 = 200;
 /// is left for clients that come for the first time. At least one.
 #[must_use]
 pub fn per_second(policy: Policy, gateways: &[Gateway]) -> u32 {
-    let taking = gateways.iter().filter(|gateway| gateway.takes()).count();
+    let comes = |gateway: &&Gateway| gateway.takes() && gateway.serving != Some(false);
+    let taking = gateways.iter().filter(comes).count();
     let taking = u32::try_from(taking).unwrap_or(u32::MAX);
     let derived = of_one(policy.handshakes_per_second).saturating_mul(taking);
     policy.reconnects_per_second.unwrap_or(derived).max(1)
@@ -45,12 +46,18 @@ mod tests {
     #[test]
     fn the_default_is_half_of_what_those_can_do_that_take_clients() {
         let taking = [gateway("a", 5), gateway("b", 5), draining("c", 5, 3)];
+        let out = Gateway {
+            serving: Some(false),
+            ..gateway("b", 5)
+        };
+        let closed = [gateway("a", 5), out];
         for (given, handshakes, gateways, expected) in [
             (Some(7), 0, &taking[..], 7),
             (None, 0, &taking[..], 200),
             (None, 50, &taking[..], 50),
             (None, 1, &taking[..], 2),
             (None, 0, &taking[2..], 1),
+            (None, 50, &closed[..], 25),
             (None, 0, &[], 1),
         ] {
             let policy = Policy {

@@ -87,12 +87,17 @@ impl<'a> Deciding<'a> {
             {
                 continue;
             }
-            let serves = !(gateway.is_old && self.closes_old);
+            let serves = !self.closes(gateway);
             if gateway.serving != Some(serves) {
                 let act = if serves { Act::Serve } else { Act::Close };
                 self.order(gateway, act, None);
             }
         }
+    }
+
+    /// Whether a rollout keeps new clients from it.
+    fn closes(&self, gateway: &Gateway) -> bool {
+        self.closes_old && (gateway.is_old || rollout::has_its_part(self.fleet, gateway))
     }
 
     /// The old gateways of a rollout, one after the other.
@@ -307,7 +312,7 @@ impl<'a> Deciding<'a> {
         let until = after(due, self.fleet.policy.deadline_seconds.into());
         // Whoever comes back to any of them is moved again.
         let listed = active(self.fleet).any(|other| {
-            let closed = other.serving == Some(false) || other.is_old && self.closes_old;
+            let closed = other.serving == Some(false) || self.closes(other);
             other.listed && (closed || other.mark.is_some())
         });
         step(gateway, mark, listed, (until, self.now))

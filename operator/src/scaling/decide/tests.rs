@@ -445,6 +445,11 @@ fn old_gateways_are_closed_and_go_one_by_one() {
             ],
             &["a: serve"],
         ),
+        // The first new one has its part: the last old one's clients go to the second.
+        (
+            vec![closed(a()), gateway("n", 40), gateway("m", 0)],
+            &["a: withdraw, down to 0", "n: close"],
+        ),
         // The template is again what it was.
         (
             vec![
