@@ -10,6 +10,7 @@ mod auth;
 mod behavior;
 mod channels;
 mod external;
+mod foresight;
 mod gateway;
 mod limits;
 mod network;
@@ -25,6 +26,7 @@ pub use auth::*;
 pub use behavior::*;
 pub use channels::*;
 pub use external::*;
+pub use foresight::*;
 pub use gateway::*;
 pub use limits::*;
 pub use network::*;
@@ -122,7 +124,7 @@ pub struct PushClusterSpec {
     pub gateway: GatewaySpec,
     /// The Redis that carries messages between gateways.
     pub redis: RedisSpec,
-    /// A HorizontalPodAutoscaler on the number of connected clients.
+    /// As many gateways as the connected clients need.
     pub autoscaling: AutoscalingSpec,
     /// How clients are moved when a gateway ends.
     pub drain: DrainSpec,

@@ -217,7 +217,9 @@ async fn one(cluster: Arc<PushCluster>, shared: Arc<Shared>) -> Result<Action, R
     } else {
         again_in(&cluster, settled, Timestamp::now(), rand::random())
     };
-    Ok(Action::requeue(wait))
+    Ok(Action::requeue(
+        done.again.map_or(wait, |again| again.min(wait)),
+    ))
 }
 
 #[expect(
@@ -343,7 +345,9 @@ fn notes(done: &Done) -> Vec<(Told, String)> {
     let steps = steps.map(|(reason, note)| (*reason, (*note).to_owned()));
     let changes = changes.chain(steps);
     let moves = done.moves.iter().filter_map(|order| order.told.clone());
-    let acts = acts.chain(moves);
+    let scaled = done.scaled.iter();
+    let scaled = scaled.map(|note| (Told::Autoscaled, note.clone()));
+    let acts = acts.chain(moves).chain(scaled);
     acts.chain(changes.filter(|(_, note)| !note.is_empty()))
         .collect()
 }

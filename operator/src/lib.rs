@@ -1,5 +1,6 @@
 //! The operator: turns `PushCluster` objects into gateways, a Redis, Services and autoscaling, and keeps them so.
 
+pub mod autoscale;
 pub mod backoff;
 pub mod contest;
 pub mod controller;

@@ -4,6 +4,7 @@
 //! already so. What is invalid is never half applied: the objects that are there stay as they are.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crds::PushCluster;
 use k8s_openapi::jiff::Timestamp;
@@ -19,15 +20,18 @@ use crate::redis_metrics::{self, Asked};
 use crate::scaling;
 use apply::Change;
 use apply::plan::{Write, plan};
+use autoscaling::{Autoscaling, Histories};
 use build::Names;
 use consent::Pending;
 use disruption::Disruption;
+use gateways::Seen;
 use observe::{Observed, Trust};
 use shards::orders::Order;
 use validate::{Problem, ValidatedCluster};
 
 pub mod apply;
 mod arrange;
+pub mod autoscaling;
 pub mod build;
 pub mod consent;
 pub mod disruption;
@@ -97,6 +101,10 @@ pub struct Done {
     pub moves: Vec<scaling::Order>,
     /// Clients are on their way: look soon.
     pub moving: bool,
+    /// What the operator's own autoscaler did, for an Event.
+    pub scaled: Option<String>,
+    /// When it decides again.
+    pub again: Option<Duration>,
 }
 
 /// What one reconcile leaves for the next, of which nothing is needed: a new operator begins without. And what all of them
@@ -104,6 +112,7 @@ pub struct Done {
 pub struct Memory {
     pub contests: Contests,
     pub kept: Kept,
+    pub histories: Histories,
     /// Of the metrics API.
     pub registration: watch::Receiver<Registration>,
 }
@@ -114,6 +123,7 @@ impl Memory {
         Memory {
             contests: Contests::default(),
             kept: Kept::default(),
+            histories: Histories::default(),
             registration,
         }
     }
@@ -140,16 +150,17 @@ async fn steps(
     let object = name(&cluster);
     let now = status::to_the_second(Timestamp::now());
     let (mut observed, remembered) = look(client, memory, cluster, Trust::Kept).await?;
-    let mut decided = decide(&observed, images, now);
+    let registration = memory.registration.borrow().clone();
+    let mut decided = decide(&observed, images, &registration, now);
     if remembered && !decided.writes.is_empty() {
         // What is kept decides only that there is nothing to do.
         (observed, _) = look(client, memory, observed.cluster, Trust::Nothing).await?;
-        decided = decide(&observed, images, now);
+        decided = decide(&observed, images, &registration, now);
     }
     let validated = decided.validated;
     let mut acted = status::Acted {
         pending: decided.pending,
-        registration: memory.registration.borrow().clone(),
+        registration,
         ..status::Acted::default()
     };
     if !observed.cluster.spec.paused {
@@ -181,14 +192,10 @@ async fn steps(
     if let (Some(compared), false) = (&seen.config, observed.cluster.spec.paused) {
         gateways::nudge::nudge(client, &observed, compared).await;
     }
-    if validated.is_ok() {
-        let mut plan = moves::plan(&observed, &seen, now);
-        let orders = std::mem::take(&mut plan.orders);
-        if !observed.cluster.spec.paused {
-            done.moving = !orders.is_empty() || !plan.moving.is_empty();
-            done.moves = moves::carry_out(client, &observed, orders).await;
-        }
-        acted.moves = plan;
+    acted.autoscaling = Autoscaling::of(&observed, &seen, &acted.registration, now);
+    if let Ok(validated) = &validated {
+        let looked = (&observed, &seen, validated);
+        resize(client, memory, looked, (&mut acted, done), now).await;
     }
     let status = status::status(&observed, &validated, &acted, &seen, now);
     // A Redis that has its orders is looked at again.
@@ -208,6 +215,33 @@ async fn steps(
     }
 }
 
+/// Moves clients, where there are to be others, and lets the operator's own autoscaler decide how many.
+async fn resize(
+    client: &Client,
+    memory: &Memory,
+    (observed, seen, validated): (&Observed, &Seen, &ValidatedCluster),
+    (acted, done): (&mut status::Acted, &mut Done),
+    now: Timestamp,
+) {
+    let mut plan = moves::plan(observed, seen, now);
+    let orders = std::mem::take(&mut plan.orders);
+    if !observed.cluster.spec.paused {
+        done.moving = !orders.is_empty() || !plan.moving.is_empty();
+        done.moves = moves::carry_out(client, observed, orders).await;
+        let scaling = autoscaling::Scaling {
+            client,
+            observed,
+            histories: &memory.histories,
+        };
+        done.again = acted.autoscaling.again();
+        match scaling.scale(validated, &acted.autoscaling, now).await {
+            Ok(note) => done.scaled = note,
+            Err(failure) => drop(acted.failure.get_or_insert(failure)),
+        }
+    }
+    acted.moves = plan;
+}
+
 /// What is to be written, and why nothing is.
 struct Decided {
     validated: Result<ValidatedCluster, Vec<Problem>>,
@@ -217,7 +251,12 @@ struct Decided {
     notes: Vec<(Told, &'static str)>,
 }
 
-fn decide(observed: &Observed, images: &Images, now: Timestamp) -> Decided {
+fn decide(
+    observed: &Observed,
+    images: &Images,
+    registration: &Registration,
+    now: Timestamp,
+) -> Decided {
     let mut decided = Decided {
         validated: validate::validate(observed, images),
         pending: None,
@@ -233,6 +272,7 @@ fn decide(observed: &Observed, images: &Images, now: Timestamp) -> Decided {
         let (cluster, live) = (&observed.cluster, &observed.live);
         decided.pending = consent::hold(&mut objects, live, cluster, (validated, &keys));
         moves::settle(&mut objects, observed);
+        autoscaling::settle(&mut objects, observed, registration);
         decided.writes = plan(objects, live, &cluster.uid().unwrap_or_default());
     }
     decided

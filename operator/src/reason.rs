@@ -34,6 +34,7 @@ words! {
     ExternalRedisRefuses,
     ExternalRedisUnreachable,
     ExternalRedisUnsuitable,
+    ForeignAutoscaler,
     ForeignMetricsApi,
     GatewaysEnding,
     GatewaysLearn,
@@ -73,6 +74,7 @@ words! {
 words! {
     /// What an Event tells of.
     Told:
+    Autoscaled,
     ClientsCut,
     Created,
     Forbidden,

@@ -3,17 +3,21 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::BehaviorSpec;
+use super::{BehaviorSpec, BufferSpec, WindowSpec};
 
-/// A HorizontalPodAutoscaler on the number of connected clients.
+/// As many gateways as the connected clients need.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("x-kubernetes-validations" = [
     {"rule": "self.minReplicas <= self.maxReplicas", "message": "spec.autoscaling.minReplicas is greater than spec.autoscaling.maxReplicas: lower the one or raise the other"},
+    {"rule": "!has(self.schedule) || self.schedule.all(window, window.minReplicas <= self.maxReplicas)", "message": "spec.autoscaling.schedule: minReplicas of a window is greater than spec.autoscaling.maxReplicas: lower the one or raise the other"},
+    {"rule": "self.mode == 'Builtin' || !has(self.buffer) && !has(self.schedule) && !has(self.coolDownSeconds)", "message": "spec.autoscaling: buffer, schedule and coolDownSeconds are for spec.autoscaling.mode Builtin: set that, or leave them out"},
 ]))]
 pub struct AutoscalingSpec {
-    /// Whether there is one. If not, there are `spec.replicas` gateways.
+    /// Whether there is an autoscaler. If not, there are `spec.replicas` gateways.
     pub enabled: bool,
+    /// Who decides how many gateways there are.
+    pub mode: AutoscalingMode,
     /// Never fewer gateways.
     #[schemars(range(min = 1, max = 1000))]
     pub min_replicas: i32,
@@ -28,6 +32,30 @@ pub struct AutoscalingSpec {
     /// How fast it adds and removes gateways: `behavior` of a HorizontalPodAutoscaler (autoscaling/v2).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub behavior: Option<BehaviorSpec>,
+    /// Room that is kept for clients that are not there yet. With mode Builtin.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub buffer: Option<BufferSpec>,
+    /// More gateways at known times; where windows overlap, the most of them. With mode Builtin.
+    #[schemars(length(min = 1, max = 32))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Vec<WindowSpec>>,
+    /// So long after it has changed the number of gateways it takes none away. Default: only the window of
+    /// `behavior.scaleDown` counts. With mode Builtin.
+    #[schemars(range(min = 0, max = 3_600))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cool_down_seconds: Option<i32>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub enum AutoscalingMode {
+    /// `HorizontalPodAutoscaler` where the operator serves `custom.metrics.k8s.io`, and `Builtin` where it does not:
+    /// somebody else serves it, or the chart's values have it so.
+    #[default]
+    Automatic,
+    /// One is made, and asks `custom.metrics.k8s.io` for the connected clients, whoever serves that.
+    HorizontalPodAutoscaler,
+    /// The operator decides itself, as a HorizontalPodAutoscaler would.
+    Builtin,
 }
 
 /// How clients are moved when a gateway ends.
@@ -49,10 +77,14 @@ impl Default for AutoscalingSpec {
     fn default() -> Self {
         AutoscalingSpec {
             enabled: true,
+            mode: AutoscalingMode::Automatic,
             min_replicas: 2,
             max_replicas: 10,
             target_connections_per_pod: None,
             behavior: None,
+            buffer: None,
+            schedule: None,
+            cool_down_seconds: None,
         }
     }
 }

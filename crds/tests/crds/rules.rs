@@ -22,6 +22,26 @@ type Case = (&'static str, &'static str, &'static str);
 /// A spec that breaks one rule, the same put right, and the beginning of what is said.
 const BROKEN: &[Case] = &[
     (
+        "{autoscaling: {mode: Builtin, buffer: {connections: 5, percent: 5}}}",
+        "{autoscaling: {mode: Builtin, buffer: {percent: 5}}}",
+        "spec.autoscaling.buffer: set one of connections and percent",
+    ),
+    (
+        "{autoscaling: {mode: Builtin, buffer: {}}}",
+        "{autoscaling: {mode: Builtin, buffer: {connections: 5}}}",
+        "spec.autoscaling.buffer: set one of connections and percent",
+    ),
+    (
+        "{autoscaling: {coolDownSeconds: 5}}",
+        "{autoscaling: {mode: Builtin, coolDownSeconds: 5}}",
+        "spec.autoscaling: buffer, schedule and coolDownSeconds are for spec.autoscaling.mode Builtin",
+    ),
+    (
+        "{autoscaling: {mode: Builtin, maxReplicas: 9, schedule: [{from: '08:00', until: '18:00', minReplicas: 10}]}}",
+        "{autoscaling: {mode: Builtin, maxReplicas: 10, schedule: [{from: '08:00', until: '18:00', minReplicas: 10}]}}",
+        "spec.autoscaling.schedule: minReplicas of a window is greater than spec.autoscaling.maxReplicas",
+    ),
+    (
         "{autoscaling: {targetConnectionsPerPod: 8001}}",
         "{autoscaling: {targetConnectionsPerPod: 8000}}",
         "spec.autoscaling.targetConnectionsPerPod is above 80 % of spec.gateway.limits.maxConnections",

@@ -111,6 +111,14 @@ fn what_no_rule_says_the_schema_refuses() {
             "spec.service.type: \"Public\" is none of",
         ),
         (
+            json!({"autoscaling": {"targetConnectionsPerPod": 0}}),
+            "spec.autoscaling.targetConnectionsPerPod: 0 is under the minimum",
+        ),
+        (
+            json!({"autoscaling": {"mode": "Builtin", "schedule": [{"from": "8:00", "until": "24:00", "minReplicas": 1}]}}),
+            "spec.autoscaling.schedule[0].from: \"8:00\" does not match",
+        ),
+        (
             json!({"autoscaling": {"behavior": {"scaleDown": {"selectPolicy": "Never"}}}}),
             "spec.autoscaling.behavior.scaleDown.selectPolicy: \"Never\" is none of",
         ),

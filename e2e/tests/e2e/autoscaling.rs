@@ -47,7 +47,10 @@ fn path(namespace: &Namespace, version: &str, object: &str) -> String {
     )
 }
 
-async fn connect(namespace: &Namespace, clients: usize) -> Result<Vec<PushClient<DuplexStream>>> {
+pub(crate) async fn connect(
+    namespace: &Namespace,
+    clients: usize,
+) -> Result<Vec<PushClient<DuplexStream>>> {
     let gateways = ready_gateways(&namespace.cluster, &namespace.name, NAME).await?;
     ensure!(gateways.len() >= 2, "{} gateways are ready", gateways.len());
     let mut connected = Vec::new();

@@ -3,6 +3,7 @@
 
 mod alone;
 mod autoscaling;
+mod autoscaling_modes;
 mod changes;
 mod deletion;
 mod drift;

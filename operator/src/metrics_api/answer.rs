@@ -78,6 +78,12 @@ impl Refusal {
         }
     }
 
+    /// For people.
+    #[must_use]
+    pub fn message(&self) -> String {
+        self.parts().2
+    }
+
     #[must_use]
     pub fn status(&self) -> Value {
         let (code, reason, message) = self.parts();

@@ -12,6 +12,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
 
+pub use autoscaler::connections_per_pod;
 pub use config::{FILE as CONFIG_FILE, secrets_hash};
 
 use super::observe::Keys;

@@ -49,6 +49,7 @@ pub fn observed(spec: &Value) -> Observed {
         listed: BTreeSet::new(),
         external_redis: None,
         redis_pods: None,
+        foreign_autoscalers: Vec::new(),
         redis_users: vec![],
     }
 }

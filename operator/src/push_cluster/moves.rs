@@ -105,7 +105,7 @@ fn fleet(
 }
 
 /// One that its controller counts: a pod that has failed or ended is replaced, whatever becomes of its object.
-fn is_gateway(pod: &Pod) -> bool {
+pub(super) fn is_gateway(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
     is_of(pod, "gateway") && !matches!(phase, Some("Failed" | "Succeeded"))
 }

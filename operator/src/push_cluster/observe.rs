@@ -31,6 +31,7 @@ use super::users::{self, RedisUser};
 use crate::kept::Kept;
 
 mod external;
+mod foreign;
 mod keys;
 mod refused;
 pub mod revision;
@@ -59,6 +60,8 @@ pub struct Observed {
     pub external_redis: Option<Result<(), Wrong>>,
     /// The pods of mode Cluster, and what their Redis says.
     pub redis_pods: Option<Vec<shards::Pod>>,
+    /// Somebody else's autoscalers of the gateways, in words.
+    pub foreign_autoscalers: Vec<String>,
     /// What every Redis and Sentinel of ours accepts from gateways.
     pub redis_users: Vec<RedisUser>,
 }
@@ -176,6 +179,8 @@ async fn read(reader: &Reader<'_>, cluster: Arc<PushCluster>) -> Result<Observed
         true => reader.listed(&names.service).await?,
         false => BTreeSet::new(),
     };
+    // With whatever labels: everybody's.
+    let autoscalers: Vec<HorizontalPodAutoscaler> = reader.labelled("").await?;
     let refused = match refused::short_of_pods(&live) {
         Some(set) => reader.refused(set).await?,
         None => None,
@@ -196,6 +201,7 @@ async fn read(reader: &Reader<'_>, cluster: Arc<PushCluster>) -> Result<Observed
         (mode, Some(password)) => users::look(&pods, mode, password).await,
     };
     Ok(Observed {
+        foreign_autoscalers: foreign::foreign(&cluster, &autoscalers),
         cluster,
         live,
         keys,

@@ -9,12 +9,14 @@ use kube::ResourceExt;
 
 use super::Images;
 use super::apply::plan::{Write, plan};
+use super::autoscaling;
 use super::build::build;
 use super::consent::{Pending, hold};
 use super::moves::settle;
 use super::named::{Wants, named};
 use super::observe::{Live, Observed, StoredKeys};
 use super::validate::{Problem, validate};
+use crate::metrics_api::registration::Registration;
 
 /// Stands for every password and key that the operator would make.
 pub const NOT_MADE_YET: &str = "(made by the operator)";
@@ -37,10 +39,28 @@ pub fn preview(observed: &Observed, images: &Images) -> Result<Preview, Vec<Prob
     let (cluster, live) = (&observed.cluster, &observed.live);
     let pending = hold(&mut objects, live, cluster, (&validated, &keys));
     settle(&mut objects, observed);
+    autoscaling::settle(&mut objects, observed, &registration(cluster));
     Ok(Preview {
         built: plan(objects.clone(), &Live::default(), &owner),
         writes: plan(objects, &observed.live, &owner),
         pending,
+    })
+}
+
+/// As the operator told it last; without a word of it as it is where nobody else serves the group.
+fn registration(cluster: &PushCluster) -> Registration {
+    let mut conditions = cluster.status.iter().flat_map(|status| &status.conditions);
+    let told = conditions.find(|condition| condition.type_ == "MetricsApiRegistered");
+    told.map_or(Registration::Registered, |told| {
+        match told.reason.as_str() {
+            "ForeignMetricsApi" => Registration::Foreign {
+                name: told.message.clone(),
+                by: String::new(),
+            },
+            "Disabled" => Registration::Disabled,
+            "OneNamespace" => Registration::OneNamespace,
+            _ => Registration::Registered,
+        }
     })
 }
 
@@ -61,6 +81,7 @@ pub fn assumed(cluster: PushCluster) -> Observed {
         listed: BTreeSet::new(),
         external_redis: None,
         redis_pods: None,
+        foreign_autoscalers: Vec::new(),
         redis_users: Vec::new(),
     }
 }

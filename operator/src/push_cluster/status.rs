@@ -10,6 +10,7 @@ use kube::{Client, ResourceExt};
 use serde_json::json;
 
 use super::apply::{ApplyError, FIELD_MANAGER};
+use super::autoscaling::Autoscaling;
 use super::build::Names;
 use super::consent::Pending;
 use super::gateways::Seen;
@@ -20,6 +21,7 @@ use crate::readiness;
 use crate::reason::Reason;
 use crate::scaling::Plan;
 
+mod autoscaler;
 mod clients;
 mod config;
 mod delivering;
@@ -78,6 +80,8 @@ pub struct Acted {
     pub registration: Registration,
     /// Which gateways give clients away.
     pub moves: Plan,
+    /// Who decides the size.
+    pub autoscaling: Autoscaling,
 }
 
 /// `now`: to the second, see [`to_the_second`].
@@ -107,7 +111,7 @@ pub fn status(
         redis,
         delivering,
         applied,
-        autoscaler_active(observed),
+        autoscaler::active(observed, &acted.autoscaling),
         metrics_api::registered(&acted.registration),
         draining::draining(observed, &acted.moves),
         upgrade::pending(&observed.cluster, validated.is_ok(), acted.pending.as_ref()),
@@ -365,57 +369,6 @@ fn external_redis_available(observed: &Observed, tried: &Result<(), Wrong>) -> V
             "the external Redis answers",
         ),
         Err(wrong) => Verdict::new(KIND, Holds::No, wrong.reason, wrong.message.clone()),
-    }
-}
-
-fn autoscaler_active(observed: &Observed) -> Verdict {
-    const KIND: &str = "AutoscalerActive";
-    if !observed.cluster.spec.autoscaling.enabled {
-        return Verdict::new(
-            KIND,
-            Holds::No,
-            Reason::Disabled,
-            "spec.autoscaling.enabled is false",
-        );
-    }
-    let conditions = observed
-        .live
-        .autoscaler
-        .as_ref()
-        .and_then(|hpa| hpa.status.as_ref()?.conditions.clone());
-    match conditions
-        .iter()
-        .flatten()
-        .find(|condition| condition.type_ == "ScalingActive")
-    {
-        Some(active) if active.status == "True" => Verdict::new(
-            KIND,
-            Holds::Yes,
-            Reason::Scaling,
-            "the HorizontalPodAutoscaler follows the connected clients",
-        ),
-        Some(inactive) => {
-            let why = inactive.reason.as_deref().unwrap_or_default();
-            let message = inactive.message.as_deref().unwrap_or_default();
-            // At zero gateways the autoscaler rests on purpose.
-            let reason = if why == "ScalingDisabled" {
-                Reason::Resting
-            } else {
-                Reason::MetricUnavailable
-            };
-            Verdict::new(
-                KIND,
-                Holds::No,
-                reason,
-                format!("HorizontalPodAutoscaler: {why}: {message}"),
-            )
-        }
-        None => Verdict::new(
-            KIND,
-            Holds::Unknown,
-            Reason::Creating,
-            "the HorizontalPodAutoscaler has not looked yet",
-        ),
     }
 }
 

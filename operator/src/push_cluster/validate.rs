@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crds::{
-    AutoscalingSpec, NetworkPoliciesSpec, PersistenceSpec, PodsSpec, PushCluster, RedisMode,
-    ServiceSpec,
+    AutoscalingMode, AutoscalingSpec, NetworkPoliciesSpec, PersistenceSpec, PodsSpec, PushCluster,
+    RedisMode, ServiceSpec,
 };
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::ResourceRequirements;
@@ -18,6 +18,8 @@ use super::build::redis_cluster::shard_number;
 use super::named::{Named, named};
 use super::observe::{Live, Observed};
 use super::shards::orders::moves::are_others_empty;
+
+use crate::autoscale::schedule::{Window, WindowError};
 
 mod config;
 
@@ -110,6 +112,7 @@ pub fn validate(observed: &Observed, images: &Images) -> Result<ValidatedCluster
 
     let named = named(spec);
     problems.extend(named.iter().filter_map(|one| fault(observed, one)));
+    problems.extend(schedule(&spec.autoscaling));
     let redis = check_redis(observed, images, &mut problems);
     if !problems.is_empty() {
         return Err(problems);
@@ -138,6 +141,17 @@ pub fn validate(observed: &Observed, images: &Images) -> Result<ValidatedCluster
         names,
         namespace,
     })
+}
+
+/// Windows of a schedule that nobody could tell whether they are open.
+fn schedule(spec: &AutoscalingSpec) -> Vec<Problem> {
+    let windows = spec.schedule.iter().flatten();
+    let faults = windows.filter_map(|window| Window::new(window).err());
+    let problem = |fault: WindowError| Problem {
+        field: "spec.autoscaling.schedule",
+        message: format!("cannot be kept: {fault}"),
+    };
+    faults.map(problem).collect()
 }
 
 fn check_redis(
@@ -214,7 +228,10 @@ fn makes(cluster: &PushCluster, kind: &str, meta: &ObjectMeta) -> bool {
     let mode = cluster.spec.redis.mode;
     let is_redis = meta.name == Some(Names::of(&cluster.name_any()).redis);
     match kind {
-        "HorizontalPodAutoscaler" => cluster.spec.autoscaling.enabled,
+        "HorizontalPodAutoscaler" => {
+            let autoscaling = &cluster.spec.autoscaling;
+            autoscaling.enabled && autoscaling.mode != AutoscalingMode::Builtin
+        }
         "NetworkPolicy" if !cluster.spec.network_policies.enabled => false,
         "Secret" | "PodDisruptionBudget" if is_redis => {
             matches!(mode, RedisMode::Sentinel | RedisMode::Cluster)

@@ -32,7 +32,9 @@ pub fn autoscaler(cluster: &ValidatedCluster, spec: &AutoscalingSpec) -> Horizon
                     },
                     target: MetricTarget {
                         type_: "AverageValue".into(),
-                        average_value: Some(Quantity(connections_per_pod(cluster, spec))),
+                        average_value: Some(Quantity(
+                            connections_per_pod(cluster, spec).to_string(),
+                        )),
                         ..MetricTarget::default()
                     },
                 }),
@@ -77,8 +79,9 @@ fn rules(spec: &ScalingRules) -> HPAScalingRules {
 }
 
 /// Half of what a gateway may have: one that is lost, or is replaced, finds room in the others.
-fn connections_per_pod(cluster: &ValidatedCluster, spec: &AutoscalingSpec) -> String {
-    let half = cluster.config.limits.max_connections / 2;
-    spec.target_connections_per_pod
-        .map_or_else(|| half.max(1).to_string(), |given| given.to_string())
+pub fn connections_per_pod(cluster: &ValidatedCluster, spec: &AutoscalingSpec) -> u64 {
+    let given = spec.target_connections_per_pod;
+    let given = given.and_then(|given| u64::try_from(given).ok());
+    let half = u64::from(cluster.config.limits.max_connections / 2);
+    given.unwrap_or(half).max(1)
 }

@@ -74,6 +74,21 @@ fn a_secret_that_cannot_be_used_is_named_with_its_field() {
     }
 }
 
+#[test]
+fn a_zone_that_is_none_is_named_with_its_field() {
+    let spec = json!({"autoscaling": {"mode": "Builtin", "schedule": [
+        {"from": "07:00", "until": "19:00", "minReplicas": 3, "timeZone": "Europe/Berlin"},
+        {"from": "07:00", "until": "19:00", "minReplicas": 3, "timeZone": "Europe/Bonn"},
+    ]}});
+    assert_eq!(
+        problems(&observed(&spec)),
+        [
+            "spec.autoscaling.schedule cannot be kept: timeZone \"Europe/Bonn\" is not in the IANA database, where a name is such as \
+             Europe/Berlin"
+        ]
+    );
+}
+
 fn owner(kind: &str, name: &str, uid: &str) -> OwnerReference {
     OwnerReference {
         kind: kind.into(),

@@ -1,0 +1,259 @@
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscalerCondition;
+
+use super::{Holds, Verdict};
+use crate::autoscale::mode::Scaler;
+use crate::metrics_api::registration::Registration;
+use crate::metrics_api::request::GROUP;
+use crate::push_cluster::autoscaling::Autoscaling;
+use crate::push_cluster::observe::Observed;
+use crate::reason::Reason;
+
+const KIND: &str = "AutoscalerActive";
+
+/// Whether somebody follows the connected clients, and who.
+pub(super) fn active(observed: &Observed, autoscaling: &Autoscaling) -> Verdict {
+    let spec = &observed.cluster.spec;
+    let no = |reason, message: String| Verdict::new(KIND, Holds::No, reason, message);
+    if !autoscaling.foreign.is_empty() {
+        let foreign = autoscaling.foreign.join("; ");
+        let advice = match spec.autoscaling.enabled {
+            true => {
+                "delete it, or set spec.autoscaling.enabled to false and have it scale the PushCluster"
+            }
+            false => "it can scale the PushCluster instead",
+        };
+        return no(
+            Reason::ForeignAutoscaler,
+            format!("{foreign}, whose size is not decided by two: {advice}"),
+        );
+    }
+    match &autoscaling.scaler {
+        Scaler::Off => no(Reason::Disabled, "spec.autoscaling.enabled is false".into()),
+        Scaler::Undecided => Verdict::new(
+            KIND,
+            Holds::Unknown,
+            Reason::Creating,
+            format!("whether the operator serves {GROUP} is not known yet"),
+        ),
+        Scaler::HorizontalPodAutoscaler => of_kubernetes(observed),
+        Scaler::Builtin(_) if spec.replicas == 0 => no(
+            Reason::Resting,
+            "spec.replicas is 0, which is left as it is".into(),
+        ),
+        Scaler::Builtin(because) => match &autoscaling.clients {
+            Ok(_) => Verdict::new(
+                KIND,
+                Holds::Yes,
+                Reason::Scaling,
+                format!(
+                    "the operator follows the connected clients{}",
+                    why(because.as_ref())
+                ),
+            ),
+            Err(silent) => no(
+                Reason::MetricUnavailable,
+                format!(
+                    "there are {} gateways until it is known how many clients there are: {silent}",
+                    spec.replicas
+                ),
+            ),
+        },
+    }
+}
+
+/// Why it is the operator, if the manifest does not ask for that.
+fn why(because: Option<&Registration>) -> String {
+    match because {
+        Some(Registration::Foreign { name, by }) => {
+            format!(" itself, since APIService {name} is served by {by}")
+        }
+        Some(Registration::OneNamespace) => {
+            format!(" itself, since it looks after one namespace and does not serve {GROUP}")
+        }
+        Some(_) => format!(" itself, since it does not serve {GROUP} (metricsApi.enabled)"),
+        None => String::new(),
+    }
+}
+
+fn of_kubernetes(observed: &Observed) -> Verdict {
+    let found = observed.live.autoscaler.as_ref();
+    let conditions = found.and_then(|found| found.status.as_ref()?.conditions.as_ref());
+    let mut conditions = conditions.into_iter().flatten();
+    match conditions.find(|condition| condition.type_ == "ScalingActive") {
+        Some(active) if active.status == "True" => Verdict::new(
+            KIND,
+            Holds::Yes,
+            Reason::Scaling,
+            "the HorizontalPodAutoscaler follows the connected clients",
+        ),
+        Some(inactive) => inactive_because(inactive),
+        None => Verdict::new(
+            KIND,
+            Holds::Unknown,
+            Reason::Creating,
+            "the HorizontalPodAutoscaler has not looked yet",
+        ),
+    }
+}
+
+fn inactive_because(inactive: &HorizontalPodAutoscalerCondition) -> Verdict {
+    let why = inactive.reason.as_deref().unwrap_or_default();
+    let message = inactive.message.as_deref().unwrap_or_default();
+    let reason = match why {
+        // At zero gateways the autoscaler rests on purpose.
+        "ScalingDisabled" => Reason::Resting,
+        // Kubernetes has found several for the same pods, and none of them scales.
+        "AmbiguousSelector" => Reason::ForeignAutoscaler,
+        _ => Reason::MetricUnavailable,
+    };
+    let message = format!("HorizontalPodAutoscaler: {why}: {message}");
+    Verdict::new(KIND, Holds::No, reason, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::push_cluster::fixture;
+
+    fn hpa(reason: &str, status: &str) -> Value {
+        json!({
+            "metadata": {"name": "demo"},
+            "status": {"conditions": [
+                {"type": "ScalingActive", "status": status, "reason": reason, "message": "m"},
+            ]},
+        })
+    }
+
+    fn said(spec: &Value, autoscaler: Option<Value>, autoscaling: &Autoscaling) -> String {
+        let mut observed = fixture::observed(spec);
+        observed.live.autoscaler = autoscaler.map(|hpa| serde_json::from_value(hpa).unwrap());
+        let verdict = active(&observed, autoscaling);
+        format!(
+            "{:?} {}: {}",
+            verdict.holds,
+            verdict.reason.as_str(),
+            verdict.message
+        )
+    }
+
+    #[test]
+    fn who_decides_the_size_and_what_keeps_him_from_it_is_said() {
+        let by = |scaler| Autoscaling {
+            scaler,
+            ..Autoscaling::default()
+        };
+        let hpa_decides = || by(Scaler::HorizontalPodAutoscaler);
+        let foreign = || Autoscaling {
+            foreign: vec!["HorizontalPodAutoscaler mine scales Deployment demo-gateway".into()],
+            ..by(Scaler::Builtin(None))
+        };
+        let silent = Autoscaling {
+            clients: Err("1 of 2 gateways did not tell: a".into()),
+            ..by(Scaler::Builtin(None))
+        };
+        let adapter = Registration::Foreign {
+            name: "v1beta1.custom.metrics.k8s.io".into(),
+            by: "Service monitoring/adapter".into(),
+        };
+        let off = json!({"autoscaling": {"enabled": false}});
+        for (spec, autoscaler, autoscaling, expected) in [
+            (
+                off.clone(),
+                None,
+                by(Scaler::Off),
+                "No Disabled: spec.autoscaling.enabled is false",
+            ),
+            (
+                json!({}),
+                None,
+                by(Scaler::Undecided),
+                "Unknown Creating: whether the operator serves custom.metrics.k8s.io is not known yet",
+            ),
+            (
+                json!({}),
+                None,
+                hpa_decides(),
+                "Unknown Creating: the HorizontalPodAutoscaler has not looked yet",
+            ),
+            (
+                json!({}),
+                Some(hpa("ValidMetricFound", "True")),
+                hpa_decides(),
+                "Yes Scaling: the HorizontalPodAutoscaler follows the connected clients",
+            ),
+            (
+                json!({}),
+                Some(hpa("FailedGetObjectMetric", "False")),
+                hpa_decides(),
+                "No MetricUnavailable: HorizontalPodAutoscaler: FailedGetObjectMetric: m",
+            ),
+            (
+                json!({}),
+                Some(hpa("ScalingDisabled", "False")),
+                hpa_decides(),
+                "No Resting: HorizontalPodAutoscaler: ScalingDisabled: m",
+            ),
+            (
+                json!({}),
+                Some(hpa("AmbiguousSelector", "False")),
+                hpa_decides(),
+                "No ForeignAutoscaler: HorizontalPodAutoscaler: AmbiguousSelector: m",
+            ),
+            (
+                json!({}),
+                None,
+                by(Scaler::Builtin(None)),
+                "Yes Scaling: the operator follows the connected clients",
+            ),
+            (
+                json!({}),
+                None,
+                by(Scaler::Builtin(Some(adapter))),
+                "Yes Scaling: the operator follows the connected clients itself, since APIService v1beta1.custom.metrics.k8s.io is served by Service monitoring/adapter",
+            ),
+            (
+                json!({}),
+                None,
+                by(Scaler::Builtin(Some(Registration::OneNamespace))),
+                "Yes Scaling: the operator follows the connected clients itself, since it looks after one namespace and does not serve custom.metrics.k8s.io",
+            ),
+            (
+                json!({}),
+                None,
+                by(Scaler::Builtin(Some(Registration::Disabled))),
+                "Yes Scaling: the operator follows the connected clients itself, since it does not serve custom.metrics.k8s.io (metricsApi.enabled)",
+            ),
+            (
+                json!({}),
+                None,
+                silent,
+                "No MetricUnavailable: there are 2 gateways until it is known how many clients there are: 1 of 2 gateways did not tell: a",
+            ),
+            (
+                json!({"replicas": 0}),
+                None,
+                by(Scaler::Builtin(None)),
+                "No Resting: spec.replicas is 0, which is left as it is",
+            ),
+            (
+                json!({}),
+                None,
+                foreign(),
+                "No ForeignAutoscaler: HorizontalPodAutoscaler mine scales Deployment demo-gateway, whose size is not decided by two: delete it, or set spec.autoscaling.enabled to false and have it scale the PushCluster",
+            ),
+            (
+                off,
+                None,
+                Autoscaling {
+                    scaler: Scaler::Off,
+                    ..foreign()
+                },
+                "No ForeignAutoscaler: HorizontalPodAutoscaler mine scales Deployment demo-gateway, whose size is not decided by two: it can scale the PushCluster instead",
+            ),
+        ] {
+            assert_eq!(said(&spec, autoscaler, &autoscaling), expected);
+        }
+    }
+}
