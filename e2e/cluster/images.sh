@@ -22,11 +22,11 @@ context_operator() {
   "$HERE/build-binaries.sh" --copy operator "$1/operator"
   cp "$REPO/operator/Dockerfile" "$1/"
 }
-# Debian's Redis with the libraries it names; cp, sleep and sh, with which pods of Redis begin; and nothing else.
+# Debian's Redis with the libraries it names; cp, sleep, timeout and sh, with which pods of Redis begin; and nothing else.
 context_redis() {
   local file
   mkdir -p "$1/root/usr/bin" "$1/root/etc" "$1/root/tmp" "$1/root/data"
-  for file in redis-server redis-cli cp sleep sh; do
+  for file in redis-server redis-cli cp sleep timeout sh; do
     cp -L "$(command -v "$file")" "$1/root/usr/bin/"
     ldd "$1/root/usr/bin/$file" | grep -oE '/[^ ]+' | while read -r library; do
       install -D "$library" "$1/root$library"

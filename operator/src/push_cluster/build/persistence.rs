@@ -16,7 +16,7 @@ use kube::api::ObjectMeta;
 
 use super::parts::empty_volume;
 use super::sentinel::PODS;
-use super::{Component, Names, selector_labels};
+use super::{Component, Names, redis, selector_labels};
 use crate::push_cluster::validate::ValidatedCluster;
 
 /// The volume with Redis's directory, in every pod of it.
@@ -142,17 +142,9 @@ pub(super) fn keeping(cluster: &ValidatedCluster, pod: PodSpec) -> PodSpec {
 /// What a Redis that was killed had not finished would take up the volume for ever. There need be no `rm` in the image:
 /// an empty file takes no room.
 fn tidy(container: Container) -> Container {
-    let script = format!(
-        "for f in {}/temp-*.rdb; do if [ -e \"$f\" ]; then : >\"$f\"; fi; done; exec redis-server \"$@\"",
-        super::sentinel::files::DATA
-    );
-    let mut arguments = vec!["redis".to_owned()];
-    arguments.extend(container.args.into_iter().flatten());
-    Container {
-        command: Some(vec!["sh".into(), "-c".into(), script]),
-        args: Some(arguments),
-        ..container
-    }
+    let files = format!("{}/temp-*.rdb", super::sentinel::files::DATA);
+    let empty = "if [ -e \"$f\" ]; then : >\"$f\"; fi";
+    redis::after(&format!("for f in {files}; do {empty}; done; "), container)
 }
 
 #[cfg(test)]

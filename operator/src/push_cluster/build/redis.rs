@@ -123,6 +123,25 @@ fn ping(period_seconds: i32, failures: i32) -> Probe {
     probe(&command, period_seconds, failures)
 }
 
+/// A container that becomes Redis, which does this first: `script` is of a shell, and ends where the next command may
+/// begin.
+pub(super) fn after(script: &str, container: Container) -> Container {
+    let (rest, name) = match container.command.as_deref() {
+        // It does something first already.
+        Some([_, _, rest]) => (rest.clone(), None),
+        _ => (
+            "exec redis-server \"$@\"".to_owned(),
+            Some("redis".to_owned()),
+        ),
+    };
+    let arguments = name.into_iter().chain(container.args.into_iter().flatten());
+    Container {
+        command: Some(vec!["sh".into(), "-c".into(), format!("{script}{rest}")]),
+        args: Some(arguments.collect()),
+        ..container
+    }
+}
+
 pub(super) fn probe(command: &[String], period_seconds: i32, failures: i32) -> Probe {
     Probe {
         exec: Some(ExecAction {

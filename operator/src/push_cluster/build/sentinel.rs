@@ -117,7 +117,7 @@ fn pod(cluster: &ValidatedCluster, sentinel: &SentinelRedis) -> PodSpec {
             selector(cluster, Component::Redis),
         )]),
         dns_config: Some(impatient_names()),
-        init_containers: Some(vec![wait(sentinel), copy(sentinel)]),
+        init_containers: Some(vec![copy(sentinel)]),
         containers: vec![
             redis_container(cluster, sentinel),
             sentinel_container(cluster, sentinel),
@@ -157,16 +157,25 @@ fn impatient_names() -> PodDNSConfig {
     }
 }
 
-/// A master that is back, empty, before anybody missed it is a replica in the Sentinels' place of the master, and it
-/// takes them half a minute to act on that. So a new pod stays away until they have elected another.
-fn wait(sentinel: &SentinelRedis) -> Container {
-    let seconds = sentinel.down_after_seconds + 1;
-    Container {
-        name: "be-missed".into(),
-        command: Some(vec!["sleep".into(), seconds.to_string()]),
-        ..init_container(sentinel)
-    }
-}
+/// Stays away as long as a Sentinel takes this pod for the master. One that is back, with nothing or with what is old, is a
+/// replica in the master's place: it takes the Sentinels half a minute to act on that, and by then the others may have
+/// been without a master for too long to be made one (ten times `down-after-milliseconds` before it was down, in
+/// `sentinelSelectSlave`), which nothing changes any more. While nobody answers there it is down, and another is elected.
+const UNTIL_REPLACED: &str = r#"said=
+while
+  taken=
+  for sentinel in $SENTINELS; do
+    answer=$(timeout 2 redis-cli -h "$sentinel" -p "$SENTINEL_PORT" --user "$ADMIN" $SECURELY \
+      SENTINEL GET-MASTER-ADDR-BY-NAME "$MASTER" 2>&1)
+    case $answer in "$OWN_NAME"*) taken=$sentinel ;; esac
+  done
+  [ -n "$taken" ]
+do
+  [ -n "$said" ] || echo "waiting until another Redis is master: $taken still takes this one for it"
+  said=yes
+  sleep 1
+done
+"#;
 
 /// A Sentinel writes what it learns into its configuration, so each pod needs one of its own that can be written.
 fn copy(sentinel: &SentinelRedis) -> Container {
@@ -194,20 +203,30 @@ fn init_container(sentinel: &SentinelRedis) -> Container {
 }
 
 fn redis_container(cluster: &ValidatedCluster, sentinel: &SentinelRedis) -> Container {
-    let own_name = format!("$(POD_NAME).{}", cluster.names.redis);
+    let names = &cluster.names;
+    let own_name = format!("$(POD_NAME).{}", names.redis);
     let arguments = [
         format!("{CONFIG}/redis.conf"),
         "--replica-announce-ip".into(),
-        own_name,
+        own_name.clone(),
     ];
-    Container {
+    let is = |name: &str, value: String| EnvVar {
+        name: name.into(),
+        value: Some(value),
+        ..EnvVar::default()
+    };
+    let container = Container {
         name: "redis".into(),
         image: Some(sentinel.image.clone()),
-        command: Some(vec!["redis-server".into()]),
         args: Some(arguments.into()),
         env: Some(vec![
             pod_name(),
             redis::password(cluster, "redis-admin-password"),
+            is("OWN_NAME", own_name),
+            is("SENTINELS", hosts(names).join(" ")),
+            is("SENTINEL_PORT", SENTINEL_PORT.to_string()),
+            is("MASTER", master_name(names, &cluster.namespace)),
+            is("ADMIN", ADMIN_USER.into()),
         ]),
         ports: Some(vec![port("redis", REDIS_PORT)]),
         readiness_probe: Some(redis::probe(
@@ -225,7 +244,8 @@ fn redis_container(cluster: &ValidatedCluster, sentinel: &SentinelRedis) -> Cont
             mount("data", files::DATA, false),
         ]),
         ..Container::default()
-    }
+    };
+    redis::after(UNTIL_REPLACED, container)
 }
 
 fn sentinel_container(cluster: &ValidatedCluster, sentinel: &SentinelRedis) -> Container {
@@ -275,5 +295,7 @@ fn pod_name() -> EnvVar {
     field_of_pod("POD_NAME", "metadata.name")
 }
 
+#[cfg(test)]
+mod started;
 #[cfg(test)]
 mod tests;

@@ -10,11 +10,11 @@ fn sentinel() -> Value {
     json!({"redis": {"mode": "Sentinel"}})
 }
 
-fn redis_of(objects: Objects) -> RedisObjects {
+pub fn redis_of(objects: Objects) -> RedisObjects {
     objects.redis.unwrap()
 }
 
-fn pod_of(redis: &RedisObjects) -> PodSpec {
+pub fn pod_of(redis: &RedisObjects) -> PodSpec {
     let spec = redis.stateful_sets[0].spec.clone().unwrap();
     spec.template.spec.unwrap()
 }
@@ -58,7 +58,7 @@ fn no_redis_and_no_sentinel_begins_with_a_master() {
 fn redis_cannot_remember_that_it_was_master() {
     let pod = pod_of(&redis_of(built(&sentinel())));
     let redis = pod.containers.iter().find(|c| c.name == "redis").unwrap();
-    let path = &redis.args.as_ref().unwrap()[0];
+    let path = &redis.args.as_ref().unwrap()[1];
     let mounts = redis.volume_mounts.as_ref().unwrap();
     let holding = mounts
         .iter()
@@ -100,10 +100,10 @@ fn sentinels_know_each_other_and_every_redis_from_the_start() {
 #[test]
 fn a_master_is_replaced_after_the_time_of_the_spec() {
     for (spec, expected) in [
-        (sentinel(), ("shop.demo 5000", "shop.demo 10000", "6")),
+        (sentinel(), ("shop.demo 5000", "shop.demo 10000")),
         (
             json!({"redis": {"mode": "Sentinel", "sentinel": {"downAfterSeconds": 20}}}),
-            ("shop.demo 20000", "shop.demo 40000", "21"),
+            ("shop.demo 20000", "shop.demo 40000"),
         ),
     ] {
         let redis = redis_of(built(&spec));
@@ -116,10 +116,6 @@ fn a_master_is_replaced_after_the_time_of_the_spec() {
             (found.0.as_str(), found.1.as_str()),
             (expected.0, expected.1)
         );
-        // Longer than that: a new pod must not be back before the one that it replaces was missed.
-        let pod = pod_of(&redis);
-        let wait = pod.init_containers.unwrap().remove(0).command.unwrap();
-        assert_eq!(wait, ["sleep", expected.2]);
     }
 }
 
