@@ -2,6 +2,7 @@
 
 pub mod autoscale;
 pub mod backoff;
+pub mod certificate;
 pub mod contest;
 pub mod controller;
 pub mod failure;

@@ -2,11 +2,10 @@
 //! else installed.
 //!
 //! Every replica serves. Only the leader issues the certificate and registers the group, and only where the group is free.
-//! `request`, `answer`, `counters`, `discovery`, `readings`, `registration` and `certificate` are pure; `fleets`, `serve`, `trust` and
+//! `request`, `answer`, `counters`, `discovery`, `readings` and `registration` are pure; `fleets`, `serve`, `trust` and
 //! `register` are the edge.
 
 pub mod answer;
-pub mod certificate;
 pub mod counters;
 pub mod discovery;
 pub mod fleets;

@@ -15,8 +15,8 @@ use rustls::server::WebPkiClientVerifier;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::certificate::Held;
 use super::front_proxy::{self, Trust};
+use crate::certificate::Held;
 use crate::failure::line;
 
 pub const SECRET: &str = "pushcluster-operator-metrics-api";

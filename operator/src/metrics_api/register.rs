@@ -13,10 +13,10 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::Place;
-use super::certificate::{CertificateError, Due, Held, due, renewed};
 use super::kept::SECRET;
 use super::registration::{Registration, Step, availability, is_ours, knows, name, step, wanted};
 use super::request::Version;
+use crate::certificate::{CertificateError, DAY, Due, Held, Kind, due, renewed};
 use crate::failure::line;
 use crate::push_cluster::apply::FIELD_MANAGER;
 use crate::readiness::is_ready;
@@ -27,6 +27,13 @@ const LOOK: Duration = Duration::from_secs(15);
 const SOON: Duration = Duration::from_secs(1);
 /// … and while the API server does not reach us.
 const LESS_SOON: Duration = Duration::from_secs(5);
+/// What the group is served with.
+pub const CERTIFICATE: Kind = Kind {
+    name: "pushcluster-metrics-api",
+    authority_life: 730 * DAY,
+    leaf_life: 90 * DAY,
+    is_shown_by_clients: false,
+};
 /// An APIService changes a few times while its pods end, and not a hundred times.
 const REMOVE_TRIES: usize = 100;
 /// Longest wait for all answers of one look.
@@ -173,11 +180,12 @@ impl Registrar {
         let secret = self.secrets.get_opt(SECRET).await;
         let secret = secret.map_err(failed("reading", format!("Secret {SECRET}")))?;
         let now = Timestamp::now().as_second();
-        let host = self.place.host();
+        let hosts = [self.place.host()];
         let there = secret.as_ref().and_then(Held::of);
         let (before, due) = match (there, self.held.clone()) {
             (Some(held), _) => {
-                let due = due(&held, &host, knows(found, &held.bundle), now);
+                let told = knows(found, &held.bundle);
+                let due = due(&held, &CERTIFICATE, &hosts, told, now);
                 (Some(held), due)
             }
             (None, Some(held)) => (Some(held), Due::Authority),
@@ -187,7 +195,7 @@ impl Registrar {
             self.held = Some(held.clone());
             return Ok((held, false));
         }
-        let next = renewed(before.as_ref(), due, &host, now)?;
+        let next = renewed(before.as_ref(), due, (&CERTIFICATE, &hosts), now)?;
         self.write(&next, secret.and_then(|s| s.resource_version()))
             .await?;
         tracing::info!(step = ?due, "the certificate of the metrics API was renewed");

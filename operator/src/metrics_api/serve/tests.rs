@@ -9,8 +9,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::TlsConnector;
 
 use super::*;
-use crate::metrics_api::certificate::{Due, Held, renewed};
+use crate::certificate::{Due, Held, renewed};
 use crate::metrics_api::kept;
+use crate::metrics_api::register::CERTIFICATE;
 
 const HOST: &str = "ours.system.svc";
 
@@ -40,7 +41,7 @@ fn config_map(front_proxy: &Authority) -> ConfigMap {
 
 async fn port() -> Port {
     let now = k8s_openapi::jiff::Timestamp::now().as_second();
-    let held = renewed(None, Due::Everything, HOST, now).unwrap();
+    let held = renewed(None, Due::Everything, (&CERTIFICATE, &[HOST.into()]), now).unwrap();
     let front_proxy = authority();
     let serving = Serving::of(held.clone(), config_map(&front_proxy)).unwrap();
     let (kept, state) = kept::channel();

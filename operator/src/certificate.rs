@@ -1,8 +1,8 @@
-//! What the group is served with: an authority of its own, whose certificate the API server is told in the registration,
-//! and a leaf. Values in, values out; time is an argument.
+//! Certificates that the operator issues and renews: an authority of its own, whose certificate those are told who come,
+//! and a leaf, which is served. Values in, values out; time is an argument.
 //!
-//! A new authority is told before anything is signed by it, so that no answer is ever distrusted: it goes into the bundle,
-//! the bundle into the registration, then comes a leaf of its making, and the old one is forgotten last.
+//! A new authority is told before anything is signed by it, so that nobody ever distrusts what is served: it goes into the
+//! bundle, the bundle to who comes, then comes a leaf of its making, and the old one is forgotten last.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,29 +17,38 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-const DAY: i64 = 86_400;
-/// Replaced when half of it is over.
-pub const AUTHORITY_LIFE: i64 = 730 * DAY;
-/// Replaced when two thirds of it are over.
-pub const LEAF_LIFE: i64 = 90 * DAY;
+pub const DAY: i64 = 86_400;
 /// Clocks of other machines may be behind.
 const BACKDATED: i64 = 3_600;
-/// Seconds after which every replica has read a new leaf.
+/// Seconds after which everybody who serves it has read a new leaf.
 const READ_BY_ALL: i64 = 300;
 
+/// What a certificate is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kind {
+    /// Common name of the leaf, and begins that of the authority.
+    pub name: &'static str,
+    /// Seconds. Replaced when half of it is over.
+    pub authority_life: i64,
+    /// Seconds. Replaced when two thirds of it are over.
+    pub leaf_life: i64,
+    /// Whether who serves with the leaf also comes with it.
+    pub is_shown_by_clients: bool,
+}
+
 /// Keys of the Secret.
-const BUNDLE: &str = "ca.crt";
+pub const BUNDLE: &str = "ca.crt";
 const AUTHORITY_KEY: &str = "ca.key";
-const LEAF: &str = "tls.crt";
-const LEAF_KEY: &str = "tls.key";
+pub const LEAF: &str = "tls.crt";
+pub const LEAF_KEY: &str = "tls.key";
 
 /// All in PEM.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Held {
     /// Certificates of authorities, the newest first.
     pub bundle: String,
-    /// The newest one's.
-    authority_key: String,
+    /// The newest one's. Empty: it is not ours.
+    pub authority_key: String,
     pub leaf: String,
     pub leaf_key: String,
 }
@@ -59,10 +68,17 @@ pub enum Due {
 
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
-    #[error("making the certificate of the metrics API failed")]
+    #[error("making a certificate failed")]
     Made(#[from] rcgen::Error),
-    #[error("the certificate of the metrics API cannot be read: {0}")]
+    #[error("a certificate cannot be read: {0}")]
     Unreadable(String),
+}
+
+/// Keys are in no log.
+impl std::fmt::Debug for Held {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Held").finish_non_exhaustive()
+    }
 }
 
 impl Held {
@@ -72,7 +88,7 @@ impl Held {
         let text = |key: &str| String::from_utf8(entries.get(key)?.0.clone()).ok();
         Some(Held {
             bundle: text(BUNDLE)?,
-            authority_key: text(AUTHORITY_KEY)?,
+            authority_key: text(AUTHORITY_KEY).unwrap_or_default(),
             leaf: text(LEAF)?,
             leaf_key: text(LEAF_KEY)?,
         })
@@ -87,6 +103,7 @@ impl Held {
             (LEAF_KEY, &self.leaf_key),
         ]
         .into_iter()
+        .filter(|(_, text)| !text.is_empty())
         .map(|(key, text)| (key.to_owned(), ByteString(text.clone().into_bytes())))
         .collect()
     }
@@ -128,9 +145,9 @@ fn host(name: &x509_parser::prelude::GeneralName<'_>) -> Option<String> {
     }
 }
 
-/// `told`: whether the API server knows the bundle. `now`: seconds since 1970.
+/// `told`: whether all who come know the bundle. `now`: seconds since 1970.
 #[must_use]
-pub fn due(held: &Held, host: &str, told: bool, now: i64) -> Due {
+pub fn due(held: &Held, kind: &Kind, hosts: &[String], told: bool, now: i64) -> Due {
     let (Ok(authorities), Ok(leaves)) = (read(&held.bundle), read(&held.leaf)) else {
         return Due::Everything;
     };
@@ -141,13 +158,14 @@ pub fn due(held: &Held, host: &str, told: bool, now: i64) -> Due {
     if newest.ends <= now || keys.iter().any(|key| KeyPair::from_pem(key).is_err()) {
         return Due::Everything;
     }
-    if newest.ends - now < AUTHORITY_LIFE / 2 {
+    if newest.ends - now < kind.authority_life / 2 {
         return Due::Authority;
     }
     let is_newest = leaf.issuer == newest.subject;
-    let serves = leaf.hosts.iter().any(|of| of == host) && leaf.ends - now > LEAF_LIFE / 3;
+    let names_all = hosts.iter().all(|host| leaf.hosts.contains(host));
+    let serves = names_all && leaf.ends - now > kind.leaf_life / 3;
     if !(is_newest && serves) {
-        // What the API server cannot verify would be worse than what ends soon.
+        // What nobody can verify would be worse than what ends soon.
         return if told { Due::Leaf } else { Due::Nothing };
     }
     let in_use = now - leaf.begins > BACKDATED + READ_BY_ALL;
@@ -161,12 +179,12 @@ pub fn due(held: &Held, host: &str, told: bool, now: i64) -> Due {
 pub fn renewed(
     held: Option<&Held>,
     due: Due,
-    host: &str,
+    (kind, hosts): (&Kind, &[String]),
     now: i64,
 ) -> Result<Held, CertificateError> {
     let Some(held) = held.filter(|_| due != Due::Everything) else {
-        let (bundle, authority_key) = authority(now)?;
-        let (leaf, leaf_key) = leaf(&bundle, &authority_key, host, now)?;
+        let (bundle, authority_key) = authority(kind, now)?;
+        let (leaf, leaf_key) = leaf((&bundle, &authority_key), kind, hosts, now)?;
         return Ok(Held {
             bundle,
             authority_key,
@@ -178,12 +196,13 @@ pub fn renewed(
     match due {
         Due::Nothing | Due::Everything => {}
         Due::Authority => {
-            let (newest, key) = authority(now)?;
+            let (newest, key) = authority(kind, now)?;
             next.bundle = newest + &held.bundle;
             next.authority_key = key;
         }
         Due::Leaf => {
-            (next.leaf, next.leaf_key) = leaf(&held.bundle, &held.authority_key, host, now)?;
+            let signs = (held.bundle.as_str(), held.authority_key.as_str());
+            (next.leaf, next.leaf_key) = leaf(signs, kind, hosts, now)?;
         }
         Due::Forgetting => {
             const END: &str = "-----END CERTIFICATE-----";
@@ -213,21 +232,19 @@ fn authority_params(name: &str) -> CertificateParams {
 }
 
 /// Certificate and key.
-fn authority(now: i64) -> Result<(String, String), CertificateError> {
+fn authority(kind: &Kind, now: i64) -> Result<(String, String), CertificateError> {
     let key = KeyPair::generate()?;
-    let name = format!(
-        "pushcluster-metrics-api-{now}-{:08x}",
-        rand::random::<u32>()
-    );
+    let name = format!("{}-{now}-{:08x}", kind.name, rand::random::<u32>());
     let mut params = authority_params(&name);
-    valid(&mut params, now, AUTHORITY_LIFE);
+    valid(&mut params, now, kind.authority_life);
     Ok((params.self_signed(&key)?.pem(), key.serialize_pem()))
 }
 
+/// Signed by the newest authority of a bundle, with its key.
 fn leaf(
-    bundle: &str,
-    authority_key: &str,
-    host: &str,
+    (bundle, authority_key): (&str, &str),
+    kind: &Kind,
+    hosts: &[String],
     now: i64,
 ) -> Result<(String, String), CertificateError> {
     let subject = read(bundle)?
@@ -238,15 +255,20 @@ fn leaf(
     let name = subject.strip_prefix("CN=").unwrap_or(&subject);
     let issuer = Issuer::new(authority_params(name), KeyPair::from_pem(authority_key)?);
     let key = KeyPair::generate()?;
-    let mut params = CertificateParams::new(vec![host.to_owned()])?;
+    let mut params = CertificateParams::new(hosts)?;
     params.distinguished_name = DistinguishedName::new();
-    // Not the host: it may be longer than a common name can be (64 characters), and nobody looks here for it.
-    let common = "pushcluster-metrics-api";
-    params.distinguished_name.push(DnType::CommonName, common);
+    // Not a host: it may be longer than a common name can be (64 characters), and nobody looks here for it.
+    params
+        .distinguished_name
+        .push(DnType::CommonName, kind.name);
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    if kind.is_shown_by_clients {
+        let client = ExtendedKeyUsagePurpose::ClientAuth;
+        params.extended_key_usages.push(client);
+    }
     params.use_authority_key_identifier_extension = true;
-    valid(&mut params, now, LEAF_LIFE);
+    valid(&mut params, now, kind.leaf_life);
     Ok((params.signed_by(&key, &issuer)?.pem(), key.serialize_pem()))
 }
 

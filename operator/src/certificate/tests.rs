@@ -3,6 +3,22 @@ use super::*;
 const HOST: &str = "pushcluster-operator-metrics-api.pushcluster-system.svc";
 const NOW: i64 = 1_800_000_000;
 
+const LEAF_LIFE: i64 = 90 * DAY;
+const KIND: Kind = Kind {
+    name: "pushcluster-test",
+    authority_life: 730 * DAY,
+    leaf_life: LEAF_LIFE,
+    is_shown_by_clients: false,
+};
+
+fn due(held: &Held, host: &str, told: bool, now: i64) -> Due {
+    super::due(held, &KIND, &[host.to_owned()], told, now)
+}
+
+fn renewed(held: Option<&Held>, due: Due, host: &str, now: i64) -> Result<Held, CertificateError> {
+    super::renewed(held, due, (&KIND, &[host.to_owned()]), now)
+}
+
 fn fresh() -> Held {
     renewed(None, Due::Everything, HOST, NOW).unwrap()
 }
