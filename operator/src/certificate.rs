@@ -13,8 +13,8 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, date_time_ymd,
 };
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 pub const DAY: i64 = 86_400;
@@ -154,8 +154,10 @@ pub fn due(held: &Held, kind: &Kind, hosts: &[String], told: bool, now: i64) -> 
     let (Some(newest), Some(leaf)) = (authorities.first(), leaves.first()) else {
         return Due::Everything;
     };
-    let keys = [&held.authority_key, &held.leaf_key];
-    if newest.ends <= now || keys.iter().any(|key| KeyPair::from_pem(key).is_err()) {
+    // Of a leaf that is not ours the key may be one that we could not make.
+    let unusable = KeyPair::from_pem(&held.authority_key).is_err()
+        || PrivateKeyDer::from_pem_slice(held.leaf_key.as_bytes()).is_err();
+    if newest.ends <= now || unusable {
         return Due::Everything;
     }
     if newest.ends - now < kind.authority_life / 2 {

@@ -44,6 +44,7 @@ pub mod named;
 pub mod observe;
 pub mod passwords;
 pub mod preview;
+pub mod redis_tls;
 pub mod rotation;
 pub mod shards;
 pub mod speak;
@@ -183,7 +184,7 @@ async fn steps(
     let mut corrected = false;
     if !observed.cluster.spec.paused {
         done.told = arrange::arrange(client, &observed, &validated).await;
-        corrected = users::tell(&observed).await;
+        corrected = users::tell(&observed).await | redis_tls::tell(&observed).await;
         gateways::nudge::redis(client, &observed).await;
     }
     let turn = rand::random::<u16>().into();
@@ -202,7 +203,8 @@ async fn steps(
     let moves = done.moving || acted.moves.waits.is_some();
     let whole = done.told.is_empty() && !corrected && arrange::is_whole(&observed) && !moves;
     let exchanged = observed.keys.rotation.next.is_none() && observed.keys.passwords.is_at_rest();
-    let settled = whole && exchanged && status::is_settled(&status);
+    let shown = redis_tls::is_at_rest(&observed);
+    let settled = whole && exchanged && shown && status::is_settled(&status);
     status::write(client, &observed.cluster, status)
         .await
         .map_err(|source| ReconcileError::Status {
@@ -263,9 +265,17 @@ fn decide(
         writes: Vec::new(),
         notes: Vec::new(),
     };
+    let certificate = redis_tls::step(observed, now.as_second());
+    let certificate = certificate.unwrap_or_else(|problem| {
+        if decided.validated.is_ok() {
+            decided.validated = Err(vec![problem]);
+        }
+        None
+    });
     if let Ok(validated) = &decided.validated {
         let mut keys = rotation::keys(observed, now, random_key);
         passwords::rotate(&mut keys, observed, now, random_key);
+        keys.redis_tls = certificate;
         let told = observed.keys.passwords.told(&keys.passwords);
         decided.notes.extend(told);
         let mut objects = build::build(validated, &keys);

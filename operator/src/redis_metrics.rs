@@ -14,7 +14,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::push_cluster::build::sentinel::REDIS_PORT;
 use crate::push_cluster::observe::Observed;
-use crate::push_cluster::speak::{Place, SpeakError, Speaker};
+use crate::push_cluster::speak::{Admin, Place, SpeakError, Speaker};
 use crate::push_cluster::users;
 use crate::push_cluster::vitals::{Masters, Vitals, vitals};
 
@@ -38,9 +38,10 @@ pub fn asked(observed: &Observed) -> Option<Asked> {
     if observed.cluster.spec.redis.mode == RedisMode::External {
         return None;
     }
+    let admin = observed.admin()?;
     Some(Asked {
-        password: observed.keys.redis_admin_password.clone()?,
-        pods: users::redis(&observed.pods),
+        pods: users::redis(&observed.pods, &admin),
+        password: admin.password,
     })
 }
 
@@ -136,12 +137,9 @@ impl Known {
 }
 
 /// What the Redis at this address says; None for one that does not.
-pub async fn vitals_at(address: &str, password: &str) -> Option<Vitals> {
-    let place = Place {
-        address: address.to_owned(),
-        port: REDIS_PORT,
-    };
-    let asking = timeout(DEADLINE, ask(&place, password));
+pub async fn vitals_at(address: &str, admin: &Admin) -> Option<Vitals> {
+    let place = admin.at(address, REDIS_PORT);
+    let asking = timeout(DEADLINE, ask(&place, &admin.password));
     asking.await.ok()?.ok()?
 }
 

@@ -19,6 +19,8 @@ use super::{ExternalRedis, PersistenceSpec, PodsSpec};
     {"rule": "self.mode == 'Cluster' || !has(self.cluster)", "message": "spec.redis.cluster is set but not used: set mode: Cluster, or remove cluster"},
     {"rule": "self.mode != 'External' || !has(self.persistence)", "message": "spec.redis.persistence is set but not used: mode External runs no Redis of its own: remove persistence"},
     {"rule": "self.mode != 'Cluster' || !has(self.persistence)", "message": "spec.redis.persistence is not for mode Cluster, where every Redis that starts is a new node and reads nothing from a disk: remove persistence and raise spec.redis.cluster.replicas, or use mode Sentinel"},
+    {"rule": "self.mode != 'External' || !has(self.tls)", "message": "spec.redis.tls is set but not used: mode External runs no Redis of its own: set spec.redis.external.tls, or remove tls"},
+    {"rule": "has(self.tls) == has(oldSelf.tls)", "message": "spec.redis.tls cannot be added or removed: gateways with TLS and without would not hear each other meanwhile: make a second PushCluster with what you want and move clients to it"},
     {"rule": "self.mode == oldSelf.mode", "message": "spec.redis.mode cannot be changed: make a second PushCluster with the mode you want and move clients to it"},
 ]))]
 pub struct RedisSpec {
@@ -55,6 +57,11 @@ pub struct RedisSpec {
     /// pods.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub persistence: Option<PersistenceSpec>,
+    /// TLS between gateways, Redis, Sentinels and the operator in modes Standalone, Sentinel and Cluster, and no connection
+    /// without; `tls: {}` has the operator issue the certificate and renew it. Default: none. It can be chosen at the
+    /// beginning only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<RedisTls>,
     /// How mode Sentinel replaces a master that is gone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sentinel: Option<SentinelSpec>,
@@ -110,6 +117,20 @@ pub struct SentinelSpec {
     pub resources: ResourceRequirements,
 }
 
+/// The certificate of Redis and Sentinels.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RedisTls {
+    /// A Secret of the namespace with a certificate of your own, as cert-manager writes it: `tls.crt` and `tls.key`, which
+    /// Redis serves with, and `ca.crt`, whom all of them trust. It must be for the name `<name>-redis.<namespace>.svc`;
+    /// in mode Sentinel also for `<name>-redis-0.<name>-redis` and those of 1 and 2; in mode Cluster also for
+    /// `*.<name>-redis.<namespace>.svc`, and Redis shows it as a client too. When it changes, Redis gets the new one
+    /// while it runs. Default: one that the operator issues, in Secret `<name>-redis-tls`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub secret_name: Option<String>,
+}
+
 impl Default for RedisSpec {
     fn default() -> Self {
         RedisSpec {
@@ -120,6 +141,7 @@ impl Default for RedisSpec {
             listen: Vec::new(),
             listen_prefix: String::new(),
             persistence: None,
+            tls: None,
             sentinel: None,
             cluster: None,
             external: None,

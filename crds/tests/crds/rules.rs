@@ -172,6 +172,11 @@ const BROKEN: &[Case] = &[
         "spec.redis.persistence is not for mode Cluster",
     ),
     (
+        "{redis: {external: {host: redis}, mode: External, tls: {}}}",
+        "{redis: {external: {host: redis, tls: {}}, mode: External}}",
+        "spec.redis.tls is set but not used: mode External runs no Redis of its own: set spec.redis.external.tls",
+    ),
+    (
         "{redis: {external: {host: redis}, image: 'redis:8', mode: External}}",
         "{redis: {image: 'redis:8', mode: Standalone}}",
         "spec.redis.image is set but not used",
@@ -246,6 +251,16 @@ const UNCHANGEABLE: &[Case] = &[
         "spec.redis.mode cannot be changed: make a second PushCluster with the mode you want",
     ),
     (
+        "{}",
+        "{redis: {tls: {}}}",
+        "spec.redis.tls cannot be added or removed",
+    ),
+    (
+        "{redis: {tls: {secretName: mine}}}",
+        "{redis: {mode: Standalone}}",
+        "spec.redis.tls cannot be added or removed",
+    ),
+    (
         "{redis: {persistence: {size: 2Gi}}}",
         "{redis: {persistence: {size: 2047Mi}}}",
         "spec.redis.persistence.size cannot become less",
@@ -305,6 +320,7 @@ fn what_cannot_be_changed_says_what_to_do_instead() {
     for (before, after) in [
         ("{}", "{redis: {persistence: {}}}"),
         ("{redis: {persistence: {}}}", "{}"),
+        ("{redis: {tls: {}}}", "{redis: {tls: {secretName: mine}}}"),
         (
             "{redis: {persistence: {size: 1024Mi}}}",
             "{redis: {persistence: {size: 1Gi, whenDeleted: Delete}}}",

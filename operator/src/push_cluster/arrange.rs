@@ -28,9 +28,7 @@ pub(super) async fn arrange(
     let (Some(pods), Ok(validated)) = (&observed.redis_pods, validated) else {
         return Vec::new();
     };
-    let (ValidatedRedis::Cluster(redis), Some(password)) =
-        (&validated.redis, &observed.keys.redis_admin_password)
-    else {
+    let (ValidatedRedis::Cluster(redis), Some(admin)) = (&validated.redis, observed.admin()) else {
         return Vec::new();
     };
     let replicas = usize::try_from(redis.replicas).unwrap_or(0);
@@ -38,7 +36,7 @@ pub(super) async fn arrange(
         orders::orders(pods, redis.shards, replicas)
             .into_iter()
             .partition(|order| order.act == Act::Replace);
-    let (mut done, failed) = speak::carry_out(pods, orders, password).await;
+    let (mut done, failed) = speak::carry_out(pods, orders, &admin).await;
     done.extend(evict(client, &observed.cluster, evictions).await);
     for error in failed {
         // Tried again with the next look, which sees what has become of it.

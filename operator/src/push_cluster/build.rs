@@ -28,6 +28,7 @@ pub mod persistence;
 mod pods;
 mod redis;
 pub mod redis_cluster;
+pub mod redis_tls;
 mod secret;
 pub mod sentinel;
 mod service;
@@ -65,6 +66,8 @@ pub struct RedisObjects {
     pub service: Service,
     /// What its pods read at their start, where that is more than a password.
     pub files: Option<Secret>,
+    /// What it shows with TLS.
+    pub certificate: Option<Secret>,
     pub budget: Option<PodDisruptionBudget>,
 }
 
@@ -79,6 +82,7 @@ pub struct Names {
     pub config: String,
     pub keys: String,
     pub redis: String,
+    pub redis_tls: String,
 }
 
 impl Names {
@@ -91,6 +95,7 @@ impl Names {
             config: format!("{instance}-config"),
             keys: format!("{instance}-keys"),
             redis: format!("{instance}-redis"),
+            redis_tls: format!("{instance}-redis-tls"),
         }
     }
 
@@ -103,7 +108,7 @@ impl Names {
 pub fn build(cluster: &ValidatedCluster, keys: &Keys) -> Objects {
     let config = config::config_map(cluster);
     let has_policies = cluster.network_policies.enabled;
-    Objects {
+    let mut objects = Objects {
         service_account: service_account(cluster),
         keys: secret::keys(cluster, keys),
         redis: redis_objects(cluster, keys),
@@ -121,7 +126,11 @@ pub fn build(cluster: &ValidatedCluster, keys: &Keys) -> Objects {
         gateway_policy: has_policies.then(|| network::gateways(cluster)),
         redis_policy: has_policies.then(|| network::redis(cluster)).flatten(),
         config,
+    };
+    if let (true, Some(held)) = (cluster.redis_tls, &keys.redis_tls) {
+        redis_tls::secure(&mut objects, cluster, held);
     }
+    objects
 }
 
 fn redis_objects(cluster: &ValidatedCluster, keys: &Keys) -> Option<RedisObjects> {
@@ -136,6 +145,7 @@ fn redis_objects(cluster: &ValidatedCluster, keys: &Keys) -> Option<RedisObjects
             )],
             service,
             files: None,
+            certificate: None,
             // One of one may always go.
             budget: None,
         }),
@@ -147,6 +157,7 @@ fn redis_objects(cluster: &ValidatedCluster, keys: &Keys) -> Option<RedisObjects
                 stateful_sets: vec![sentinel::stateful_set(cluster, sentinel, &hash)],
                 service,
                 files: Some(files(keys)),
+                certificate: None,
                 budget: Some(budget::redis(cluster)),
             })
         }
@@ -160,6 +171,7 @@ fn redis_objects(cluster: &ValidatedCluster, keys: &Keys) -> Option<RedisObjects
                 stateful_sets: shards.map(set).collect(),
                 service,
                 files: Some(files(keys)),
+                certificate: None,
                 budget: Some(budget::redis(cluster)),
             })
         }

@@ -199,6 +199,7 @@ fn redis_wish(spec: &PushClusterSpec) -> Value {
         listen_prefix: _,
         external: _,
         persistence,
+        tls,
     } = &spec.redis;
     // More shards are more of the same pods.
     let down_after = cluster.as_ref().map(|cluster| cluster.down_after_seconds);
@@ -207,6 +208,8 @@ fn redis_wish(spec: &PushClusterSpec) -> Value {
     // How large they are is not what pods are made of.
     let snapshots = persistence.as_ref().map(|kept| kept.snapshot_seconds);
     wish.extend(snapshots.map(|seconds| json!(seconds)));
+    // Whose certificate it is, no pod knows.
+    wish.extend(tls.as_ref().map(|_| json!("tls")));
     if wish.len() == 1 {
         wish.remove(0)
     } else {

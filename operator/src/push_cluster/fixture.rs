@@ -15,6 +15,7 @@ use super::consent::hold;
 use super::named::Source;
 use super::observe::{Keys, Live, Observed, StoredKeys};
 use super::passwords::Passwords;
+use super::redis_tls::standing_for;
 use super::rotation::Rotation;
 use super::validate::validate;
 
@@ -85,12 +86,16 @@ pub fn keys() -> Keys {
         salt: "the-salt".into(),
         rotation: Rotation::default(),
         passwords: Passwords::default(),
+        redis_tls: None,
     }
 }
 
 /// Builds what a spec asks for, through the real validation.
 pub fn built(spec: &Value) -> Objects {
-    let (observed, keys) = (observed(spec), keys());
+    let (observed, mut keys) = (observed(spec), keys());
+    if observed.cluster.spec.redis.tls.is_some() {
+        keys.redis_tls = Some(standing_for("made"));
+    }
     let validated = validate(&observed, &images()).unwrap();
     let mut objects = build(&validated, &keys);
     let nothing = Live::default();
@@ -118,6 +123,7 @@ pub fn live(objects: Objects) -> Live {
         gateway_policy,
         redis_policy,
     } = objects;
+    let certificate = redis.as_ref().and_then(|redis| redis.certificate.clone());
     let (sets, redis_service, redis_files, redis_budget) =
         redis.map_or((Vec::new(), None, None, None), |redis| {
             let (sets, service) = (redis.stateful_sets, redis.service);
@@ -135,6 +141,7 @@ pub fn live(objects: Objects) -> Live {
         claims: Vec::new(),
         redis_service,
         redis_files,
+        redis_certificate: certificate,
         redis_budget,
         deployment: Some(deployment),
         service: Some(service),

@@ -6,6 +6,7 @@ use crds::{
 };
 
 use super::build::token_key_file;
+use crate::certificate::{BUNDLE, LEAF, LEAF_KEY};
 
 /// Shortest HS256 key (RFC 7518 section 3.2).
 const MIN_HS256_KEY_BYTES: usize = 32;
@@ -43,7 +44,7 @@ pub enum Wants {
 }
 
 impl Source {
-    fn secret(name: &str, key: &str) -> Self {
+    pub fn secret(name: &str, key: &str) -> Self {
         Source::Secret(SecretKey {
             name: name.into(),
             key: key.into(),
@@ -83,6 +84,30 @@ impl Wants {
     }
 }
 
+/// All that the operator reads: what gateways find as files, and what it makes of other things.
+pub fn read_from(spec: &PushClusterSpec) -> Vec<Named> {
+    let mut all = named(spec);
+    let tls = spec.redis.tls.as_ref();
+    if let Some(name) = tls.and_then(|tls| tls.secret_name.as_deref()) {
+        all.extend(REDIS_TLS.map(|(key, wants)| Named {
+            field: "spec.redis.tls.secretName",
+            source: Source::secret(name, key),
+            path: String::new(),
+            wants,
+            read_again: true,
+        }));
+    }
+    all
+}
+
+/// Keys of a Secret with a certificate for Redis.
+const REDIS_TLS: [(&str, Wants); 3] = [
+    (LEAF, Wants::Certificates),
+    (LEAF_KEY, Wants::PrivateKey),
+    (BUNDLE, Wants::Certificates),
+];
+
+/// What gateways find as files.
 pub fn named(spec: &PushClusterSpec) -> Vec<Named> {
     let mut all = Vec::new();
     if let Some(external) = &spec.redis.external {

@@ -25,8 +25,10 @@ use super::build::Names;
 use super::build::persistence;
 use super::build::redis_cluster::SHARD_LABEL;
 use super::moves;
-use super::named::{Source, named};
+use super::named::{Source, read_from};
+use super::redis_tls;
 use super::shards;
+use super::speak::Admin;
 use super::users::{self, RedisUser};
 use crate::kept::Kept;
 
@@ -66,6 +68,13 @@ pub struct Observed {
     pub redis_users: Vec<RedisUser>,
 }
 
+impl Observed {
+    /// How the operator comes to Redis; None before there is one.
+    pub fn admin(&self) -> Option<Admin> {
+        redis_tls::admin(&self.cluster, &self.keys)
+    }
+}
+
 /// The owned objects as they are.
 #[derive(Debug, Default)]
 pub struct Live {
@@ -79,6 +88,8 @@ pub struct Live {
     pub claims: Vec<PersistentVolumeClaim>,
     pub redis_service: Option<Service>,
     pub redis_files: Option<Secret>,
+    /// With TLS.
+    pub redis_certificate: Option<Secret>,
     pub redis_budget: Option<PodDisruptionBudget>,
     pub deployment: Option<Deployment>,
     pub service: Option<Service>,
@@ -102,6 +113,7 @@ impl Live {
             claims: _,
             redis_service,
             redis_files,
+            redis_certificate,
             redis_budget,
             deployment,
             service,
@@ -122,6 +134,7 @@ impl Live {
             ("StatefulSet", meta(redis)),
             ("Service", meta(redis_service)),
             ("Secret", meta(redis_files)),
+            ("Secret", meta(redis_certificate)),
             ("PodDisruptionBudget", meta(redis_budget)),
             ("Deployment", meta(deployment)),
             ("Service", meta(service)),
@@ -168,7 +181,7 @@ async fn read(reader: &Reader<'_>, cluster: Arc<PushCluster>) -> Result<Observed
     let names = Names::of(&cluster.name_any());
     let live = reader.live(&cluster, &names).await?;
     let mut referenced = BTreeMap::new();
-    for one in named(&cluster.spec) {
+    for one in read_from(&cluster.spec) {
         let value = reader.value(&one.source).await?;
         referenced.insert(one.source, value);
     }
@@ -189,16 +202,17 @@ async fn read(reader: &Reader<'_>, cluster: Arc<PushCluster>) -> Result<Observed
         Some(redis) => Some(external::ask(redis, password(redis, &referenced).as_deref()).await),
         None => None,
     };
-    let keys = StoredKeys::of(live.keys.as_ref());
-    let redis_pods = match (cluster.spec.redis.mode, &keys.redis_admin_password) {
-        (RedisMode::Cluster, Some(password)) => {
-            Some(shards::speak::look(&pods, &live.shards, password).await)
+    let keys = StoredKeys::of(live.keys.as_ref(), live.redis_certificate.as_ref());
+    let admin = redis_tls::admin(&cluster, &keys);
+    let redis_pods = match (cluster.spec.redis.mode, &admin) {
+        (RedisMode::Cluster, Some(admin)) => {
+            Some(shards::speak::look(&pods, &live.shards, admin).await)
         }
         _ => None,
     };
-    let redis_users = match (cluster.spec.redis.mode, &keys.redis_admin_password) {
+    let redis_users = match (cluster.spec.redis.mode, &admin) {
         (RedisMode::External, _) | (_, None) => Vec::new(),
-        (mode, Some(password)) => users::look(&pods, mode, password).await,
+        (mode, Some(admin)) => users::look(&pods, mode, admin).await,
     };
     Ok(Observed {
         foreign_autoscalers: foreign::foreign(&cluster, &autoscalers),
@@ -272,6 +286,10 @@ impl<'a> Reader<'a> {
             self.get(&names.redis),
             self.owned(&names.redis),
         )?;
+        let redis_certificate = match cluster.spec.redis.tls {
+            Some(_) => self.get(&names.redis_tls).await?,
+            None => None,
+        };
         let shards = self.shards(cluster, names).await?;
         let claims = self.claims(cluster, names).await?;
         let (deployment, service, nodes_service, budget, autoscaler) = tokio::try_join!(
@@ -292,6 +310,7 @@ impl<'a> Reader<'a> {
             claims,
             redis_service,
             redis_files,
+            redis_certificate,
             redis_budget,
             deployment,
             service,

@@ -13,8 +13,9 @@ use super::autoscaling;
 use super::build::build;
 use super::consent::{Pending, hold};
 use super::moves::settle;
-use super::named::{Wants, named};
+use super::named::{Wants, read_from};
 use super::observe::{Live, Observed, StoredKeys};
+use super::redis_tls;
 use super::validate::{Problem, validate};
 use crate::metrics_api::registration::Registration;
 
@@ -33,7 +34,10 @@ pub struct Preview {
 
 pub fn preview(observed: &Observed, images: &Images) -> Result<Preview, Vec<Problem>> {
     let validated = validate(observed, images)?;
-    let keys = observed.keys.or_generate(|| NOT_MADE_YET.to_owned());
+    let mut keys = observed.keys.or_generate(|| NOT_MADE_YET.to_owned());
+    if validated.redis_tls && keys.redis_tls.is_none() {
+        keys.redis_tls = Some(redis_tls::standing_for(NOT_MADE_YET));
+    }
     let owner = observed.cluster.uid().unwrap_or_default();
     let mut objects = build(&validated, &keys);
     let (cluster, live) = (&observed.cluster, &observed.live);
@@ -66,7 +70,7 @@ fn registration(cluster: &PushCluster) -> Registration {
 
 /// A namespace in which nothing is yet, but what the manifest names in Secrets and ConfigMaps, with good values.
 pub fn assumed(cluster: PushCluster) -> Observed {
-    let referenced: BTreeMap<_, _> = named(&cluster.spec)
+    let referenced: BTreeMap<_, _> = read_from(&cluster.spec)
         .into_iter()
         .map(|named| (named.source, Some(good(named.wants))))
         .collect();

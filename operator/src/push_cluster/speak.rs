@@ -8,11 +8,14 @@ use k8s_openapi::api::core::v1::Pod;
 use redis_protocol::resp2::decode::decode_bytes_mut;
 use redis_protocol::resp2::encode::extend_encode;
 use redis_protocol::resp2::types::{BytesFrame, Resp2Frame};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::build::sentinel::ADMIN_USER;
+pub use tls::Tls;
+
+mod tls;
 
 /// How long one Redis has for all that it is asked at a time.
 const DEADLINE: Duration = Duration::from_secs(3);
@@ -22,6 +25,32 @@ const DEADLINE: Duration = Duration::from_secs(3);
 pub struct Place {
     pub address: String,
     pub port: u16,
+    /// None: it speaks without TLS.
+    pub tls: Option<Tls>,
+}
+
+/// How the operator comes to each Redis and Sentinel of one PushCluster.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Admin {
+    pub password: String,
+    pub tls: Option<Tls>,
+}
+
+impl Admin {
+    pub fn at(&self, address: &str, port: u16) -> Place {
+        Place {
+            address: address.to_owned(),
+            port,
+            tls: self.tls.clone(),
+        }
+    }
+}
+
+/// The password is in no log.
+impl std::fmt::Debug for Admin {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Admin").finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -74,10 +103,15 @@ pub async fn within<T>(
     timeout(limit, speaking).await.map_err(slow)?
 }
 
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
 /// A connection to one of them.
 pub struct Speaker<'a> {
     address: &'a str,
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
+    /// The certificate that the other side showed, in DER; None without TLS.
+    pub shown: Option<Vec<u8>>,
     received: BytesMut,
 }
 
@@ -91,13 +125,21 @@ impl<'a> Speaker<'a> {
 
     /// As nobody yet.
     pub async fn connect(place: &'a Place) -> Result<Speaker<'a>, SpeakError> {
-        let Place { address, port } = place;
+        let Place { address, port, tls } = place;
         let stream = TcpStream::connect((address.as_str(), *port))
             .await
             .map_err(unreachable(address))?;
+        let (stream, shown): (Box<dyn Stream>, _) = match tls {
+            None => (Box::new(stream), None),
+            Some(tls) => {
+                let (stream, shown) = tls.handshake(stream).await.map_err(unreachable(address))?;
+                (Box::new(stream), shown)
+            }
+        };
         Ok(Speaker {
             address,
             stream,
+            shown,
             received: BytesMut::new(),
         })
     }
@@ -133,7 +175,8 @@ impl<'a> Speaker<'a> {
         let mut sent = BytesMut::new();
         extend_encode(&mut sent, &asked, false).map_err(|_| strange())?;
         let lost = unreachable(self.address);
-        self.stream.write_all(&sent).await.map_err(lost)?;
+        self.stream.write_all(&sent).await.map_err(&lost)?;
+        self.stream.flush().await.map_err(lost)?;
         loop {
             if let Some((frame, ..)) =
                 decode_bytes_mut(&mut self.received).map_err(|_| strange())?

@@ -15,7 +15,7 @@ use super::build::redis_cluster::shard_number;
 use super::build::sentinel::{GATEWAY_USER, REDIS_PORT, SENTINEL_PORT};
 use super::name;
 use super::observe::Observed;
-use super::speak::{Place, SpeakError, Speaker, in_time, running_at};
+use super::speak::{Admin, Place, SpeakError, Speaker, in_time, running_at};
 use super::status::is_of;
 use crate::failure::line;
 
@@ -32,6 +32,8 @@ pub struct RedisUser {
     pub place: Place,
     /// SHA-256 of each password that it accepts, as ACL GETUSER has it; or why that is not known.
     pub accepts: Result<BTreeSet<String>, String>,
+    /// The certificate that it shows, in DER; None without TLS, and for one that did not answer.
+    pub shows: Option<Vec<u8>>,
 }
 
 impl fmt::Display for RedisUser {
@@ -59,32 +61,36 @@ pub fn hashes(passwords: &[&str]) -> BTreeSet<String> {
 }
 
 /// Every Redis of ours that runs: its pod, its shard (0 where there is one), its place.
-pub fn redis(pods: &[Pod]) -> Vec<(String, usize, Place)> {
-    let port = REDIS_PORT;
+pub fn redis(pods: &[Pod], admin: &Admin) -> Vec<(String, usize, Place)> {
     let pods = pods.iter().filter(|pod| is_of(pod, "redis"));
     let places = pods.filter_map(|pod| {
         let address = running_at(pod, CONTAINERS[0].0)?;
         let shard = shard_number(pod.labels()).unwrap_or(0);
-        Some((pod.name_any(), shard, Place { address, port }))
+        Some((pod.name_any(), shard, admin.at(&address, REDIS_PORT)))
     });
     places.collect()
 }
 
-/// Asks each that runs and is to stay, all at once. `password`: the admin's.
-pub async fn look(pods: &[Pod], mode: RedisMode, password: &str) -> Vec<RedisUser> {
+/// Asks each that runs and is to stay, all at once.
+pub async fn look(pods: &[Pod], mode: RedisMode, admin: &Admin) -> Vec<RedisUser> {
     let staying = |pod: &&Pod| is_of(pod, "redis") && pod.metadata.deletion_timestamp.is_none();
     let pods = pods.iter().filter(staying);
     let places = pods.flat_map(|pod| {
         let there = CONTAINERS.into_iter().filter_map(move |(container, port)| {
             let address = running_at(pod, container)?;
-            Some((pod.name_any(), container, Place { address, port }))
+            Some((pod.name_any(), container, admin.at(&address, port)))
         });
         there.collect::<Vec<_>>()
     });
     let asked = places.map(|(pod, container, place)| async move {
-        let accepts = in_time(&place.address, ask(&place, user(mode), password)).await;
+        let asking = ask(&place, user(mode), &admin.password);
+        let (accepts, shows) = match in_time(&place.address, asking).await {
+            Ok((accepts, shows)) => (Ok(accepts), shows),
+            Err(error) => (Err(line(&error)), None),
+        };
         RedisUser {
-            accepts: accepts.map_err(|error| line(&error)),
+            accepts,
+            shows,
             pod,
             container,
             place,
@@ -95,13 +101,17 @@ pub async fn look(pods: &[Pod], mode: RedisMode, password: &str) -> Vec<RedisUse
     users
 }
 
-async fn ask(place: &Place, user: &str, password: &str) -> Result<BTreeSet<String>, SpeakError> {
+/// Passwords that it accepts, and the certificate that it shows.
+type Answer = (BTreeSet<String>, Option<Vec<u8>>);
+
+async fn ask(place: &Place, user: &str, password: &str) -> Result<Answer, SpeakError> {
     let mut speaker = Speaker::open(place, password).await?;
     let answer = speaker.send(&[b"ACL", b"GETUSER", user.as_bytes()]).await?;
-    passwords(&answer).ok_or_else(|| SpeakError::Strange {
+    let accepts = passwords(&answer).ok_or_else(|| SpeakError::Strange {
         address: place.address.clone(),
         command: "ACL GETUSER".into(),
-    })
+    })?;
+    Ok((accepts, speaker.shown))
 }
 
 /// What ACL GETUSER says of passwords: names and values in turn.

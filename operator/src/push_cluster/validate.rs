@@ -15,7 +15,7 @@ use kube::ResourceExt;
 use super::Images;
 use super::build::Names;
 use super::build::redis_cluster::shard_number;
-use super::named::{Named, named};
+use super::named::{Named, named, read_from};
 use super::observe::{Live, Observed};
 use super::shards::orders::moves::are_others_empty;
 
@@ -43,6 +43,8 @@ pub struct ValidatedCluster {
     /// None: Redis keeps nothing on a disk.
     pub redis_persistence: Option<PersistenceSpec>,
     pub redis: ValidatedRedis,
+    /// Whether it speaks TLS.
+    pub redis_tls: bool,
     pub autoscaling: Option<AutoscalingSpec>,
     pub drain_deadline_seconds: i64,
     pub service: ServiceSpec,
@@ -110,8 +112,9 @@ pub fn validate(observed: &Observed, images: &Images) -> Result<ValidatedCluster
     let namespace = cluster.namespace().unwrap_or_default();
     let mut problems = taken_names(cluster, &observed.live);
 
+    let read = read_from(spec);
+    problems.extend(read.iter().filter_map(|one| fault(observed, one)));
     let named = named(spec);
-    problems.extend(named.iter().filter_map(|one| fault(observed, one)));
     problems.extend(schedule(&spec.autoscaling));
     let redis = check_redis(observed, images, &mut problems);
     if !problems.is_empty() {
@@ -133,6 +136,7 @@ pub fn validate(observed: &Observed, images: &Images) -> Result<ValidatedCluster
         redis_pods: spec.redis.pods.clone(),
         redis_persistence: spec.redis.persistence.clone(),
         redis,
+        redis_tls: spec.redis.tls.is_some(),
         autoscaling: spec.autoscaling.enabled.then(|| spec.autoscaling.clone()),
         drain_deadline_seconds: i64::from(spec.drain.deadline_seconds),
         service: spec.service.clone(),

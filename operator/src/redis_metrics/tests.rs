@@ -51,6 +51,7 @@ fn at(pods: &[(&str, u16)]) -> Asked {
     let place = |port: u16| Place {
         address: "127.0.0.1".into(),
         port,
+        tls: None,
     };
     let pods = pods.iter();
     Asked {

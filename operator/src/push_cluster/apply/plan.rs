@@ -72,14 +72,15 @@ pub fn plan(objects: Objects, live: &Live, owner: &str) -> Vec<Write> {
         gateway_policy,
         redis_policy,
     } = objects;
-    let (redis, redis_service, redis_files, redis_budget) = match redis {
+    let (redis, redis_service, redis_files, redis_certificate, redis_budget) = match redis {
         Some(RedisObjects {
             stateful_sets,
             service,
             files,
+            certificate,
             budget,
-        }) => (stateful_sets, Some(service), files, budget),
-        None => (Vec::new(), None, None, None),
+        }) => (stateful_sets, Some(service), files, certificate, budget),
+        None => (Vec::new(), None, None, None, None),
     };
     let mut writes = vec![
         put(&service_account, live.service_account.as_ref(), false),
@@ -90,6 +91,7 @@ pub fn plan(objects: Objects, live: &Live, owner: &str) -> Vec<Write> {
         put_or_prune(gateway_policy.as_ref(), live.gateway_policy.as_ref(), owner),
         put_if_built(redis_service.as_ref(), live.redis_service.as_ref()),
         put_if_built(redis_files.as_ref(), live.redis_files.as_ref()),
+        put_if_built(redis_certificate.as_ref(), live.redis_certificate.as_ref()),
         put_if_built(redis_budget.as_ref(), live.redis_budget.as_ref()),
     ];
     writes.extend(stateful_sets(&redis, live, owner));

@@ -12,7 +12,7 @@ use crate::push_cluster::name;
 use crate::push_cluster::observe::Observed;
 use crate::push_cluster::shards::orders::{Act, Order};
 use crate::push_cluster::shards::speak::is_outdated;
-use crate::push_cluster::speak::{Place, SpeakError, Speaker, in_time, running_at};
+use crate::push_cluster::speak::{Admin, SpeakError, Speaker, in_time, running_at};
 use crate::push_cluster::status::is_of;
 use crate::push_cluster::succession::{self, Member};
 use crate::push_cluster::validate::ValidatedCluster;
@@ -44,7 +44,7 @@ pub async fn replace(
     observed: &Observed,
     validated: &ValidatedCluster,
 ) -> Vec<Order> {
-    let Some(password) = &observed.keys.redis_admin_password else {
+    let Some(admin) = observed.admin() else {
         return Vec::new();
     };
     if are_current(observed) {
@@ -53,7 +53,7 @@ pub async fn replace(
     let pods = pods(observed);
     let mut asked = Vec::new();
     for pod in &pods {
-        asked.push(member(observed, pod, password));
+        asked.push(member(observed, pod, &admin));
     }
     let members = join_all(asked).await;
     let Some(order) = succession::next(&members, PODS) else {
@@ -63,7 +63,7 @@ pub async fn replace(
         return evict(client, &observed.cluster, vec![order]).await;
     }
     let name_of_master = master_name(&validated.names, &validated.namespace);
-    match fail_over(&pods, &name_of_master, password).await {
+    match fail_over(&pods, &name_of_master, &admin).await {
         Ok(()) => vec![order],
         // Tried again with the next look; one that is under way is refused, too.
         Err(error) => {
@@ -73,10 +73,10 @@ pub async fn replace(
     }
 }
 
-async fn member(observed: &Observed, pod: &Pod, password: &str) -> Member {
+async fn member(observed: &Observed, pod: &Pod, admin: &Admin) -> Member {
     let address = running_at(pod, "redis");
     let vitals = match &address {
-        Some(address) => redis_metrics::vitals_at(address, password).await,
+        Some(address) => redis_metrics::vitals_at(address, admin).await,
         None => None,
     };
     Member {
@@ -91,15 +91,14 @@ async fn member(observed: &Observed, pod: &Pod, password: &str) -> Member {
 
 /// Has the first Sentinel make another Redis the master, without asking the others
 /// (redis.io/docs/latest/operate/oss_and_stack/management/sentinel).
-async fn fail_over(pods: &[&Pod], master: &str, password: &str) -> Result<(), SpeakError> {
+async fn fail_over(pods: &[&Pod], master: &str, admin: &Admin) -> Result<(), SpeakError> {
     let address = pods.iter().find_map(|pod| running_at(pod, "sentinel"));
     let Some(address) = address else {
         return Ok(());
     };
-    let port = SENTINEL_PORT;
-    let place = Place { address, port };
+    let place = admin.at(&address, SENTINEL_PORT);
     let telling = async {
-        let mut speaker = Speaker::open(&place, password).await?;
+        let mut speaker = Speaker::open(&place, &admin.password).await?;
         speaker.ask(&["SENTINEL", "FAILOVER", master]).await?;
         Ok(())
     };

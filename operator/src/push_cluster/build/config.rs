@@ -46,6 +46,10 @@ pub fn secrets_hash(keys: &Keys, referenced: &[ByteString]) -> String {
     for value in referenced {
         part(&mut digest, &value.0);
     }
+    // Other pods are asked for by whom they trust, not by which certificate of these is shown.
+    if let Some(held) = &keys.redis_tls {
+        part(&mut digest, held.bundle.as_bytes());
+    }
     text(digest)
 }
 
@@ -77,6 +81,8 @@ fn keyed(keys: &Keys) -> Sha1 {
         redis_password,
         // No gateway has it, and Redis has it in its files.
         redis_admin_password: _,
+        // Has an annotation of its own.
+        redis_tls: _,
         salt,
     } = &keys;
     let mut digest = Sha1::new();

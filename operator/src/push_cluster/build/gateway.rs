@@ -12,6 +12,7 @@ use super::pods::template;
 use super::{
     Component, FILES, config, container_security, labels, metadata, pod_security, selector,
 };
+use crate::certificate::BUNDLE;
 use crate::push_cluster::named::Source;
 use crate::push_cluster::validate::{ValidatedCluster, ValidatedRedis};
 use crate::scaling::SERVING;
@@ -136,6 +137,10 @@ fn files(cluster: &ValidatedCluster) -> Vec<VolumeProjection> {
             files.push(secret_file(own, "redis-password", "redis-password"));
         }
         ValidatedRedis::External => {}
+    }
+    if cluster.redis_tls {
+        let certificate = &cluster.names.redis_tls;
+        files.push(secret_file(certificate, BUNDLE, "redis-ca.crt"));
     }
     files.extend(cluster.named.iter().map(|one| match &one.source {
         Source::Secret(at) => secret_file(&at.name, &at.key, &one.path),

@@ -16,6 +16,7 @@ pub fn keys(cluster: &ValidatedCluster, keys: &Keys) -> Secret {
         salt,
         rotation,
         passwords,
+        redis_tls: _,
     } = keys;
     let values = [
         ("api-key", api_key.clone()),

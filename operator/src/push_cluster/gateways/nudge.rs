@@ -10,6 +10,7 @@ use super::Compared;
 use crate::failure::line;
 use crate::push_cluster::apply::FIELD_MANAGER;
 use crate::push_cluster::observe::Observed;
+use crate::push_cluster::redis_tls;
 use crate::push_cluster::status::is_of;
 
 /// Versions of the ConfigMap and the Secret for which the kubelet was asked to look.
@@ -39,7 +40,8 @@ pub async fn nudge(client: &Client, observed: &Observed, compared: &Compared) {
     ask(client, observed, &wanted, pods).await;
 }
 
-/// Pods of Redis whose files are about to count: with the old ones a Redis that starts again would let gateways in no more.
+/// Pods of Redis whose files are about to count: with the old ones a Redis that starts again would let gateways in no more,
+/// and one that is to show another certificate would not find it.
 /// And the value to write.
 pub fn plan_redis(observed: &Observed) -> (String, Vec<&Pod>) {
     let version = |secret: &Option<Secret>| {
@@ -47,9 +49,13 @@ pub fn plan_redis(observed: &Observed) -> (String, Vec<&Pod>) {
         version.unwrap_or_default()
     };
     let live = &observed.live;
-    let wanted = format!("{}.{}", version(&live.keys), version(&live.redis_files));
+    let mut wanted = format!("{}.{}", version(&live.keys), version(&live.redis_files));
+    let other_certificate = !redis_tls::is_at_rest(observed);
+    if other_certificate {
+        wanted = format!("{wanted}.{}", version(&live.redis_certificate));
+    }
     let pods = observed.pods.iter().filter(|pod| {
-        observed.keys.passwords.next.is_some()
+        (observed.keys.passwords.next.is_some() || other_certificate)
             && is_of(pod, "redis")
             && pod.metadata.deletion_timestamp.is_none()
             && pod.annotations().get(ANNOTATION) != Some(&wanted)
@@ -58,7 +64,7 @@ pub fn plan_redis(observed: &Observed) -> (String, Vec<&Pod>) {
     (wanted, pods)
 }
 
-/// While Redis learns a password. What fails is only slower.
+/// While Redis learns a password, or shows another certificate than it should. What fails is only slower.
 pub async fn redis(client: &Client, observed: &Observed) {
     let (wanted, pods) = plan_redis(observed);
     ask(client, observed, &wanted, pods).await;

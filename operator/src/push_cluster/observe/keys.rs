@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::core::v1::Secret;
 
+use crate::certificate::Held;
 use crate::push_cluster::passwords::Passwords;
 use crate::push_cluster::rotation::Rotation;
 
@@ -14,6 +15,8 @@ pub struct StoredKeys {
     pub salt: Option<String>,
     pub rotation: Rotation,
     pub passwords: Passwords,
+    /// The certificate of Redis, from a Secret of its own.
+    pub redis_tls: Option<Held>,
 }
 
 /// The same, complete.
@@ -30,6 +33,8 @@ pub struct Keys {
     pub rotation: Rotation,
     /// Other passwords of gateways that count.
     pub passwords: Passwords,
+    /// The certificate of Redis; None without TLS.
+    pub redis_tls: Option<Held>,
 }
 
 impl Keys {
@@ -45,7 +50,8 @@ impl Keys {
 }
 
 impl StoredKeys {
-    pub(super) fn of(secret: Option<&Secret>) -> Self {
+    /// `certificate`: the Secret of Redis's.
+    pub(super) fn of(secret: Option<&Secret>, certificate: Option<&Secret>) -> Self {
         let value = |key: &str| {
             let bytes = secret?.data.as_ref()?.get(key)?;
             String::from_utf8(bytes.0.clone())
@@ -59,6 +65,7 @@ impl StoredKeys {
             salt: value("salt"),
             rotation: Rotation::of(secret.and_then(|secret| secret.data.as_ref())),
             passwords: Passwords::of(secret.and_then(|secret| secret.data.as_ref())),
+            redis_tls: certificate.and_then(Held::of),
         }
     }
 
@@ -72,6 +79,7 @@ impl StoredKeys {
             salt: kept(&self.salt),
             rotation: self.rotation.clone(),
             passwords: self.passwords.clone(),
+            redis_tls: self.redis_tls.clone(),
         }
     }
 }

@@ -12,15 +12,15 @@ use super::orders::{Act, Order};
 use super::{Pod, Redis};
 use crate::push_cluster::build::redis_cluster::{CONTAINER, REPLICA_USER, shard_number};
 use crate::push_cluster::build::sentinel::REDIS_PORT;
-use crate::push_cluster::speak::{Place, SpeakError, Speaker, in_time, running_at, within};
+use crate::push_cluster::speak::{Admin, SpeakError, Speaker, in_time, running_at, within};
 
 mod slots;
 
 /// How long one Redis has while slots move: a slot that holds much takes its time, and is gone on with after the next look.
 const MOVING: Duration = Duration::from_secs(20);
 
-/// How every pod of Redis is. `password`: the admin's.
-pub async fn look(pods: &[v1::Pod], sets: &[StatefulSet], password: &str) -> Vec<Pod> {
+/// How every pod of Redis is.
+pub async fn look(pods: &[v1::Pod], sets: &[StatefulSet], admin: &Admin) -> Vec<Pod> {
     let shards = pods
         .iter()
         .filter_map(|pod| Some((pod, shard_number(pod.labels())?)));
@@ -30,7 +30,7 @@ pub async fn look(pods: &[v1::Pod], sets: &[StatefulSet], password: &str) -> Vec
             shard,
             ending: pod.metadata.deletion_timestamp.is_some(),
             outdated: is_outdated(pod, sets),
-            redis: look_at(pod, password).await,
+            redis: look_at(pod, admin).await,
         }
     }))
     .await;
@@ -53,11 +53,11 @@ pub fn is_outdated(pod: &v1::Pod, sets: &[StatefulSet]) -> bool {
         && revision != status.update_revision.as_ref()
 }
 
-async fn look_at(pod: &v1::Pod, password: &str) -> Redis {
+async fn look_at(pod: &v1::Pod, admin: &Admin) -> Redis {
     let Some(address) = running_at(pod, CONTAINER) else {
         return Redis::Absent;
     };
-    match ask(&address, password).await {
+    match ask(&address, admin).await {
         Ok(redis) => redis,
         Err(error) => Redis::Silent {
             address,
@@ -66,17 +66,10 @@ async fn look_at(pod: &v1::Pod, password: &str) -> Redis {
     }
 }
 
-fn redis_at(address: &str) -> Place {
-    Place {
-        address: address.to_owned(),
-        port: REDIS_PORT,
-    }
-}
-
-async fn ask(address: &str, password: &str) -> Result<Redis, SpeakError> {
+async fn ask(address: &str, admin: &Admin) -> Result<Redis, SpeakError> {
     let asked = async {
-        let place = redis_at(address);
-        let mut speaker = Speaker::open(&place, password).await?;
+        let place = admin.at(address, REDIS_PORT);
+        let mut speaker = Speaker::open(&place, &admin.password).await?;
         let nodes = speaker.ask(&["CLUSTER", "NODES"]).await?;
         let replication = speaker.ask(&["INFO", "replication"]).await?;
         let view = nodes::parse(&nodes).ok_or_else(|| SpeakError::Strange {
@@ -105,7 +98,7 @@ async fn ask(address: &str, password: &str) -> Result<Redis, SpeakError> {
 pub async fn carry_out(
     pods: &[Pod],
     orders: Vec<Order>,
-    password: &str,
+    admin: &Admin,
 ) -> (Vec<Order>, Vec<SpeakError>) {
     let (mut done, mut failed) = (Vec::new(), Vec::new());
     for order in orders {
@@ -115,10 +108,10 @@ pub async fn carry_out(
         };
         let told = match &order.act {
             Act::Take { from, slots } => {
-                let took = slots::take(address, from, slots, password);
+                let took = slots::take(address, from, slots, admin);
                 within(MOVING, address, took).await
             }
-            act => in_time(address, tell(address, act, password)).await,
+            act => in_time(address, tell(address, act, admin)).await,
         };
         match told {
             Ok(()) => done.push(order),
@@ -129,9 +122,9 @@ pub async fn carry_out(
 }
 
 /// Nothing for what is not said to one Redis alone.
-async fn tell(address: &str, act: &Act, password: &str) -> Result<(), SpeakError> {
-    let place = redis_at(address);
-    let mut speaker = Speaker::open(&place, password).await?;
+async fn tell(address: &str, act: &Act, admin: &Admin) -> Result<(), SpeakError> {
+    let place = admin.at(address, REDIS_PORT);
+    let mut speaker = Speaker::open(&place, &admin.password).await?;
     for command in commands(act) {
         let words: Vec<&str> = command.iter().map(String::as_str).collect();
         speaker.ask(&words).await?;

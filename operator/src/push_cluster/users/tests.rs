@@ -75,7 +75,11 @@ impl Server {
         }
         let child = command.stdout(Stdio::null()).spawn().unwrap();
         let address = "127.0.0.1".to_owned();
-        let place = Place { address, port };
+        let place = Place {
+            address,
+            port,
+            tls: None,
+        };
         let server = Server {
             child,
             folder,
@@ -98,7 +102,10 @@ impl Server {
             pod: "demo-redis-0".into(),
             container: self.container,
             place: self.place.clone(),
-            accepts: accepts.map_err(|error| line(&error)),
+            accepts: accepts
+                .map(|(accepts, _)| accepts)
+                .map_err(|error| line(&error)),
+            shows: None,
         }
     }
 }

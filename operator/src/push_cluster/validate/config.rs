@@ -8,6 +8,7 @@ use gateway_config as config;
 
 use super::{GATEWAY_LIMIT, GATEWAY_REQUEST, or_default};
 use crate::push_cluster::build::{FILES, Names, sentinel, token_key_file};
+use crate::push_cluster::redis_tls;
 use crate::scaling::budget::of_one;
 
 /// `path` of a file in [`FILES`], if there is one.
@@ -186,13 +187,18 @@ fn redis(redis: &RedisSpec, names: &Names, namespace: &str) -> config::Redis {
         listen_prefix: redis.listen_prefix.clone(),
         ..config::Redis::default()
     };
+    let scheme = match redis.tls {
+        Some(_) => "rediss",
+        None => "redis",
+    };
+    made.ca_file = file(redis.tls.is_some(), "redis-ca.crt");
     match (redis.mode, &redis.external) {
         (_, Some(there)) => external(there, &mut made),
         (RedisMode::Sentinel, None) => {
             let sentinels =
                 sentinel::hosts(names).map(|host| format!("{host}:{}", sentinel::SENTINEL_PORT));
             made.mode = config::RedisMode::Sentinel;
-            made.url = format!("redis://{}/0", sentinels.join(","));
+            made.url = format!("{scheme}://{}/0", sentinels.join(","));
             made.master_name = sentinel::master_name(names, namespace);
             made.username = sentinel::GATEWAY_USER.into();
             made.password_file = file(true, "redis-password");
@@ -202,12 +208,17 @@ fn redis(redis: &RedisSpec, names: &Names, namespace: &str) -> config::Redis {
         (RedisMode::Cluster, None) => {
             // All pods by one name: with one for each, more shards would be other gateways.
             made.mode = config::RedisMode::Cluster;
-            made.url = format!("redis://{}:{}", names.redis, sentinel::REDIS_PORT);
+            let name = match redis.tls {
+                Some(_) => redis_tls::server_name(names, namespace),
+                None => names.redis.clone(),
+            };
+            made.url = format!("{scheme}://{name}:{}", sentinel::REDIS_PORT);
             made.username = sentinel::GATEWAY_USER.into();
             made.password_file = format!("{FILES}/redis-password");
         }
         (RedisMode::Standalone | RedisMode::External, None) => {
-            made.url = format!("redis://{}.{namespace}.svc:6379/0", names.redis);
+            let name = redis_tls::server_name(names, namespace);
+            made.url = format!("{scheme}://{name}:6379/0");
             made.password_file = file(true, "redis-password");
         }
     }

@@ -6,6 +6,7 @@ use sha1::{Digest, Sha1};
 
 use super::{ADMIN_USER, GATEWAY_USER, PODS, REDIS_PORT, SENTINEL_PORT, hosts, master_name, pods};
 use crate::push_cluster::build::persistence;
+use crate::push_cluster::build::redis_tls;
 use crate::push_cluster::build::secret::shown;
 use crate::push_cluster::observe::Keys;
 use crate::push_cluster::validate::{SentinelRedis, ValidatedCluster};
@@ -91,9 +92,10 @@ pub fn sentinel(
     let hosts = hosts(&cluster.names);
     let name = master_name(&cluster.names, &cluster.namespace);
     let majority = PODS / 2 + 1;
-    let mut text = format!(
-        "port {SENTINEL_PORT}\n\
-         protected-mode no\n\
+    let mut text = redis_tls::listening(cluster, SENTINEL_PORT);
+    let _ = write!(
+        text,
+        "protected-mode no\n\
          dir {state}\n\
          sentinel resolve-hostnames yes\n\
          sentinel announce-hostnames yes\n\

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use redis_protocol::resp2::types::BytesFrame;
 
-use super::{SpeakError, Speaker, redis_at};
+use super::{Admin, SpeakError, Speaker};
 use crate::push_cluster::build::redis_cluster::REPLICA_USER;
 use crate::push_cluster::build::sentinel::{ADMIN_USER, REDIS_PORT};
 use crate::push_cluster::shards::orders::Master;
@@ -21,12 +21,13 @@ pub(super) async fn take(
     to: &str,
     from: &Master,
     slots: &[u16],
-    password: &str,
+    admin: &Admin,
 ) -> Result<(), SpeakError> {
     let begun = Instant::now();
-    let (source, target) = (redis_at(&from.address), redis_at(to));
-    let mut source = Speaker::open(&source, password).await?;
-    let mut target = Speaker::open(&target, password).await?;
+    let source = admin.at(&from.address, REDIS_PORT);
+    let target = admin.at(to, REDIS_PORT);
+    let mut source = Speaker::open(&source, &admin.password).await?;
+    let mut target = Speaker::open(&target, &admin.password).await?;
     let id = target.ask(&["CLUSTER", "MYID"]).await?;
     // It may have been without a part until now.
     target.ask(&["ACL", "SETUSER", REPLICA_USER, "on"]).await?;
@@ -38,7 +39,7 @@ pub(super) async fn take(
         source
             .ask(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &id])
             .await?;
-        empty(&mut source, &slot, to, password).await?;
+        empty(&mut source, &slot, to, &admin.password).await?;
         // First the one that takes it: between the two it would be nobody's else.
         for side in [&mut target, &mut source] {
             side.ask(&["CLUSTER", "SETSLOT", &slot, "NODE", &id])

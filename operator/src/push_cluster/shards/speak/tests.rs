@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use k8s_openapi::jiff::Timestamp;
 use serde_json::json;
 use tempfile::TempDir;
 
 use super::*;
 use crate::push_cluster::build::redis_cluster::{HAS_ITS_PART, SHARD_LABEL};
-use crate::push_cluster::fixture::{built, keys};
+use crate::push_cluster::fixture::{built, keys, observed};
+use crate::push_cluster::observe::StoredKeys;
+use crate::push_cluster::redis_tls;
 use crate::push_cluster::shards::orders::moves::are_others_empty;
 use crate::push_cluster::shards::orders::orders;
 use crate::push_cluster::shards::{Health, health};
@@ -28,6 +31,7 @@ struct Fleet {
     /// Among the addresses of this process: another for each test.
     first: usize,
     running: BTreeMap<Place, Child>,
+    admin: Admin,
 }
 
 impl Drop for Fleet {
@@ -52,12 +56,37 @@ impl Fleet {
             shards: SHARDS,
             first,
             running: BTreeMap::new(),
+            admin: Admin {
+                password: keys().redis_admin_password,
+                tls: None,
+            },
         }
+    }
+
+    /// All of them with TLS alone.
+    fn with_tls(first: usize) -> Fleet {
+        let mut fleet = Fleet::new(first);
+        let spec = json!({"redis": {"mode": "Cluster", "tls": {}}});
+        let mut keys = StoredKeys {
+            redis_admin_password: Some(keys().redis_admin_password),
+            ..StoredKeys::default()
+        };
+        let observed = observed(&spec);
+        keys.redis_tls = redis_tls::step(&observed, Timestamp::now().as_second()).unwrap();
+        for (name, content) in keys.redis_tls.as_ref().unwrap().entries() {
+            std::fs::write(fleet.folder.path().join(name), content.0).unwrap();
+        }
+        fleet.admin = redis_tls::admin(&observed.cluster, &keys).unwrap();
+        fleet
     }
 
     /// With a new empty directory, as a new pod has, or with the one of before, as a container that is started again.
     fn start(&mut self, place: Place, anew: bool) {
-        let objects = built(&json!({"redis": {"mode": "Cluster", "cluster": {"shards": 4}}}));
+        let mut spec = json!({"redis": {"mode": "Cluster", "cluster": {"shards": 4}}});
+        if self.admin.tls.is_some() {
+            spec["redis"]["tls"] = json!({});
+        }
+        let objects = built(&spec);
         let redis = objects.redis.unwrap();
         let spec = redis.stateful_sets[place.0].spec.clone().unwrap();
         let container = spec.template.spec.unwrap().containers.remove(0);
@@ -89,7 +118,12 @@ impl Fleet {
             )
             .args(args.iter().map(|word| {
                 word.replace("/etc/redis/redis.conf", file.to_str().unwrap())
+                    .replace("/etc/redis-tls", self.folder.path().to_str().unwrap())
                     .replace("$(POD_IP)", &address(self.first, place))
+                    .replace(
+                        "$(POD_NAME)",
+                        &format!("demo-redis-{}-{}", place.0, place.1),
+                    )
             }))
             .stdout(Stdio::null())
             .spawn();
@@ -126,7 +160,7 @@ impl Fleet {
     }
 
     async fn look(&self) -> Vec<Pod> {
-        look(&self.pods(), &[], &keys().redis_admin_password).await
+        look(&self.pods(), &[], &self.admin).await
     }
 
     /// Looks and orders, as the operator does, until every shard has a master and a replica.
@@ -147,14 +181,14 @@ impl Fleet {
                 begun.elapsed() < PATIENCE,
                 "{what}: {found:?}, to do: {next:?}, seen: {pods:?}"
             );
-            carry_out(&pods, next, &keys().redis_admin_password).await;
+            carry_out(&pods, next, &self.admin).await;
         }
     }
 
     async fn ask(&self, place: Place, words: &[&str]) -> Result<String, SpeakError> {
         let address = address(self.first, place);
-        let place = redis_at(&address);
-        let mut speaker = Speaker::open(&place, &keys().redis_admin_password).await?;
+        let place = self.admin.at(&address, REDIS_PORT);
+        let mut speaker = Speaker::open(&place, &self.admin.password).await?;
         speaker.ask(words).await
     }
 
@@ -291,7 +325,26 @@ async fn a_cluster_of_redis_is_made_and_heals_and_an_empty_one_is_never_master_o
 
 #[tokio::test]
 async fn shards_come_and_go_with_their_slots_and_what_is_in_them() {
-    let mut fleet = Fleet::new(100);
+    come_and_go(Fleet::new(100)).await;
+}
+
+/// Replication, the bus, keys on their way and every order.
+#[tokio::test]
+async fn so_they_do_with_tls_and_nobody_is_heard_without() {
+    let mut fleet = Fleet::with_tls(150);
+    fleet.start((2, 1), true);
+    let begun = Instant::now();
+    while fleet.ask((2, 1), &["PING"]).await.is_err() {
+        assert!(begun.elapsed() < PATIENCE);
+    }
+    let tls = fleet.admin.tls.take();
+    assert!(fleet.ask((2, 1), &["PING"]).await.is_err(), "without TLS");
+    fleet.admin.tls = tls;
+    fleet.kill((2, 1));
+    come_and_go(fleet).await;
+}
+
+async fn come_and_go(mut fleet: Fleet) {
     for place in (0..3).flat_map(|shard| [(shard, 0), (shard, 1)]) {
         fleet.start(place, true);
     }
@@ -329,7 +382,8 @@ async fn who_may_not_or_does_not_answer_is_silent_and_says_why() {
             .to_string()
             .contains("no part in the Cluster yet")
     );
-    let seen = look(&fleet.pods(), &[], "not-the-password").await;
+    fleet.admin.password = "not-the-password".into();
+    let seen = fleet.look().await;
     let Redis::Silent { why, .. } = &seen[0].redis else {
         panic!("{seen:?}")
     };
