@@ -16,6 +16,7 @@ mod persistence;
 mod push;
 mod rbac;
 mod redis_cluster;
+mod redis_tls;
 mod refusals;
 mod rollout;
 mod sentinel;

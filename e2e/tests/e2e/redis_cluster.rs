@@ -5,17 +5,18 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use e2e::checker::run::{Fleet, run};
+use e2e::gateway::PodAddress;
 use e2e::namespace::{Namespace, in_namespace};
 use e2e::push_cluster::{self, BECOMES_READY};
-use e2e::redis::Role;
+use e2e::redis::{Login, Role};
 use e2e::wait::eventually;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use kube::api::{Api, ListParams};
 use serde_json::json;
 
 use crate::sentinel::{
-    admin_password, cast, check, delete, every_gateway_delivers, everybody_hears, fleet, pods,
-    roles, with_history,
+    admin, cast, check, delete, every_gateway_delivers, everybody_hears, fleet, pods, roles,
+    with_history,
 };
 use crate::{NAME, change, operator_stays};
 
@@ -48,7 +49,7 @@ const MOVES: &str = "kept:0";
 const PATIENCE: Duration = Duration::from_secs(400);
 
 /// Uids of pods that were deleted.
-type Deleted = BTreeMap<String, Option<String>>;
+pub type Deleted = BTreeMap<String, Option<String>>;
 
 /// The masters' pods are deleted one after the other under a steady push, while the operator is paused: those that are
 /// left elect. Then the operator is back, and gives the new pods their parts. It replaces all for a setting, one by one, and
@@ -58,27 +59,10 @@ async fn a_cluster_of_redis_is_made_loses_a_master_and_is_made_whole() {
     let _guard = operator_stays().await;
     in_namespace("redis-cluster", async |namespace| {
         let cluster = &namespace.cluster;
-        cluster.apply(&namespace.name, SHARDS).await?;
-        push_cluster::until_ready(cluster, &namespace.name, NAME).await?;
-        let password = admin_password(&namespace).await?;
-        until_whole(&namespace, &password, &Deleted::new(), "made").await?;
-
-        let gateways = with_history(&namespace).await?;
-        let key = every_gateway_delivers(&namespace, &gateways).await?;
-        let (fleet, _tunnels) = fleet(&gateways, &key).await?;
-        let old = pods(&namespace, &REDIS).await?;
-        let mut deleted = Deleted::new();
-        let faults = async {
-            everybody_hears(&fleet, "shards: before").await?;
-            for lost in lose_each_master(&namespace, &password, &fleet).await? {
-                deleted.insert(lost.to_owned(), old[lost].clone());
-            }
-            Ok(())
-        };
-        check(&run("kept:shards", &fleet, cast(), faults).await?)?;
-
+        let (gateways, deleted) = outlives_its_masters(&namespace, SHARDS).await?;
+        let admin = admin(&namespace).await?;
         change(&namespace, json!({"paused": false})).await?;
-        let healed = until_whole(&namespace, &password, &deleted, "masters deleted").await?;
+        let healed = until_whole(&namespace, &admin, &deleted, "masters deleted").await?;
         for lost in deleted.keys() {
             let role = healed.get(lost.as_str());
             ensure!(
@@ -93,12 +77,12 @@ async fn a_cluster_of_redis_is_made_loses_a_master_and_is_made_whole() {
             json!({"redis": {"cluster": {"downAfterSeconds": 4}}}),
         )
         .await?;
-        until_whole(&namespace, &password, &all, "another setting").await?;
+        until_whole(&namespace, &admin, &all, "another setting").await?;
         every_gateway_delivers(&namespace, &gateways).await?;
 
         let all = pods(&namespace, &REDIS).await?;
         delete(&namespace, &REDIS).await?;
-        until_whole(&namespace, &password, &all, "all six deleted").await?;
+        until_whole(&namespace, &admin, &all, "all six deleted").await?;
         push_cluster::until_ready(cluster, &namespace.name, NAME).await?;
         eventually("every gateway delivers again", BECOMES_READY, async || {
             every_gateway_delivers(&namespace, &gateways).await
@@ -107,6 +91,33 @@ async fn a_cluster_of_redis_is_made_loses_a_master_and_is_made_whole() {
         Ok(())
     })
     .await;
+}
+
+/// Until all masters were deleted and the operator is paused: the gateways that went on, and who was deleted.
+pub async fn outlives_its_masters(
+    namespace: &Namespace,
+    manifest: &str,
+) -> Result<(Vec<PodAddress>, Deleted)> {
+    let cluster = &namespace.cluster;
+    cluster.apply(&namespace.name, manifest).await?;
+    push_cluster::until_ready(cluster, &namespace.name, NAME).await?;
+    let admin = admin(namespace).await?;
+    until_whole(namespace, &admin, &Deleted::new(), "made").await?;
+
+    let gateways = with_history(namespace).await?;
+    let key = every_gateway_delivers(namespace, &gateways).await?;
+    let (fleet, _tunnels) = fleet(&gateways, &key).await?;
+    let old = pods(namespace, &REDIS).await?;
+    let mut deleted = Deleted::new();
+    let faults = async {
+        everybody_hears(&fleet, "shards: before").await?;
+        for lost in lose_each_master(namespace, &admin, &fleet).await? {
+            deleted.insert(lost.to_owned(), old[lost].clone());
+        }
+        Ok(())
+    };
+    check(&run("kept:shards", &fleet, cast(), faults).await?)?;
+    Ok((gateways, deleted))
 }
 
 /// A fourth shard comes under a steady push, and goes again: the channel's slot moves twice while it is used.
@@ -168,10 +179,10 @@ async fn shards(namespace: &Namespace, count: usize) -> Result<()> {
 /// One of them has the channel. The next is deleted when the one before has its heir, else half of them were gone.
 async fn lose_each_master(
     namespace: &Namespace,
-    password: &str,
+    admin: &Login,
     fleet: &Fleet,
 ) -> Result<Vec<&'static str>> {
-    let before = roles(namespace, &REDIS, password).await?;
+    let before = roles(namespace, &REDIS, admin).await?;
     let mut lost = Vec::new();
     for shard in REDIS.chunks(2) {
         let is_master = |pod: &&&str| before[**pod] == Role::Master;
@@ -180,7 +191,7 @@ async fn lose_each_master(
         delete(namespace, &[master]).await?;
         everybody_hears(fleet, &format!("shards: without {master}")).await?;
         eventually("its replica is master", BECOMES_READY, async || {
-            let roles = roles(namespace, &heir, password).await?;
+            let roles = roles(namespace, &heir, admin).await?;
             ensure!(
                 roles.values().all(|role| *role == Role::Master),
                 "{roles:?}"
@@ -195,9 +206,9 @@ async fn lose_each_master(
 }
 
 /// Waits until all pods are ready, and each shard has a master and a replica that follows it.
-async fn until_whole(
+pub async fn until_whole(
     namespace: &Namespace,
-    password: &str,
+    admin: &Login,
     deleted: &Deleted,
     what: &str,
 ) -> Result<BTreeMap<&'static str, Role>> {
@@ -210,7 +221,7 @@ async fn until_whole(
             for (name, uid) in deleted {
                 ensure!(now.get(name) != Some(uid), "{name} is the old one");
             }
-            let roles = roles(namespace, &REDIS, password).await?;
+            let roles = roles(namespace, &REDIS, admin).await?;
             for shard in REDIS.chunks(2) {
                 let found: Vec<Role> = shard.iter().map(|pod| roles[pod]).collect();
                 ensure!(

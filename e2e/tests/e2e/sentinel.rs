@@ -11,7 +11,7 @@ use e2e::fan_out::{publish_and_receive, subscribe_through};
 use e2e::gateway::{CLIENTS_PORT, PodAddress};
 use e2e::namespace::{Namespace, in_namespace};
 use e2e::push_cluster::{self, BECOMES_READY, gateway_pods, ready_gateways, until_condition};
-use e2e::redis::{Role, role};
+use e2e::redis::{Login, Role, role};
 use e2e::tunnel::Tunnel;
 use e2e::wait::eventually;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
@@ -41,18 +41,22 @@ const REDIS: [&str; 3] = ["demo-redis-0", "demo-redis-1", "demo-redis-2"];
 async fn sentinels_replace_a_lost_master_and_lose_nothing_silently() {
     let _guard = operator_stays().await;
     in_namespace("sentinel", async |namespace| {
-        namespace.cluster.apply(&namespace.name, SENTINELS).await?;
-        let gateways = with_history(&namespace).await?;
-        push_cluster::until_ready(&namespace.cluster, &namespace.name, NAME).await?;
-
-        let key = every_gateway_delivers(&namespace, &gateways).await?;
-        let password = admin_password(&namespace).await?;
-        let (fleet, _tunnels) = fleet(&gateways, &key).await?;
-        let faults = lose_redis(&namespace, &password, &fleet);
-        let played = run("kept:sentinel", &fleet, cast(), faults).await?;
-        check(&played)
+        outlives_its_master(&namespace, SENTINELS).await
     })
     .await;
+}
+
+pub async fn outlives_its_master(namespace: &Namespace, manifest: &str) -> Result<()> {
+    namespace.cluster.apply(&namespace.name, manifest).await?;
+    let gateways = with_history(namespace).await?;
+    push_cluster::until_ready(&namespace.cluster, &namespace.name, NAME).await?;
+
+    let key = every_gateway_delivers(namespace, &gateways).await?;
+    let admin = admin(namespace).await?;
+    let (fleet, _tunnels) = fleet(&gateways, &key).await?;
+    let faults = lose_redis(namespace, &admin, &fleet);
+    let played = run("kept:sentinel", &fleet, cast(), faults).await?;
+    check(&played)
 }
 
 /// Publishes through each gateway, to subscribers of all. The API key.
@@ -118,17 +122,17 @@ pub async fn everybody_hears(fleet: &Fleet, what: &str) -> Result<()> {
     Ok(())
 }
 
-async fn lose_redis(namespace: &Namespace, password: &str, fleet: &Fleet) -> Result<()> {
+async fn lose_redis(namespace: &Namespace, admin: &Login, fleet: &Fleet) -> Result<()> {
     let everybody_hears = async |what| everybody_hears(fleet, what).await;
     everybody_hears("before").await?;
 
     let before = pods(namespace, &REDIS).await?;
-    let roles = roles(namespace, &REDIS, password).await?;
+    let roles = roles(namespace, &REDIS, admin).await?;
     let master = roles.iter().find(|(_, role)| **role == Role::Master);
     let (master, _) = master.with_context(|| format!("no master: {roles:?}"))?;
     delete(namespace, &[master]).await?;
     everybody_hears("without its master").await?;
-    let after = until_all_follow(namespace, password, &before, &[master]).await?;
+    let after = until_all_follow(namespace, admin, &before, &[master]).await?;
     ensure!(
         after.get(master) == Some(&Role::Replica),
         "the deleted {master} came back otherwise: {after:?}"
@@ -137,7 +141,7 @@ async fn lose_redis(namespace: &Namespace, password: &str, fleet: &Fleet) -> Res
     let before = pods(namespace, &REDIS).await?;
     delete(namespace, &REDIS).await?;
     everybody_hears("without all three").await?;
-    until_all_follow(namespace, password, &before, &REDIS).await?;
+    until_all_follow(namespace, admin, &before, &REDIS).await?;
     Ok(())
 }
 
@@ -168,7 +172,7 @@ pub async fn delete(namespace: &Namespace, names: &[&str]) -> Result<()> {
 /// Waits until these pods are others, all three are ready, and two follow the third.
 async fn until_all_follow(
     namespace: &Namespace,
-    password: &str,
+    admin: &Login,
     before: &BTreeMap<String, Option<String>>,
     replaced: &[&str],
 ) -> Result<BTreeMap<&'static str, Role>> {
@@ -178,7 +182,7 @@ async fn until_all_follow(
         for name in replaced {
             ensure!(now.get(*name) != before.get(*name), "{name} is the old one");
         }
-        let roles = roles(namespace, &REDIS, password).await?;
+        let roles = roles(namespace, &REDIS, admin).await?;
         let count = |wanted| roles.values().filter(|role| **role == wanted).count();
         ensure!(
             count(Role::Master) == 1 && count(Role::Replica) == 2,
@@ -197,7 +201,7 @@ async fn until_all_follow(
 pub async fn roles<'a>(
     namespace: &Namespace,
     names: &[&'a str],
-    password: &str,
+    admin: &Login,
 ) -> Result<BTreeMap<&'a str, Role>> {
     let mut found = BTreeMap::new();
     for name in names {
@@ -206,18 +210,29 @@ pub async fn roles<'a>(
             namespace: namespace.name.clone(),
             pod: (*name).to_owned(),
         };
-        found.insert(*name, role(&pod, "admin", password).await?);
+        found.insert(*name, role(&pod, admin).await?);
     }
     Ok(found)
 }
 
-pub async fn admin_password(namespace: &Namespace) -> Result<String> {
+/// How the operator itself comes to Redis.
+pub async fn admin(namespace: &Namespace) -> Result<Login> {
+    let password = entry(namespace, "demo-keys", "redis-admin-password").await?;
+    let authorities = entry(namespace, "demo-redis-tls", "ca.crt").await?;
+    let name = format!("demo-redis.{}.svc", namespace.name);
+    Ok(Login {
+        user: "admin",
+        password: password.context("an admin's password")?,
+        tls: authorities.map(|authorities| (authorities, name)),
+    })
+}
+
+/// None: there is no such Secret, or no such key in it.
+pub async fn entry(namespace: &Namespace, secret: &str, key: &str) -> Result<Option<String>> {
     let secrets: Api<Secret> = Api::namespaced(namespace.cluster.client(), &namespace.name);
-    let secret = secrets.get("demo-keys").await?;
-    let value = secret
-        .data
-        .and_then(|mut data| data.remove("redis-admin-password"));
-    Ok(String::from_utf8(value.context("an admin's password")?.0)?)
+    let secret = secrets.get_opt(secret).await?;
+    let value = secret.and_then(|secret| secret.data?.remove(key));
+    Ok(value.map(|value| String::from_utf8(value.0)).transpose()?)
 }
 
 /// Gateways that keep messages, which no field of a PushCluster asks for yet: the operator is paused, and the gateways

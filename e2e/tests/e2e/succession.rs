@@ -8,14 +8,14 @@ use e2e::checker::run::{Fleet, run};
 use e2e::cluster::is_ready;
 use e2e::namespace::{Namespace, in_namespace};
 use e2e::push_cluster::{ready_gateways, until_condition, until_ready};
-use e2e::redis::Role;
+use e2e::redis::{Login, Role};
 use e2e::wait::eventually;
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::api::{Api, ListParams};
 use serde_json::json;
 
 use crate::sentinel::{
-    admin_password, cast, check, every_gateway_delivers, everybody_hears, fleet, pods, roles,
+    admin, cast, check, every_gateway_delivers, everybody_hears, fleet, pods, roles,
 };
 use crate::{NAME, change, made, operator_stays};
 
@@ -51,7 +51,7 @@ struct Seen {
 }
 
 impl Seen {
-    async fn look(&mut self, namespace: &Namespace, password: &str) -> Result<()> {
+    async fn look(&mut self, namespace: &Namespace, admin: &Login) -> Result<()> {
         let pods: Api<Pod> = Api::namespaced(namespace.cluster.client(), &namespace.name);
         let labels = ListParams::default().labels("app.kubernetes.io/component=redis");
         let listed = pods.list(&labels).await?.items;
@@ -62,7 +62,7 @@ impl Seen {
         let mut masters = Vec::new();
         for name in REDIS {
             // One that is away has no role.
-            let found = roles(namespace, &[name], password).await;
+            let found = roles(namespace, &[name], admin).await;
             if found.is_ok_and(|found| found.get(name) == Some(&Role::Master)) {
                 masters.push(name);
             }
@@ -77,16 +77,16 @@ impl Seen {
     }
 }
 
-async fn replaced(namespace: &Namespace, before: &Uids, password: &str) -> Result<Seen> {
+async fn replaced(namespace: &Namespace, before: &Uids, admin: &Login) -> Result<Seen> {
     let mut seen = Seen::default();
     let begun = Instant::now();
     eventually("every pod of Redis is another one", REPLACED, async || {
-        seen.look(namespace, password).await?;
+        seen.look(namespace, admin).await?;
         let now = pods(namespace, &REDIS).await?;
         for name in REDIS {
             ensure!(now.get(name) != before.get(name), "{name} is the old one");
         }
-        let roles = roles(namespace, &REDIS, password).await?;
+        let roles = roles(namespace, &REDIS, admin).await?;
         let count = |wanted| roles.values().filter(|role| **role == wanted).count();
         ensure!(
             count(Role::Master) == 1 && count(Role::Replica) == 2,
@@ -112,11 +112,11 @@ async fn failovers_told(namespace: &Namespace) -> Result<usize> {
 async fn replace(namespace: &Namespace, fleet: &Fleet) -> Result<()> {
     let (cluster, name) = (&namespace.cluster, &namespace.name);
     everybody_hears(fleet, "before").await?;
-    let password = admin_password(namespace).await?;
+    let admin = admin(namespace).await?;
     let before = pods(namespace, &REDIS).await?;
     let resources = json!({"limits": {"memory": "300Mi"}});
     change(namespace, json!({"redis": {"resources": resources}})).await?;
-    let seen = replaced(namespace, &before, &password).await?;
+    let seen = replaced(namespace, &before, &admin).await?;
     ensure!(
         seen.masters.len() == 2,
         "the master moved otherwise: {seen:?}"

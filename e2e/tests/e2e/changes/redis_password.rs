@@ -9,7 +9,7 @@ use e2e::checker::run::{Fleet, run};
 use e2e::gateway::PodAddress;
 use e2e::namespace::{Namespace, in_namespace};
 use e2e::push_cluster::{self, condition, ready_gateways};
-use e2e::redis::role;
+use e2e::redis::{Login, role};
 use e2e::wait::eventually;
 use k8s_openapi::api::core::v1::{Event, Pod, Secret};
 use kube::api::{Api, ListParams};
@@ -74,13 +74,23 @@ async fn until_reason(namespace: &Namespace, reasons: &[&str]) -> Result<()> {
 }
 
 /// Whether this Redis takes it from gateways.
-async fn takes(namespace: &Namespace, pod: &str, user: &str, password: &str) -> Result<bool> {
+async fn takes(
+    namespace: &Namespace,
+    pod: &str,
+    user: &'static str,
+    password: &str,
+) -> Result<bool> {
     let pod = PodAddress {
         cluster: namespace.cluster.clone(),
         namespace: namespace.name.clone(),
         pod: pod.to_owned(),
     };
-    match role(&pod, user, password).await {
+    let login = Login {
+        user,
+        password: password.to_owned(),
+        tls: None,
+    };
+    match role(&pod, &login).await {
         Ok(_) => Ok(true),
         Err(error) if format!("{error:#}").contains("WRONGPASS") => Ok(false),
         Err(error) => Err(error),
