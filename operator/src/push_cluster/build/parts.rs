@@ -25,6 +25,15 @@ pub fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {
     }
 }
 
+/// An environment variable with this value.
+pub fn variable(name: &str, value: String) -> EnvVar {
+    EnvVar {
+        name: name.into(),
+        value: Some(value),
+        ..EnvVar::default()
+    }
+}
+
 /// A variable with what the pod itself has in this field.
 pub fn field_of_pod(variable: &str, path: &str) -> EnvVar {
     EnvVar {

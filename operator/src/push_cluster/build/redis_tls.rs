@@ -6,8 +6,8 @@ use k8s_openapi::api::core::v1::{
 };
 use sha1::{Digest, Sha1};
 
-use super::parts::{field_of_pod, mount};
-use super::sentinel::REDIS_PORT;
+use super::parts::{field_of_pod, mount, variable};
+use super::sentinel::{REDIS_PORT, SECURELY};
 use super::{Component, Objects, metadata};
 use crate::certificate::{BUNDLE, Held, LEAF, LEAF_KEY};
 use crate::push_cluster::redis_tls::server_name;
@@ -137,6 +137,11 @@ fn configure(container: &mut Container, cluster: &ValidatedCluster) {
     let arguments = container.args.get_or_insert_default();
     for (name, value) in settings(REDIS_PORT, is_cluster) {
         arguments.extend([format!("--{name}"), value]);
+    }
+    if matches!(cluster.redis, ValidatedRedis::Sentinel(_)) {
+        let flags = format!("--tls --cacert {DIRECTORY}/{BUNDLE}");
+        let variables = container.env.get_or_insert_default();
+        variables.push(variable(SECURELY, flags));
     }
     if is_cluster {
         // Nodes still find each other by address. Gateways come by the name, which is in the certificate.

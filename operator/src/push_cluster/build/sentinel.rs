@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-use super::parts::{apart_from, field_of_pod, mount, port, secret_volume, spread};
+use super::parts::{apart_from, field_of_pod, mount, port, secret_volume, spread, variable};
 use super::pods::template;
 use super::{
     Component, Names, container_security, labels, metadata, persistence, pod_security, redis,
@@ -157,10 +157,14 @@ fn impatient_names() -> PodDNSConfig {
     }
 }
 
+/// The flags of `redis-cli` for TLS; not set without.
+pub(super) const SECURELY: &str = "SECURELY";
+
 /// Stays away as long as a Sentinel takes this pod for the master. One that is back, with nothing or with what is old, is a
 /// replica in the master's place: it takes the Sentinels half a minute to act on that, and by then the others may have
 /// been without a master for too long to be made one (ten times `down-after-milliseconds` before it was down, in
 /// `sentinelSelectSlave`), which nothing changes any more. While nobody answers there it is down, and another is elected.
+/// How it asks them with TLS is in the variable [`SECURELY`].
 const UNTIL_REPLACED: &str = r#"said=
 while
   taken=
@@ -210,11 +214,6 @@ fn redis_container(cluster: &ValidatedCluster, sentinel: &SentinelRedis) -> Cont
         "--replica-announce-ip".into(),
         own_name.clone(),
     ];
-    let is = |name: &str, value: String| EnvVar {
-        name: name.into(),
-        value: Some(value),
-        ..EnvVar::default()
-    };
     let container = Container {
         name: "redis".into(),
         image: Some(sentinel.image.clone()),
@@ -222,11 +221,11 @@ fn redis_container(cluster: &ValidatedCluster, sentinel: &SentinelRedis) -> Cont
         env: Some(vec![
             pod_name(),
             redis::password(cluster, "redis-admin-password"),
-            is("OWN_NAME", own_name),
-            is("SENTINELS", hosts(names).join(" ")),
-            is("SENTINEL_PORT", SENTINEL_PORT.to_string()),
-            is("MASTER", master_name(names, &cluster.namespace)),
-            is("ADMIN", ADMIN_USER.into()),
+            variable("OWN_NAME", own_name),
+            variable("SENTINELS", hosts(names).join(" ")),
+            variable("SENTINEL_PORT", SENTINEL_PORT.to_string()),
+            variable("MASTER", master_name(names, &cluster.namespace)),
+            variable("ADMIN", ADMIN_USER.into()),
         ]),
         ports: Some(vec![port("redis", REDIS_PORT)]),
         readiness_probe: Some(redis::probe(
