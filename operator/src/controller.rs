@@ -347,7 +347,14 @@ fn notes(done: &Done) -> Vec<(Told, String)> {
     let moves = done.moves.iter().filter_map(|order| order.told.clone());
     let scaled = done.scaled.iter();
     let scaled = scaled.map(|note| (Told::Autoscaled, note.clone()));
-    let acts = acts.chain(moves).chain(scaled);
+    let refused = done.refused.iter().map(|refused| {
+        let note = format!(
+            "the gateways' template is the one from before again: {}",
+            refused.why
+        );
+        (Told::RolledBack, note)
+    });
+    let acts = acts.chain(moves).chain(scaled).chain(refused);
     acts.chain(changes.filter(|(_, note)| !note.is_empty()))
         .collect()
 }

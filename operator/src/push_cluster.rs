@@ -26,6 +26,7 @@ use consent::Pending;
 use disruption::Disruption;
 use gateways::Seen;
 use observe::{Observed, Trust};
+use rollback::{Refused, fault};
 use shards::orders::Order;
 use validate::{Problem, ValidatedCluster};
 
@@ -45,6 +46,7 @@ pub mod observe;
 pub mod passwords;
 pub mod preview;
 pub mod redis_tls;
+pub mod rollback;
 pub mod rotation;
 pub mod shards;
 pub mod speak;
@@ -96,6 +98,8 @@ pub struct Done {
     pub told: Vec<Order>,
     /// What has begun or ended.
     pub notes: Vec<(Told, &'static str)>,
+    /// A template that was taken back, and why.
+    pub refused: Option<Refused>,
     /// Where Redis is asked how it is. None: it was not looked.
     pub redis: Option<Asked>,
     /// What was done to move clients.
@@ -106,6 +110,13 @@ pub struct Done {
     pub scaled: Option<String>,
     /// When it decides again.
     pub again: Option<Duration>,
+}
+
+impl Done {
+    fn has_changed(&self, kind: &str, name: &str) -> bool {
+        let object = format!("{kind} {name}");
+        self.changes.iter().any(|change| change.object == object)
+    }
 }
 
 /// What one reconcile leaves for the next, of which nothing is needed: a new operator begins without. And what all of them
@@ -158,9 +169,11 @@ async fn steps(
         (observed, _) = look(client, memory, observed.cluster, Trust::Nothing).await?;
         decided = decide(&observed, images, &registration, now);
     }
-    let validated = decided.validated;
+    let (validated, paused) = (decided.validated, observed.cluster.spec.paused);
     let mut acted = status::Acted {
         pending: decided.pending,
+        // While nothing is written, nothing is taken back.
+        refused: decided.refused.filter(|one| !paused || one.since < now),
         registration,
         ..status::Acted::default()
     };
@@ -169,9 +182,12 @@ async fn steps(
         let contests = &memory.contests;
         let applied = apply::apply(client, &namespace, &decided.writes, contests).await;
         done.changes = applied.changes;
-        let stored = format!("Secret {}", Names::of(&observed.cluster.name_any()).keys);
-        if done.changes.iter().any(|change| change.object == stored) {
+        let names = Names::of(&observed.cluster.name_any());
+        if done.has_changed("Secret", &names.keys) {
             done.notes = decided.notes;
+        }
+        if done.has_changed("Deployment", &names.gateway) {
+            done.refused = acted.refused.clone().filter(|refused| refused.since == now);
         }
         acted.failure = applied.failure;
     }
@@ -230,6 +246,8 @@ async fn resize(
     if !observed.cluster.spec.paused {
         done.moving = !orders.is_empty() || !plan.moving.is_empty();
         done.moves = moves::carry_out(client, observed, orders).await;
+        let notes = fault::notes(observed, seen, now);
+        fault::write(client, observed, notes).await;
         let scaling = autoscaling::Scaling {
             client,
             observed,
@@ -248,6 +266,7 @@ async fn resize(
 struct Decided {
     validated: Result<ValidatedCluster, Vec<Problem>>,
     pending: Option<Pending>,
+    refused: Option<Refused>,
     writes: Vec<Write>,
     /// What begins or ends when the Secret is written.
     notes: Vec<(Told, &'static str)>,
@@ -262,6 +281,7 @@ fn decide(
     let mut decided = Decided {
         validated: validate::validate(observed, images),
         pending: None,
+        refused: None,
         writes: Vec::new(),
         notes: Vec::new(),
     };
@@ -280,7 +300,9 @@ fn decide(
         decided.notes.extend(told);
         let mut objects = build::build(validated, &keys);
         let (cluster, live) = (&observed.cluster, &observed.live);
+        decided.refused = rollback::refuse(&mut objects, observed, now);
         decided.pending = consent::hold(&mut objects, live, cluster, (validated, &keys));
+        rollback::remember(&mut objects, live);
         moves::settle(&mut objects, observed);
         autoscaling::settle(&mut objects, observed, registration);
         decided.writes = plan(objects, live, &cluster.uid().unwrap_or_default());

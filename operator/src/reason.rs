@@ -58,6 +58,7 @@ words! {
     RefusedByGateway,
     Registered,
     Resting,
+    RolledBack,
     RollingOut,
     Running,
     ScaledToZero,
@@ -89,6 +90,7 @@ words! {
     RedisPasswordChanging,
     RedisReplaced,
     Restored,
+    RolledBack,
     Scaled,
     Updated,
 }

@@ -38,6 +38,8 @@ pub struct Gateway {
     pub serving: Option<bool>,
     /// An EndpointSlice of the Service of the clients has it as ready.
     pub listed: bool,
+    /// Something is wrong with it that its template may be blamed for.
+    pub misbehaves: bool,
     /// What it says of itself; None: it does not answer.
     pub node: Option<Node>,
     /// The pace of its drain, in clients each second, as it says; None: it does not drain, or does not answer.

@@ -18,6 +18,7 @@ mod rbac;
 mod redis_cluster;
 mod redis_tls;
 mod refusals;
+mod rollback;
 mod rollout;
 mod sentinel;
 mod spec;

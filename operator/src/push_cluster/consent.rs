@@ -17,6 +17,7 @@ use sha1::{Digest, Sha1};
 use super::apply::difference::differences;
 use super::build::{Objects, secrets_hash};
 use super::observe::{Keys, Live};
+use super::rollback::goes_back;
 use super::validate::ValidatedCluster;
 
 /// The template as it was built when it was last taken, in JSON.
@@ -43,10 +44,12 @@ pub fn hold(
     (validated, keys): (&ValidatedCluster, &Keys),
 ) -> Option<Pending> {
     let secrets = secrets_hash(keys, &validated.referenced);
+    let there = live.deployment.as_ref();
+    let there = there.filter(|live| !goes_back(&objects.deployment, live));
     let deployment = objects.deployment.spec.as_mut().map(|spec| Workload {
         meta: &mut objects.deployment.metadata,
         template: &mut spec.template,
-        before: live.deployment.as_ref().and_then(before),
+        before: there.and_then(before),
         asked: asked(gateway_wish, &cluster.spec, &secrets),
         name: "Deployment",
     });
@@ -250,7 +253,7 @@ fn without_defaults(value: Value, default: &Value) -> Value {
     }
 }
 
-fn hash(parts: &[&Value]) -> String {
+pub(super) fn hash(parts: &[&Value]) -> String {
     let mut digest = Sha1::new();
     for part in parts {
         digest.update(part.to_string());

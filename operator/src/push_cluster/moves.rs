@@ -17,6 +17,7 @@ use super::gateways::pace::Wish;
 use super::name;
 use super::observe::Observed;
 use super::observe::revision::{HASH_LABEL, is_rolling};
+use super::rollback::fault::is_noted;
 use super::status::is_of;
 use crate::failure::line;
 use crate::readiness::is_ready;
@@ -72,7 +73,7 @@ pub fn plan(observed: &Observed, seen: &Seen, now: Timestamp) -> Plan {
 }
 
 /// `nodes` and `paces`: what gateways said of themselves; nothing, where it does not matter.
-fn fleet(
+pub fn fleet(
     observed: &Observed,
     nodes: &[(String, Option<Node>)],
     paces: &BTreeMap<String, u32>,
@@ -118,6 +119,7 @@ fn gateway(pod: &Pod, nodes: &[(String, Option<Node>)], paces: &BTreeMap<String,
         ending: pod.metadata.deletion_timestamp.is_some(),
         is_old: false,
         listed: false,
+        misbehaves: is_noted(pod),
         serving: pod.labels().get(SERVING).map(|value| value == "true"),
         node: node.and_then(|(_, node)| node.clone()),
         pace: paces.get(&name).copied(),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crds::PushCluster;
 use k8s_openapi::ByteString;
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::Images;
@@ -16,6 +17,7 @@ use super::moves::settle;
 use super::named::{Wants, read_from};
 use super::observe::{Live, Observed, StoredKeys};
 use super::redis_tls;
+use super::rollback;
 use super::validate::{Problem, validate};
 use crate::metrics_api::registration::Registration;
 
@@ -41,7 +43,9 @@ pub fn preview(observed: &Observed, images: &Images) -> Result<Preview, Vec<Prob
     let owner = observed.cluster.uid().unwrap_or_default();
     let mut objects = build(&validated, &keys);
     let (cluster, live) = (&observed.cluster, &observed.live);
+    rollback::refuse(&mut objects, observed, Timestamp::UNIX_EPOCH);
     let pending = hold(&mut objects, live, cluster, (&validated, &keys));
+    rollback::remember(&mut objects, live);
     settle(&mut objects, observed);
     autoscaling::settle(&mut objects, observed, &registration(cluster));
     Ok(Preview {

@@ -15,6 +15,7 @@ use super::build::Names;
 use super::consent::Pending;
 use super::gateways::Seen;
 use super::observe::{Observed, Wrong};
+use super::rollback::Refused;
 use super::validate::{Problem, ValidatedCluster};
 use crate::metrics_api::registration::Registration;
 use crate::readiness;
@@ -76,6 +77,8 @@ pub struct Acted {
     pub failure: Option<ApplyError>,
     /// What waits for somebody to agree.
     pub pending: Option<Pending>,
+    /// A template of the gateways that was taken back.
+    pub refused: Option<Refused>,
     /// Of the metrics API, which is not this PushCluster's alone.
     pub registration: Registration,
     /// Which gateways give clients away.
@@ -114,7 +117,7 @@ pub fn status(
         autoscaler::active(observed, &acted.autoscaling),
         metrics_api::registered(&acted.registration),
         draining::draining(observed, &acted.moves),
-        upgrade::pending(&observed.cluster, validated.is_ok(), acted.pending.as_ref()),
+        upgrade::pending(&observed.cluster, validated.is_ok(), acted),
         passwords::rotating(observed, seen.config.as_ref()),
         paused(&observed.cluster),
     ];
@@ -254,7 +257,7 @@ fn no_pod(deployment: &DeploymentStatus) -> Option<String> {
 }
 
 /// Why a pod does not start, in the words of its kubelet or scheduler.
-fn pod_trouble(pod: &Pod) -> Option<String> {
+pub fn pod_trouble(pod: &Pod) -> Option<String> {
     let status = pod.status.as_ref()?;
     let waiting = status
         .container_statuses

@@ -9,6 +9,9 @@ use super::{
 };
 use crate::reason::Told;
 
+/// Seconds from the label of an old gateway until it is given up although few of its clients have come to the new ones.
+const CLIENTS_COME_WITHIN: i64 = 120;
+
 /// The replicas of the Deployment: what is wished, but never so few that a pod goes which was not given up. Needs to know
 /// nothing of what gateways say.
 #[must_use]
@@ -218,6 +221,8 @@ impl<'a> Deciding<'a> {
                 self.unheard += usize::from(gateway.node.is_none() && mark.clients > 0);
                 return;
             }
+            // What ends here ends for good: first its clients are to be where they were sent.
+            Step::Empty if self.waits_for_clients(&mark) => return,
             Step::Unlisted => return self.order(gateway, Act::Unlisted(self.now), None),
             Step::Shed => return self.shedding.push((gateway, mark.down_to)),
             Step::Empty => (Act::GiveUp { wished, cut: 0 }, None),
@@ -307,13 +312,22 @@ impl<'a> Deciding<'a> {
         }
     }
 
+    /// As long as a template that keeps clients away may take to be taken back, and no longer.
+    fn waits_for_clients(&self, mark: &Mark) -> bool {
+        let until = after(mark.since, CLIENTS_COME_WITHIN);
+        mark.given_up.is_none()
+            && mark.cause == Cause::Rollout
+            && rollout::stay_away(self.fleet)
+            && self.now < until
+    }
+
     fn step(&self, gateway: &Gateway, mark: &Mark) -> Step {
         let due = due(&self.fleet.gateways, mark, self.per_second);
         let until = after(due, self.fleet.policy.deadline_seconds.into());
-        // Whoever comes back to any of them is moved again.
+        // Whoever comes back to any of them is moved again. A new one that only takes no more keeps those who come.
         let listed = active(self.fleet).any(|other| {
             let closed = other.serving == Some(false) || self.closes(other);
-            other.listed && (closed || other.mark.is_some())
+            other.listed && (other.is_old && closed || other.mark.is_some())
         });
         step(gateway, mark, listed, (until, self.now))
     }

@@ -21,6 +21,7 @@ pub fn gateway(pod: &str, clients: u64) -> Gateway {
         is_old: false,
         serving: Some(true),
         listed: false,
+        misbehaves: false,
         node: Some(Node {
             version: "1".into(),
             connections: clients,

@@ -1,5 +1,7 @@
 //! Whether gateways hear each other: messages really sent through the broker, from a few of them to all. Pure.
 
+use std::fmt;
+
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use serde::{Deserialize, Serialize};
@@ -49,8 +51,42 @@ pub enum Delivering {
         heard: usize,
         of: usize,
     },
-    /// What is wrong, a sentence for each pod.
-    No(Vec<String>),
+    /// What is wrong, for each pod.
+    No(Vec<Deaf>),
+}
+
+/// One that did not hear all that was published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deaf {
+    pub pod: String,
+    /// Those that it did not hear. Empty: it could not listen, or not publish.
+    pub missing: Vec<String>,
+    why: String,
+}
+
+impl fmt::Display for Deaf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.why)
+    }
+}
+
+impl Deaf {
+    pub fn to(pod: &str, missing: Vec<String>) -> Deaf {
+        let from = missing.join(", ");
+        Deaf {
+            why: format!("pod {pod} did not hear what was published on {from}"),
+            pod: pod.into(),
+            missing,
+        }
+    }
+
+    pub fn failed(pod: &str, why: &str) -> Deaf {
+        Deaf {
+            why: format!("pod {pod}: {why}"),
+            pod: pod.into(),
+            missing: Vec::new(),
+        }
+    }
 }
 
 /// Whom to ask: those that take clients. While there is none, those that have begun, for they know why.
@@ -100,18 +136,13 @@ impl Delivery {
     }
 }
 
-fn missing(pod: &str, heard: &Heard, published: &[&String]) -> Option<String> {
+fn missing(pod: &str, heard: &Heard, published: &[&String]) -> Option<Deaf> {
     if let Some(why) = &heard.failed {
-        return Some(format!("pod {pod}: {why}"));
+        return Some(Deaf::failed(pod, why));
     }
     let missing = published.iter().filter(|from| !heard.heard.contains(from));
-    let missing: Vec<&str> = missing.map(|from| from.as_str()).collect();
-    (!missing.is_empty()).then(|| {
-        format!(
-            "pod {pod} did not hear what was published on {}",
-            missing.join(", ")
-        )
-    })
+    let missing: Vec<String> = missing.map(|from| (*from).clone()).collect();
+    (!missing.is_empty()).then(|| Deaf::to(pod, missing))
 }
 
 #[cfg(test)]
@@ -170,17 +201,19 @@ mod tests {
             ..Heard::default()
         });
         let all = || heard(&["b", "a"]);
-        let no = |what: &[&str]| Delivering::No(what.iter().map(|&what| what.into()).collect());
-        let yes = |heard, of| Delivering::Yes { heard, of };
+        let no = |what: &[&str]| {
+            Err::<Delivering, Vec<String>>(what.iter().map(|&what| what.into()).collect())
+        };
+        let yes = |heard, of| Ok(Delivering::Yes { heard, of });
         for (answers, expected) in [
-            (vec![], Delivering::NoGateway),
+            (vec![], Ok(Delivering::NoGateway)),
             (vec![all(), all(), all()], yes(3, 3)),
             (vec![heard(&["a"])], yes(1, 1)),
             // One cannot tell, and nobody is blamed for not hearing it.
             (vec![all(), all(), None], yes(2, 3)),
             (vec![heard(&["a"]), None, heard(&["a"])], yes(2, 3)),
-            (vec![None, None], Delivering::Unknown),
-            (vec![None, None, heard(&[])], Delivering::Unknown),
+            (vec![None, None], Ok(Delivering::Unknown)),
+            (vec![None, None, heard(&[])], Ok(Delivering::Unknown)),
             (
                 vec![all(), all(), heard(&["a"])],
                 no(&["pod c did not hear what was published on b"]),
@@ -203,7 +236,11 @@ mod tests {
                 from: names[..2].to_vec(),
                 pods: names.into_iter().zip(answers).collect(),
             };
-            assert_eq!(delivery.verdict(), expected, "{delivery:?}");
+            let found = match delivery.verdict() {
+                Delivering::No(wrong) => Err(wrong.iter().map(Deaf::to_string).collect()),
+                verdict => Ok(verdict),
+            };
+            assert_eq!(found, expected, "{delivery:?}");
         }
     }
 }

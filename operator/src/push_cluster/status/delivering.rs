@@ -15,7 +15,10 @@ pub fn delivering(found: &Delivering) -> Verdict {
                 "{heard} of {of} gateways heard what was published on others and on themselves"
             ),
         ),
-        Delivering::No(wrong) => (Holds::No, Reason::NotHeard, wrong.join("; ")),
+        Delivering::No(wrong) => {
+            let wrong: Vec<String> = wrong.iter().map(ToString::to_string).collect();
+            (Holds::No, Reason::NotHeard, wrong.join("; "))
+        }
         Delivering::Unknown => (
             Holds::Unknown,
             Reason::NoAnswer,

@@ -3,13 +3,21 @@
 use crds::PushCluster;
 use kube::ResourceExt;
 
-use super::{Holds, Verdict};
+use super::{Acted, Holds, Verdict};
 use crate::push_cluster::consent::{CONSENT, Pending};
+use crate::push_cluster::rollback::Refused;
 use crate::reason::Reason;
 
-pub fn pending(cluster: &PushCluster, valid: bool, pending: Option<&Pending>) -> Verdict {
+pub fn pending(cluster: &PushCluster, valid: bool, acted: &Acted) -> Verdict {
     const KIND: &str = "UpgradePending";
-    match pending {
+    if let (None, Some(Refused { since, why, .. })) = (&acted.pending, &acted.refused) {
+        let message = format!(
+            "the gateways' pods are what they were before: what is asked for was taken back at {since}, because {why}; it \
+             is tried again when another template is asked for: change spec.gateway, or upgrade"
+        );
+        return Verdict::new(KIND, Holds::Yes, Reason::RolledBack, message);
+    }
+    match &acted.pending {
         Some(Pending { name, what }) => Verdict::new(
             KIND,
             Holds::Yes,

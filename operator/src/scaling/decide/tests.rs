@@ -191,6 +191,12 @@ fn nobody_is_sent_away_while_a_slice_lists_one_that_takes_nobody() {
             4,
             &["c: unlisted"],
         ),
+        // A new one has its part, and takes no more.
+        (
+            rolling(fleet(2, 2, vec![closed(new()), rollout(), gateway("m", 0)])),
+            4,
+            &["c: unlisted", "n: serve"],
+        ),
         // Its label could not be written.
         (
             rolling(fleet(2, 2, vec![old(serving()), rollout(), new()])),
@@ -420,6 +426,7 @@ fn old_gateways_are_closed_and_go_one_by_one() {
         gateway
     };
     let (a, b, n) = (|| gateway("a", 30), || gateway("b", 20), || gateway("n", 0));
+    let came = || gateway("n", 20);
     for (gateways, expected) in [
         // Nobody replaces them yet.
         (vec![old(a()), old(b()), unready("n", 0)], &[] as &[&str]),
@@ -432,10 +439,15 @@ fn old_gateways_are_closed_and_go_one_by_one() {
             &["b: shed 10/s"],
         ),
         (
-            vec![closed(a()), old(replaced(leaving("b", 0, 10))), n()],
+            vec![closed(a()), old(replaced(leaving("b", 0, 10))), came()],
             &["b: give up for 2"],
         ),
         (vec![closed(a()), old(replaced(given_up("b", 2))), n()], &[]),
+        // Its clients have not come: it is still there to take them back.
+        (
+            vec![closed(a()), old(replaced(leaving("b", 0, 10))), n()],
+            &[],
+        ),
         // The new one is full: the old ones help.
         (
             vec![

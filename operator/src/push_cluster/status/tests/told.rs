@@ -1,4 +1,6 @@
 use super::*;
+use crate::push_cluster::gateways::delivery::Deaf;
+use crate::push_cluster::rollback::Refused;
 use crate::scaling::{Cause, Moving, Plan, Waits};
 
 /// The status of gateways that all deliver, after what was done.
@@ -86,7 +88,10 @@ fn gateways_that_do_not_hear_each_other_are_not_ready() {
             "True Delivering",
         ),
         (
-            Delivering::No(vec![missing.into(), "pod b: late".into()]),
+            Delivering::No(vec![
+                Deaf::to("a", vec!["b".into()]),
+                Deaf::failed("b", "late"),
+            ]),
             format!("False NotHeard: {missing}; pod b: late"),
             "False NotHeard",
         ),
@@ -129,19 +134,34 @@ fn an_upgrade_that_waits_says_what_it_is_and_how_to_agree() {
         name: "abc123".into(),
         what: vec!["Deployment d: image from a to b".into(), "more".into()],
     };
-    for (spec_is_valid, pending, expected) in [
+    let refused = || Refused {
+        template: "f00".into(),
+        since: Timestamp::UNIX_EPOCH,
+        why: "pod n ended 3 times".into(),
+    };
+    for (spec_is_valid, pending, refused, expected) in [
+        (
+            true,
+            None,
+            Some(refused()),
+            "True RolledBack: the gateways' pods are what they were before: what is asked for was taken back at 1970-01-01T00:00:00Z, because pod n ended 3 times; it is tried again when another template is asked for: change spec.gateway, or upgrade",
+        ),
+        // Somebody has to agree to what comes after it.
         (
             true,
             Some(pending),
+            Some(refused()),
             "True WaitsForConsent: other pods would be made; agree with: kubectl -n shop annotate --overwrite pcl demo pushcluster.io/consent=abc123: Deployment d: image from a to b; more",
         ),
         (
             true,
             None,
+            None,
             "False UpToDate: the pods are what this version of the operator makes",
         ),
         (
             false,
+            None,
             None,
             "Unknown InvalidSpec: what would be made is not known while the spec is invalid",
         ),
@@ -152,6 +172,7 @@ fn an_upgrade_that_waits_says_what_it_is_and_how_to_agree() {
         };
         let acted = Acted {
             pending,
+            refused,
             ..Acted::default()
         };
         let status = after(&observed, &validated, &acted);
