@@ -15,7 +15,12 @@ pub struct Heartbeat {
     waiting: bool,
     /// The last message that was not a pong.
     spoke_at_ms: u64,
+    /// When a message was last delivered, in units of [`QUIET_UNIT_MS`]: the space is there anyway.
+    given_at: u32,
 }
+
+/// How exactly it is known for how long nothing was delivered; 2³² of them are 17 years.
+const QUIET_UNIT_MS: u64 = 128;
 
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -38,6 +43,7 @@ impl Heartbeat {
             ping_at_ms: now_ms + half + spread,
             waiting: false,
             spoke_at_ms: now_ms,
+            given_at: units(now_ms),
         }
     }
 
@@ -55,6 +61,16 @@ impl Heartbeat {
     /// A message came.
     pub fn spoke(&mut self, now_ms: u64) {
         self.spoke_at_ms = now_ms;
+    }
+
+    /// A message was delivered to it. `now`: of [`units`], once for all who get it.
+    pub fn given(&mut self, now: u32) {
+        self.given_at = now;
+    }
+
+    /// The last moment at which it said something or was told something, in [`units`]. Pings and their answers are nothing.
+    pub fn quiet_since(&self) -> u32 {
+        units(self.spoke_at_ms).max(self.given_at)
     }
 
     pub fn tick(&mut self, now_ms: u64, has_channels: bool, intervals: Intervals) -> Verdict {
@@ -81,6 +97,11 @@ impl Heartbeat {
         };
         self.ping_at_ms.min(idle).max(now_ms)
     }
+}
+
+/// Milliseconds as coarsely as they are kept.
+pub fn units(ms: u64) -> u32 {
+    u32::try_from(ms / QUIET_UNIT_MS).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
@@ -144,6 +165,28 @@ mod tests {
             let mut heartbeat = Heartbeat::new(0, 1, INTERVALS);
             heartbeat.spoke(spoke_at);
             assert_eq!(heartbeat.tick(300_000, has_channels, INTERVALS), expected);
+        }
+    }
+
+    #[test]
+    fn who_neither_says_nor_hears_anything_is_quiet() {
+        for (spoke_at, given_at, expected) in [
+            (None, None, 1_000),
+            (Some(9_000), None, 9_000),
+            (None, Some(9_000), 9_000),
+            (Some(9_000), Some(5_000), 9_000),
+            (Some(5_000), Some(9_000), 9_000),
+        ] {
+            let mut heartbeat = Heartbeat::new(1_000, 7, INTERVALS);
+            spoke_at.into_iter().for_each(|at| heartbeat.spoke(at));
+            given_at
+                .into_iter()
+                .for_each(|at| heartbeat.given(units(at)));
+            // A ping, and its answer.
+            heartbeat.tick(60_000, true, INTERVALS);
+            heartbeat.heard();
+            let found = heartbeat.quiet_since();
+            assert_eq!(found, units(expected), "{spoke_at:?} {given_at:?}");
         }
     }
 

@@ -17,7 +17,7 @@ use tokio::sync::mpsc::{self, error::TryRecvError, error::TrySendError};
 use super::batch::Batches;
 use super::command::{Arrival, Command, ConnectionKey, Event, NewConnection, Pace, ShardId};
 use super::connection::{CLOSE_DEADLINE_MS, Closing, Connection};
-use super::heartbeat::{Heartbeat, Verdict};
+use super::heartbeat::{Heartbeat, Verdict, units};
 use super::inbox::Gate;
 use super::outbox::{Flushed, Full, Outbox, Tag};
 use super::room::{Bell, Room};

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::json;
 use tokio::net::TcpStream;
 
 use crate::client::Client;
@@ -183,6 +184,42 @@ async fn the_end_keeps_the_pace_that_was_set_and_cannot_be_taken_back() {
     }
     drop(clients);
     assert_eq!(gateway.exit().await.code(), Some(0));
+}
+
+/// Who talks, and who listens, stays for as long as others can go.
+#[tokio::test]
+async fn those_with_whom_nothing_happens_are_sent_away_first() {
+    let gateway = Gateway::start(&["engine.shards=1"]).await;
+    // In no order that could be the drain's by chance.
+    let mut listens = gateway.client().await;
+    let mut quiet = [gateway.client().await, gateway.client().await];
+    let mut talks = gateway.client().await;
+    listens.subscribe("news").await;
+    for client in &mut quiet {
+        client.subscribe("silence").await;
+    }
+    // Longer than what is noted is coarse.
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_millis(600) {
+        talks.send(json!({"type": "ping"})).await;
+        assert_eq!(talks.next().await["type"], "pong");
+        let answer = gateway.publish(r#"{"channel":"news","data":1}"#).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        assert_eq!(listens.next().await["type"], "message");
+    }
+    let key = [("x-api-key", API_KEY)];
+    let asked = r#"{"connectionsPerSecond":2,"downTo":2}"#;
+    let begun = gateway.drain("POST", &key, asked).await;
+    assert_eq!(begun.status, 202, "{}", begun.body);
+    for client in &mut quiet {
+        assert_eq!(client.next().await["type"], "reconnect");
+        assert_eq!(client.closed().await.0, 1012);
+    }
+    gateway.ready().await;
+    for client in [&mut talks, &mut listens] {
+        client.send(json!({"type": "ping"})).await;
+        assert_eq!(client.next().await["type"], "pong");
+    }
 }
 
 /// What a gateway that has too many gives to others.

@@ -114,6 +114,7 @@ impl Shard {
             },
             cap: shared.settings.max_outbox_bytes,
             tag,
+            now: units(now.monotonic_ms),
             tally: Tally {
                 apart: vec![
                     0;
@@ -193,6 +194,8 @@ struct Pushed<'a> {
     frames: Frames<'a>,
     cap: usize,
     tag: Tag,
+    /// Of the heartbeat.
+    now: u32,
     /// Those who do not get all of the messages, and which they do not get; sorted.
     excepts: Vec<(ConnectionKey, usize)>,
     tally: Tally,
@@ -285,6 +288,7 @@ impl Pushed<'_> {
                 return false;
             }
         }
+        connection.heartbeat.given(self.now);
         true
     }
 }

@@ -13,6 +13,14 @@ fn following(due: Instant, now: Instant, every: Duration) -> Instant {
         + every
 }
 
+/// In the order in which they are popped: first those with whom nothing has happened for longest. Who talks or listens just
+/// now notices a reconnect most. `clients`: since when each is quiet.
+fn longest_quiet_last(mut clients: Vec<(u32, ConnectionKey)>) -> Vec<ConnectionKey> {
+    // Of clients that are quiet for equally long no order is asked for.
+    clients.sort_unstable_by_key(|(since, _)| std::cmp::Reverse(*since));
+    clients.into_iter().map(|(_, key)| key).collect()
+}
+
 impl Shard {
     pub(super) fn begin_drain(&mut self, round: u32, pace: Pace) {
         let soonest = Instant::now();
@@ -27,12 +35,12 @@ impl Shard {
                 let clients = self.connections.iter();
                 // The self-test leaves by itself, and says meanwhile whether the node works.
                 let clients = clients.filter(|(_, c)| !c.session.is_self_test());
-                let keys = clients.map(|(slot, c)| key_of(slot, c));
+                let keys = clients.map(|(slot, c)| (c.heartbeat.quiet_since(), key_of(slot, c)));
                 self.draining = Some(Draining {
                     round,
                     pace,
                     next_at: soonest,
-                    left: keys.collect(),
+                    left: longest_quiet_last(keys.collect()),
                 });
             }
         }
@@ -80,6 +88,24 @@ impl Shard {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn those_that_are_quiet_for_longest_go_first() {
+        for (since, expected) in [
+            (vec![], vec![]),
+            (vec![7], vec![0]),
+            (vec![3, 1, 2], vec![1, 2, 0]),
+            (vec![0, u32::MAX, 5], vec![0, 2, 1]),
+        ] {
+            let clients = since.iter().zip(0..).map(|(since, slot)| {
+                let generation = 0;
+                (*since, ConnectionKey { slot, generation })
+            });
+            let mut left = longest_quiet_last(clients.collect());
+            let order: Vec<u32> = std::iter::from_fn(|| Some(left.pop()?.slot)).collect();
+            assert_eq!(order, expected, "{since:?}");
+        }
+    }
 
     #[test]
     fn a_busy_moment_is_not_made_up_for_with_a_burst() {
