@@ -40,6 +40,7 @@ pub mod exchange;
 #[cfg(test)]
 mod fixture;
 pub mod gateways;
+pub mod grace;
 pub mod moves;
 pub mod named;
 pub mod observe;

@@ -16,6 +16,7 @@ use sha1::{Digest, Sha1};
 
 use super::apply::difference::differences;
 use super::build::{Objects, secrets_hash};
+use super::grace;
 use super::observe::{Keys, Live};
 use super::rollback::goes_back;
 use super::validate::ValidatedCluster;
@@ -179,14 +180,17 @@ fn gateway_wish(spec: &PushClusterSpec) -> Value {
         redis.listen,
         redis.listen_prefix
     ]);
-    json!([
-        image,
-        resources,
-        pods,
+    let mut wish = vec![
+        json!(image),
+        json!(resources),
+        json!(pods),
         files,
         broker,
-        spec.drain.deadline_seconds
-    ])
+        json!(spec.drain.deadline_seconds),
+    ];
+    // Of no long grace the hash is the one from before there was one.
+    wish.extend(grace::is_long(spec).then(|| json!(grace::of_pod(spec))));
+    json!(wish)
 }
 
 fn redis_wish(spec: &PushClusterSpec) -> Value {

@@ -15,9 +15,11 @@ use kube::ResourceExt;
 use super::Images;
 use super::build::Names;
 use super::build::redis_cluster::shard_number;
+use super::grace;
 use super::named::{Named, named, read_from};
 use super::observe::{Live, Observed};
 use super::shards::orders::moves::are_others_empty;
+use super::status::is_of;
 
 use crate::autoscale::schedule::{Window, WindowError};
 
@@ -46,7 +48,8 @@ pub struct ValidatedCluster {
     /// Whether it speaks TLS.
     pub redis_tls: bool,
     pub autoscaling: Option<AutoscalingSpec>,
-    pub drain_deadline_seconds: i64,
+    /// What a gateway's pod has to end.
+    pub grace_seconds: i64,
     pub service: ServiceSpec,
     pub network_policies: NetworkPoliciesSpec,
     /// Where the operator's own pods are.
@@ -120,8 +123,11 @@ pub fn validate(observed: &Observed, images: &Images) -> Result<ValidatedCluster
     if !problems.is_empty() {
         return Err(problems);
     }
+    let mut config = config::gateway_config(cluster, &names, &namespace);
+    let gateways = observed.pods.iter().filter(|pod| is_of(pod, "gateway"));
+    config.drain.deadline_seconds = grace::of_gateways(spec, gateways);
     Ok(ValidatedCluster {
-        config: config::gateway_config(cluster, &names, &namespace),
+        config,
         uid: cluster.uid().unwrap_or_default(),
         replicas: spec.replicas,
         gateway_image: spec
@@ -138,7 +144,7 @@ pub fn validate(observed: &Observed, images: &Images) -> Result<ValidatedCluster
         redis,
         redis_tls: spec.redis.tls.is_some(),
         autoscaling: spec.autoscaling.enabled.then(|| spec.autoscaling.clone()),
-        drain_deadline_seconds: i64::from(spec.drain.deadline_seconds),
+        grace_seconds: grace::of_pod(spec),
         service: spec.service.clone(),
         network_policies: spec.network_policies.clone(),
         operator_namespace: images.operator_namespace.clone(),

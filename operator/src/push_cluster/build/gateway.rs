@@ -18,8 +18,6 @@ use crate::push_cluster::validate::{ValidatedCluster, ValidatedRedis};
 use crate::scaling::SERVING;
 
 const CONFIG_DIRECTORY: &str = "/etc/pushcluster/config";
-/// After its deadline a gateway needs a moment to say goodbye to whoever is left.
-const GRACE_SECONDS: i64 = 10;
 
 pub fn deployment(cluster: &ValidatedCluster, config_hash: &str) -> Deployment {
     let mut labels = labels(cluster, Component::Gateway);
@@ -58,7 +56,7 @@ fn pod(cluster: &ValidatedCluster) -> PodSpec {
         // The variables would be one for each Service of the namespace, and some would look like settings.
         enable_service_links: Some(false),
         security_context: Some(pod_security()),
-        termination_grace_period_seconds: Some(cluster.drain_deadline_seconds + GRACE_SECONDS),
+        termination_grace_period_seconds: Some(cluster.grace_seconds),
         topology_spread_constraints: Some(vec![spread(
             "kubernetes.io/hostname",
             selector(cluster, Component::Gateway),

@@ -139,7 +139,7 @@ fn a_gateway_is_another_pod_only_where_it_cannot_become_what_is_asked_for() {
         (plain(), gateway(json!({"logFilter": "debug"})), false, true),
         (
             plain(),
-            drain(json!({"reconnectsPerSecond": 5})),
+            drain(json!({"reconnectsPerSecond": 50})),
             false,
             true,
         ),
@@ -151,8 +151,21 @@ fn a_gateway_is_another_pod_only_where_it_cannot_become_what_is_asked_for() {
         ),
         // The file would not be in the pod.
         (plain(), auth(json!({"hs256KeySecret": secret})), true, true),
-        // The kubelet ends a pod by the deadline that it began with.
-        (plain(), drain(json!({"deadlineSeconds": 60})), true, true),
+        // The kubelet ends a pod by the deadline that it began with, which is generous.
+        (plain(), drain(json!({"deadlineSeconds": 60})), false, true),
+        (plain(), drain(json!({"deadlineSeconds": 600})), true, true),
+        (
+            plain(),
+            drain(json!({"reconnectsPerSecond": 5})),
+            true,
+            true,
+        ),
+        (
+            plain(),
+            gateway(json!({"limits": {"maxConnections": 50_000}})),
+            true,
+            true,
+        ),
         (redis("a"), redis("b"), true, true),
         (plain(), gateway(json!({"image": "other"})), true, false),
     ] {

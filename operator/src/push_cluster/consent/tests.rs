@@ -89,9 +89,9 @@ fn what_a_new_version_would_change_waits_and_is_told() {
     // Sizes and what gateways take while they run are no reason, either.
     for spec in [
         json!({"replicas": 5}),
-        json!({"gateway": {"logFilter": "debug", "limits": {"maxConnections": 50_000}}}),
+        json!({"gateway": {"logFilter": "debug", "limits": {"maxConnections": 20_000}}}),
         json!({"gateway": {"channels": [{"prefix": "a"}]}}),
-        json!({"drain": {"reconnectsPerSecond": 5}}),
+        json!({"drain": {"reconnectsPerSecond": 50}}),
         json!({"service": {"port": 81}}),
     ] {
         let (objects, still) = made(&spec, &next(), &live, &keys());
@@ -147,7 +147,7 @@ fn what_a_person_changes_is_done_at_once() {
             gateway_only.clone(),
         ),
         (
-            json!({"drain": {"deadlineSeconds": 60}}),
+            json!({"drain": {"deadlineSeconds": 600}}),
             keys(),
             gateway_only,
         ),

@@ -8,8 +8,8 @@ use gateway_config as config;
 
 use super::{GATEWAY_LIMIT, GATEWAY_REQUEST, or_default};
 use crate::push_cluster::build::{FILES, Names, sentinel, token_key_file};
+use crate::push_cluster::grace;
 use crate::push_cluster::redis_tls;
-use crate::scaling::budget::of_one;
 
 /// `path` of a file in [`FILES`], if there is one.
 fn file(there: bool, path: &str) -> String {
@@ -41,10 +41,9 @@ pub(super) fn gateway_config(
     made.compression.min_message_bytes = unsigned(gateway.compression.min_message_bytes);
     made.heartbeat.ping_seconds = unsigned(gateway.heartbeat.ping_seconds);
     made.heartbeat.idle_seconds = unsigned(gateway.heartbeat.idle_seconds);
-    made.drain.deadline_seconds = unsigned(spec.drain.deadline_seconds);
-    // Of one that is told to end before it has given its clients away, as when its node is drained.
-    let of_one = of_one(unsigned(spec.gateway.limits.handshakes_per_second));
-    made.drain.connections_per_second = spec.drain.reconnects_per_second.map_or(of_one, unsigned);
+    // Of one that is told to end before it has given its clients away, as when its node is drained. In which time, the
+    // pods say that are there.
+    made.drain.connections_per_second = grace::per_second(spec);
     made.log.filter.clone_from(&gateway.log_filter);
     made.log.format = config::LogFormat::Json;
     made
