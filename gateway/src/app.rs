@@ -21,6 +21,7 @@ use crate::auth::signature::Key;
 use crate::broker::memory::Memory;
 use crate::broker::redis::{Counters, Redis};
 use crate::broker::{Broker, Chosen, Events, HistoryError, PublishError};
+use crate::capacity;
 use crate::config::{ApiAccess, Settings};
 use crate::drain::Drain;
 use crate::engine;
@@ -113,6 +114,7 @@ impl App {
         let pressure = guard_memory(&router, &registry, running.clone())?;
         let refusals = Refusals::register(&registry)?;
         let drain = Drain::new(router.clone(), draining.clone());
+        capacity::register(&registry, &running, &drain)?;
         let secret = self_test.secret();
         // An echo does not understand it.
         let self_test = (!parts.shards.1).then_some(self_test);

@@ -2,7 +2,7 @@
 //! scale-in. What the admin port began can be paced anew and taken back; the end of the process cannot.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -66,6 +66,8 @@ struct Shared<B> {
     router: Router<B>,
     /// Nobody is let in while this is true.
     draining: Arc<AtomicBool>,
+    /// Clients each second, for whoever looks on; 0: it does not drain.
+    per_second: Arc<AtomicU32>,
     state: Mutex<State>,
 }
 
@@ -93,6 +95,7 @@ impl<B: Broker> Drain<B> {
             shared: Arc::new(Shared {
                 router,
                 draining,
+                per_second: Arc::default(),
                 state,
             }),
         }
@@ -156,7 +159,14 @@ impl<B: Broker> Drain<B> {
             tracing::info!(left, "drain taken back: clients are let in again");
             self.shared.router.readmit().await;
             self.shared.draining.store(false, Ordering::Relaxed);
+            self.shared.per_second.store(0, Ordering::Relaxed);
         }
+    }
+
+    /// What tells how many clients it sends away each second; 0: it does not drain.
+    pub fn pace(&self) -> impl Fn() -> u32 + Send + Sync + use<B> {
+        let per_second = self.shared.per_second.clone();
+        move || per_second.load(Ordering::Relaxed)
     }
 
     /// Of the node whose clients it sends away.
@@ -207,6 +217,8 @@ impl<B: Broker> Drain<B> {
         state.asked = Some((asked, Instant::now()));
         // First not ready, so that nobody new is sent here while the others leave.
         draining.store(true, Ordering::Relaxed);
+        let per_second = asked.connections_per_second.max(1);
+        self.shared.per_second.store(per_second, Ordering::Relaxed);
         let connections = router.connections();
         tracing::info!(
             connections,

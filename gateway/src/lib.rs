@@ -4,6 +4,7 @@ pub mod allocator;
 pub mod app;
 pub mod auth;
 pub mod broker;
+pub mod capacity;
 pub mod config;
 pub mod drain;
 pub mod engine;
