@@ -51,102 +51,74 @@ pub fn scaler(
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_operator_decides_where_it_serves_no_metrics() {
-        let foreign = || Registration::Foreign {
+    fn decided(mode: AutoscalingMode, registration: &Registration, there: [bool; 2]) -> Scaler {
+        let mut spec = AutoscalingSpec {
+            mode,
+            ..AutoscalingSpec::default()
+        };
+        let [has_one, is_new] = there;
+        let decided = scaler(&spec, registration, has_one, is_new);
+        spec.enabled = false;
+        assert_eq!(scaler(&spec, registration, has_one, is_new), Scaler::Off);
+        decided
+    }
+
+    fn foreign() -> Registration {
+        Registration::Foreign {
             name: "v1beta1.custom.metrics.k8s.io".into(),
             by: "Service monitoring/adapter".into(),
-        };
-        let hpa = Scaler::HorizontalPodAutoscaler;
-        use AutoscalingMode::{Automatic, Builtin, HorizontalPodAutoscaler};
-        for (mode, registration, has_one, is_new, expected) in [
+        }
+    }
+
+    /// Neither one of ours nor anything of a new PushCluster.
+    const NONE: [bool; 2] = [false, false];
+
+    #[test]
+    fn the_operator_decides_where_it_serves_no_metrics() {
+        let automatic =
+            |registration: &Registration| decided(AutoscalingMode::Automatic, registration, NONE);
+        for registration in [
+            Registration::Registered,
+            Registration::Unavailable(String::new()),
+            Registration::Failed(String::new()),
+        ] {
+            assert_eq!(automatic(&registration), Scaler::HorizontalPodAutoscaler);
+        }
+        for registration in [
+            foreign(),
+            Registration::Disabled,
+            Registration::OneNamespace,
+        ] {
+            let decided = automatic(&registration);
+            assert_eq!(decided, Scaler::Builtin(Some(registration)));
+        }
+    }
+
+    #[test]
+    fn a_new_leader_leaves_it_as_it_was_until_it_knows() {
+        for (there, expected) in [
+            ([true, false], Scaler::HorizontalPodAutoscaler),
+            ([false, true], Scaler::HorizontalPodAutoscaler),
+            (NONE, Scaler::Undecided),
+        ] {
+            let unknown = Registration::NotLookedYet;
+            let decided = decided(AutoscalingMode::Automatic, &unknown, there);
+            assert_eq!(decided, expected, "{there:?}");
+        }
+    }
+
+    #[test]
+    fn what_the_manifest_says_is_so_whoever_serves_metrics() {
+        for (mode, expected) in [
+            (AutoscalingMode::Builtin, Scaler::Builtin(None)),
             (
-                Automatic,
-                Registration::Registered,
-                false,
-                false,
-                hpa.clone(),
-            ),
-            (
-                Automatic,
-                Registration::Unavailable(String::new()),
-                false,
-                false,
-                hpa.clone(),
-            ),
-            (
-                Automatic,
-                Registration::Failed(String::new()),
-                false,
-                false,
-                hpa.clone(),
-            ),
-            (
-                Automatic,
-                foreign(),
-                true,
-                false,
-                Scaler::Builtin(Some(foreign())),
-            ),
-            (
-                Automatic,
-                Registration::Disabled,
-                false,
-                true,
-                Scaler::Builtin(Some(Registration::Disabled)),
-            ),
-            (
-                Automatic,
-                Registration::OneNamespace,
-                false,
-                true,
-                Scaler::Builtin(Some(Registration::OneNamespace)),
-            ),
-            // A new leader leaves it as it was until it knows.
-            (
-                Automatic,
-                Registration::NotLookedYet,
-                true,
-                false,
-                hpa.clone(),
-            ),
-            (
-                Automatic,
-                Registration::NotLookedYet,
-                false,
-                true,
-                hpa.clone(),
-            ),
-            (
-                Automatic,
-                Registration::NotLookedYet,
-                false,
-                false,
-                Scaler::Undecided,
-            ),
-            (
-                Builtin,
-                Registration::Registered,
-                true,
-                false,
-                Scaler::Builtin(None),
-            ),
-            (
-                HorizontalPodAutoscaler,
-                foreign(),
-                false,
-                false,
-                hpa.clone(),
+                AutoscalingMode::HorizontalPodAutoscaler,
+                Scaler::HorizontalPodAutoscaler,
             ),
         ] {
-            let mut spec = AutoscalingSpec {
-                mode,
-                ..AutoscalingSpec::default()
-            };
-            let decided = scaler(&spec, &registration, has_one, is_new);
-            assert_eq!(decided, expected, "{mode:?} {registration:?}");
-            spec.enabled = false;
-            assert_eq!(scaler(&spec, &registration, has_one, is_new), Scaler::Off);
+            for registration in [Registration::Registered, foreign()] {
+                assert_eq!(decided(mode, &registration, NONE), expected);
+            }
         }
     }
 }

@@ -60,166 +60,147 @@ impl Fleet {
 }
 
 /// A manifest, the size at the beginning, and looks: second, clients, size and why then.
-type Case = (Value, u32, &'static [(i64, Option<u64>, u32, Why)]);
+type Case = (&'static str, u32, &'static [(i64, Option<u64>, u32, Why)]);
+
+const CASES: &[Case] = &[
+    // Ten per cent more or fewer than the gateways aim at are no reason.
+    (
+        "{minReplicas: 1, maxReplicas: 100}",
+        10,
+        &[
+            (0, Some(109), 10, Why::Clients),
+            (15, Some(90), 10, Why::Clients),
+            (30, Some(110), 11, Why::Clients),
+        ],
+    ),
+    // At once up, at most to the double or four more in a quarter of a minute.
+    (
+        "{minReplicas: 1, maxReplicas: 100}",
+        2,
+        &[
+            (0, Some(500), 6, Why::Limited),
+            (5, Some(500), 6, Why::Limited),
+            (15, Some(500), 12, Why::Limited),
+            (30, Some(500), 24, Why::Limited),
+            (45, Some(500), 48, Why::Limited),
+            (60, Some(500), 48, Why::Clients),
+        ],
+    ),
+    // Down when five minutes have passed in which no more were needed.
+    (
+        "{minReplicas: 1, maxReplicas: 100}",
+        4,
+        &[
+            (0, Some(20), 4, Why::Stabilised),
+            (60, Some(20), 4, Why::Stabilised),
+            (120, Some(29), 4, Why::Stabilised),
+            (180, Some(10), 4, Why::Stabilised),
+            (240, Some(10), 4, Why::Stabilised),
+            (299, Some(10), 4, Why::Stabilised),
+            (300, Some(10), 3, Why::Stabilised),
+            (360, Some(10), 3, Why::Stabilised),
+            (420, Some(10), 1, Why::Clients),
+        ],
+    ),
+    // Never below the one nor above the other, at once and whatever the clients.
+    (
+        "{minReplicas: 3, maxReplicas: 5}",
+        9,
+        &[
+            (0, None, 5, Why::OutOfBounds),
+            (15, Some(500), 5, Why::Clients),
+            (30, Some(0), 5, Why::Stabilised),
+        ],
+    ),
+    (
+        "{minReplicas: 3, maxReplicas: 5}",
+        1,
+        &[
+            (0, None, 3, Why::OutOfBounds),
+            (15, Some(0), 3, Why::Stabilised),
+        ],
+    ),
+    // A person's zero.
+    (
+        "{minReplicas: 1, maxReplicas: 100}",
+        0,
+        &[(0, Some(500), 0, Why::AtZero), (15, None, 0, Why::AtZero)],
+    ),
+    // Nobody told: it stays, and when they tell again the window is a full one.
+    (
+        "{minReplicas: 1, maxReplicas: 100}",
+        4,
+        &[
+            (0, Some(10), 4, Why::Stabilised),
+            (60, Some(10), 4, Why::Stabilised),
+            (75, None, 4, Why::Unknown),
+            (310, None, 4, Why::Unknown),
+            (325, Some(10), 4, Why::Stabilised),
+            (385, Some(10), 4, Why::Stabilised),
+        ],
+    ),
+    // Room for 15 more than there are; a third stays free.
+    (
+        "{minReplicas: 1, maxReplicas: 100, buffer: {connections: 15}}",
+        1,
+        &[(0, Some(20), 4, Why::Clients)],
+    ),
+    (
+        "{minReplicas: 1, maxReplicas: 100, buffer: {percent: 33}}",
+        1,
+        &[
+            (0, Some(20), 3, Why::Clients),
+            (15, Some(27), 5, Why::Clients),
+        ],
+    ),
+    // From one o'clock on at least six; when that is over, as few as the clients need for minutes already.
+    (
+        "{minReplicas: 1, maxReplicas: 100, schedule: [{from: '01:00', until: '01:30', minReplicas: 6}, {from: '01:10', until: '01:30', minReplicas: 2}]}",
+        1,
+        &[
+            (3_585, Some(10), 1, Why::Clients),
+            (3_600, Some(10), 6, Why::OutOfBounds),
+            (3_615, Some(10), 6, Why::Clients),
+            (5_385, Some(10), 6, Why::Stabilised),
+        ],
+    ),
+    // Never in this direction.
+    (
+        "{minReplicas: 1, maxReplicas: 100, behavior: {scaleUp: {selectPolicy: Disabled}}}",
+        2,
+        &[(0, Some(500), 2, Why::Limited)],
+    ),
+    // The more careful of two policies, of which the one counts for a minute.
+    (
+        "{minReplicas: 1, maxReplicas: 100, behavior: {scaleUp: {selectPolicy: Min, policies: [{type: Pods, value: 3, periodSeconds: 60}, {type: Percent, value: 50, periodSeconds: 15}]}}}",
+        4,
+        &[
+            (0, Some(500), 6, Why::Limited),
+            (15, Some(500), 7, Why::Limited),
+            (30, Some(500), 7, Why::Limited),
+            (59, Some(500), 7, Why::Limited),
+            (60, Some(500), 9, Why::Limited),
+        ],
+    ),
+    // Fewer only so long after the last change.
+    (
+        "{minReplicas: 1, maxReplicas: 100, coolDownSeconds: 60, behavior: {scaleDown: {stabilizationWindowSeconds: 0, policies: [{type: Pods, value: 1, periodSeconds: 15}]}}}",
+        4,
+        &[
+            (0, Some(10), 4, Why::CoolingDown),
+            (59, Some(10), 4, Why::CoolingDown),
+            (60, Some(10), 3, Why::Limited),
+            (119, Some(10), 3, Why::CoolingDown),
+            (120, Some(45), 5, Why::Clients),
+        ],
+    ),
+];
 
 #[test]
 fn each_rule_decides_as_it_is_told() {
-    let wide = || json!({"minReplicas": 1, "maxReplicas": 100});
-    let with = |key: &str, value: Value| {
-        let mut spec = wide();
-        spec[key] = value;
-        spec
-    };
-    let cases: [Case; 13] = [
-        // Ten per cent more or fewer than the gateways aim at are no reason.
-        (
-            wide(),
-            10,
-            &[
-                (0, Some(109), 10, Why::Clients),
-                (15, Some(90), 10, Why::Clients),
-                (30, Some(110), 11, Why::Clients),
-            ],
-        ),
-        // At once up, at most to the double or four more in a quarter of a minute.
-        (
-            wide(),
-            2,
-            &[
-                (0, Some(500), 6, Why::Limited),
-                (5, Some(500), 6, Why::Limited),
-                (15, Some(500), 12, Why::Limited),
-                (30, Some(500), 24, Why::Limited),
-                (45, Some(500), 48, Why::Limited),
-                (60, Some(500), 48, Why::Clients),
-            ],
-        ),
-        // Down when five minutes have passed in which no more were needed.
-        (
-            wide(),
-            4,
-            &[
-                (0, Some(20), 4, Why::Stabilised),
-                (60, Some(20), 4, Why::Stabilised),
-                (120, Some(29), 4, Why::Stabilised),
-                (180, Some(10), 4, Why::Stabilised),
-                (240, Some(10), 4, Why::Stabilised),
-                (299, Some(10), 4, Why::Stabilised),
-                (300, Some(10), 3, Why::Stabilised),
-                (360, Some(10), 3, Why::Stabilised),
-                (420, Some(10), 1, Why::Clients),
-            ],
-        ),
-        // Never below the one nor above the other, at once and whatever the clients.
-        (
-            json!({"minReplicas": 3, "maxReplicas": 5}),
-            9,
-            &[
-                (0, None, 5, Why::OutOfBounds),
-                (15, Some(500), 5, Why::Clients),
-                (30, Some(0), 5, Why::Stabilised),
-            ],
-        ),
-        (
-            json!({"minReplicas": 3, "maxReplicas": 5}),
-            1,
-            &[
-                (0, None, 3, Why::OutOfBounds),
-                (15, Some(0), 3, Why::Stabilised),
-            ],
-        ),
-        // A person's zero.
-        (
-            wide(),
-            0,
-            &[(0, Some(500), 0, Why::AtZero), (15, None, 0, Why::AtZero)],
-        ),
-        // Nobody told: it stays, and when they tell again the window is a full one.
-        (
-            wide(),
-            4,
-            &[
-                (0, Some(10), 4, Why::Stabilised),
-                (60, Some(10), 4, Why::Stabilised),
-                (75, None, 4, Why::Unknown),
-                (310, None, 4, Why::Unknown),
-                (325, Some(10), 4, Why::Stabilised),
-                (385, Some(10), 4, Why::Stabilised),
-            ],
-        ),
-        // Room for 15 more than there are; a third stays free.
-        (
-            with("buffer", json!({"connections": 15})),
-            1,
-            &[(0, Some(20), 4, Why::Clients)],
-        ),
-        (
-            with("buffer", json!({"percent": 33})),
-            1,
-            &[
-                (0, Some(20), 3, Why::Clients),
-                (15, Some(27), 5, Why::Clients),
-            ],
-        ),
-        // From one o'clock on at least six; when that is over, as few as the clients need for minutes already.
-        (
-            with(
-                "schedule",
-                json!([
-                    {"from": "01:00", "until": "01:30", "minReplicas": 6},
-                    {"from": "01:10", "until": "01:30", "minReplicas": 2},
-                ]),
-            ),
-            1,
-            &[
-                (3_585, Some(10), 1, Why::Clients),
-                (3_600, Some(10), 6, Why::OutOfBounds),
-                (3_615, Some(10), 6, Why::Clients),
-                (5_385, Some(10), 6, Why::Stabilised),
-            ],
-        ),
-        // Never in this direction.
-        (
-            with("behavior", json!({"scaleUp": {"selectPolicy": "Disabled"}})),
-            2,
-            &[(0, Some(500), 2, Why::Limited)],
-        ),
-        // The more careful of two policies, of which the one counts for a minute.
-        (
-            with(
-                "behavior",
-                json!({"scaleUp": {"selectPolicy": "Min", "policies": [
-                    {"type": "Pods", "value": 3, "periodSeconds": 60},
-                    {"type": "Percent", "value": 50, "periodSeconds": 15},
-                ]}}),
-            ),
-            4,
-            &[
-                (0, Some(500), 6, Why::Limited),
-                (15, Some(500), 7, Why::Limited),
-                (30, Some(500), 7, Why::Limited),
-                (59, Some(500), 7, Why::Limited),
-                (60, Some(500), 9, Why::Limited),
-            ],
-        ),
-        // Fewer only so long after the last change.
-        (
-            json!({"minReplicas": 1, "maxReplicas": 100, "coolDownSeconds": 60, "behavior": {"scaleDown": {
-                "stabilizationWindowSeconds": 0, "policies": [{"type": "Pods", "value": 1, "periodSeconds": 15}],
-            }}}),
-            4,
-            &[
-                (0, Some(10), 4, Why::CoolingDown),
-                (59, Some(10), 4, Why::CoolingDown),
-                (60, Some(10), 3, Why::Limited),
-                (119, Some(10), 3, Why::CoolingDown),
-                (120, Some(45), 5, Why::Clients),
-            ],
-        ),
-    ];
-    for (spec, size, looks) in cases {
-        let mut fleet = Fleet::new(rules(spec.clone()), size);
-        for (second, clients, expected, why) in looks {
+    for (spec, size, looks) in CASES {
+        let mut fleet = Fleet::new(rules(serde_yaml::from_str(spec).unwrap()), *size);
+        for (second, clients, expected, why) in *looks {
             let decision = fleet.look(*second, *clients);
             let expected = Decision {
                 size: *expected,

@@ -68,7 +68,7 @@ fn wished(
     Some((wish.size, wish.note))
 }
 
-fn builtin(more: Value) -> Value {
+fn builtin(more: &Value) -> Value {
     let mut spec =
         json!({"replicas": 2, "autoscaling": {"mode": "Builtin", "targetConnectionsPerPod": 2}});
     spec["autoscaling"]
@@ -83,7 +83,7 @@ fn a_wish_says_why() {
     let scheduled = json!({"schedule": [{"from": "00:00", "until": "06:00", "minReplicas": 4}]});
     for (spec, clients, expected) in [
         (
-            builtin(json!({})),
+            builtin(&json!({})),
             [Some(3), Some(2)],
             Some((
                 3,
@@ -91,28 +91,32 @@ fn a_wish_says_why() {
             )),
         ),
         (
-            builtin(scheduled),
+            builtin(&scheduled),
             [None, None],
             Some((
                 4,
                 "4 gateways are wished instead of 2: spec.autoscaling asks for 4 to 10 of them now",
             )),
         ),
-        (builtin(json!({})), [Some(2), Some(2)], None),
+        (builtin(&json!({})), [Some(2), Some(2)], None),
         // One that may have clients and does not tell.
-        (builtin(json!({})), [Some(3), None], None),
+        (builtin(&json!({})), [Some(3), None], None),
         // Somebody else's work, or nobody's.
         (
-            builtin(json!({"mode": "HorizontalPodAutoscaler"})),
+            builtin(&json!({"mode": "HorizontalPodAutoscaler"})),
             [Some(3), Some(2)],
             None,
         ),
         (
-            builtin(json!({"mode": "Automatic"})),
+            builtin(&json!({"mode": "Automatic"})),
             [Some(3), Some(2)],
             None,
         ),
-        (builtin(json!({"enabled": false})), [Some(3), Some(2)], None),
+        (
+            builtin(&json!({"enabled": false})),
+            [Some(3), Some(2)],
+            None,
+        ),
     ] {
         let expected = expected.map(|(size, note)| (size, note.to_owned()));
         assert_eq!(
@@ -125,7 +129,7 @@ fn a_wish_says_why() {
 
 #[test]
 fn a_foreign_autoscaler_makes_it_rest() {
-    let (mut observed, seen) = fleet(&builtin(json!({})), &[Some(3), Some(2)]);
+    let (mut observed, seen) = fleet(&builtin(&json!({})), &[Some(3), Some(2)]);
     let validated = validate(&observed, &images()).unwrap();
     let histories = Histories::default();
     for (foreign, expected) in [(vec![], Some(3)), (vec!["one".to_owned()], None)] {
@@ -140,7 +144,7 @@ fn a_foreign_autoscaler_makes_it_rest() {
 /// Many looks in one second, as while clients are moved, are one decision.
 #[test]
 fn it_decides_four_times_a_minute() {
-    let (spec, histories) = (builtin(json!({})), Histories::default());
+    let (spec, histories) = (builtin(&json!({})), Histories::default());
     let few = [Some(2), Some(2)];
     let many = [Some(3), Some(2)];
     assert_eq!(wished(&spec, &few, &histories, 0), None);
@@ -153,7 +157,7 @@ fn it_decides_four_times_a_minute() {
 
 #[test]
 fn what_is_decided_by_another_is_forgotten() {
-    let (spec, histories) = (builtin(json!({})), Histories::default());
+    let (spec, histories) = (builtin(&json!({})), Histories::default());
     wished(&spec, &[Some(2)], &histories, 0);
     assert_eq!(histories.0.lock().unwrap().len(), 1);
     wished(&json!({}), &[Some(2)], &histories, 0);
@@ -170,7 +174,7 @@ fn an_autoscaler_of_kubernetes_goes_when_the_operator_decides() {
         (json!({}), Registration::Registered, true),
         (json!({}), Registration::NotLookedYet, true),
         (json!({}), foreign, false),
-        (builtin(json!({})), Registration::Registered, false),
+        (builtin(&json!({})), Registration::Registered, false),
         (
             json!({"autoscaling": {"enabled": false}}),
             Registration::Registered,

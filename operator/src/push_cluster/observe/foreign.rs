@@ -70,10 +70,19 @@ mod tests {
         .unwrap()
     }
 
+    /// A spec; kind and name of what is scaled; the ScaledObject behind it; what is said.
+    type Case = (
+        Value,
+        &'static str,
+        &'static str,
+        Option<&'static str>,
+        Option<&'static str>,
+    );
+
     #[test]
     fn who_else_scales_the_gateways_is_named() {
         let off = json!({"autoscaling": {"enabled": false}});
-        let cases: [(Value, &str, &str, Option<&str>, Option<&str>); 7] = [
+        let cases: [Case; 7] = [
             (
                 json!({}),
                 "Deployment",

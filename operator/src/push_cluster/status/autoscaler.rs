@@ -138,122 +138,116 @@ mod tests {
         )
     }
 
-    #[test]
-    fn who_decides_the_size_and_what_keeps_him_from_it_is_said() {
-        let by = |scaler| Autoscaling {
+    fn by(scaler: Scaler) -> Autoscaling {
+        Autoscaling {
             scaler,
             ..Autoscaling::default()
-        };
-        let hpa_decides = || by(Scaler::HorizontalPodAutoscaler);
-        let foreign = || Autoscaling {
-            foreign: vec!["HorizontalPodAutoscaler mine scales Deployment demo-gateway".into()],
-            ..by(Scaler::Builtin(None))
-        };
-        let silent = Autoscaling {
-            clients: Err("1 of 2 gateways did not tell: a".into()),
-            ..by(Scaler::Builtin(None))
-        };
+        }
+    }
+
+    #[test]
+    fn what_an_autoscaler_of_kubernetes_says_is_passed_on() {
+        let decides = by(Scaler::HorizontalPodAutoscaler);
+        let not_yet = "Unknown Creating: the HorizontalPodAutoscaler has not looked yet";
+        assert_eq!(said(&json!({}), None, &decides), not_yet);
+        for (reason, status, expected) in [
+            (
+                "ValidMetricFound",
+                "True",
+                "Yes Scaling: the HorizontalPodAutoscaler follows the connected clients",
+            ),
+            (
+                "FailedGetObjectMetric",
+                "False",
+                "No MetricUnavailable: HorizontalPodAutoscaler: FailedGetObjectMetric: m",
+            ),
+            (
+                "ScalingDisabled",
+                "False",
+                "No Resting: HorizontalPodAutoscaler: ScalingDisabled: m",
+            ),
+            (
+                "AmbiguousSelector",
+                "False",
+                "No ForeignAutoscaler: HorizontalPodAutoscaler: AmbiguousSelector: m",
+            ),
+        ] {
+            let found = Some(hpa(reason, status));
+            assert_eq!(said(&json!({}), found, &decides), expected);
+        }
+    }
+
+    #[test]
+    fn who_decides_the_size_and_why_is_said() {
         let adapter = Registration::Foreign {
             name: "v1beta1.custom.metrics.k8s.io".into(),
             by: "Service monitoring/adapter".into(),
         };
-        let off = json!({"autoscaling": {"enabled": false}});
-        for (spec, autoscaler, autoscaling, expected) in [
+        for (scaler, expected) in [
             (
-                off.clone(),
-                None,
-                by(Scaler::Off),
+                Scaler::Off,
                 "No Disabled: spec.autoscaling.enabled is false",
             ),
             (
-                json!({}),
-                None,
-                by(Scaler::Undecided),
+                Scaler::Undecided,
                 "Unknown Creating: whether the operator serves custom.metrics.k8s.io is not known yet",
             ),
             (
-                json!({}),
-                None,
-                hpa_decides(),
-                "Unknown Creating: the HorizontalPodAutoscaler has not looked yet",
-            ),
-            (
-                json!({}),
-                Some(hpa("ValidMetricFound", "True")),
-                hpa_decides(),
-                "Yes Scaling: the HorizontalPodAutoscaler follows the connected clients",
-            ),
-            (
-                json!({}),
-                Some(hpa("FailedGetObjectMetric", "False")),
-                hpa_decides(),
-                "No MetricUnavailable: HorizontalPodAutoscaler: FailedGetObjectMetric: m",
-            ),
-            (
-                json!({}),
-                Some(hpa("ScalingDisabled", "False")),
-                hpa_decides(),
-                "No Resting: HorizontalPodAutoscaler: ScalingDisabled: m",
-            ),
-            (
-                json!({}),
-                Some(hpa("AmbiguousSelector", "False")),
-                hpa_decides(),
-                "No ForeignAutoscaler: HorizontalPodAutoscaler: AmbiguousSelector: m",
-            ),
-            (
-                json!({}),
-                None,
-                by(Scaler::Builtin(None)),
+                Scaler::Builtin(None),
                 "Yes Scaling: the operator follows the connected clients",
             ),
             (
-                json!({}),
-                None,
-                by(Scaler::Builtin(Some(adapter))),
-                "Yes Scaling: the operator follows the connected clients itself, since APIService v1beta1.custom.metrics.k8s.io is served by Service monitoring/adapter",
+                Scaler::Builtin(Some(adapter)),
+                "Yes Scaling: the operator follows the connected clients itself, since APIService \
+                 v1beta1.custom.metrics.k8s.io is served by Service monitoring/adapter",
             ),
             (
-                json!({}),
-                None,
-                by(Scaler::Builtin(Some(Registration::OneNamespace))),
-                "Yes Scaling: the operator follows the connected clients itself, since it looks after one namespace and does not serve custom.metrics.k8s.io",
+                Scaler::Builtin(Some(Registration::OneNamespace)),
+                "Yes Scaling: the operator follows the connected clients itself, since it looks after one namespace and does \
+                 not serve custom.metrics.k8s.io",
             ),
             (
-                json!({}),
-                None,
-                by(Scaler::Builtin(Some(Registration::Disabled))),
-                "Yes Scaling: the operator follows the connected clients itself, since it does not serve custom.metrics.k8s.io (metricsApi.enabled)",
-            ),
-            (
-                json!({}),
-                None,
-                silent,
-                "No MetricUnavailable: there are 2 gateways until it is known how many clients there are: 1 of 2 gateways did not tell: a",
-            ),
-            (
-                json!({"replicas": 0}),
-                None,
-                by(Scaler::Builtin(None)),
-                "No Resting: spec.replicas is 0, which is left as it is",
-            ),
-            (
-                json!({}),
-                None,
-                foreign(),
-                "No ForeignAutoscaler: HorizontalPodAutoscaler mine scales Deployment demo-gateway, whose size is not decided by two: delete it, or set spec.autoscaling.enabled to false and have it scale the PushCluster",
-            ),
-            (
-                off,
-                None,
-                Autoscaling {
-                    scaler: Scaler::Off,
-                    ..foreign()
-                },
-                "No ForeignAutoscaler: HorizontalPodAutoscaler mine scales Deployment demo-gateway, whose size is not decided by two: it can scale the PushCluster instead",
+                Scaler::Builtin(Some(Registration::Disabled)),
+                "Yes Scaling: the operator follows the connected clients itself, since it does not serve \
+                 custom.metrics.k8s.io (metricsApi.enabled)",
             ),
         ] {
-            assert_eq!(said(&spec, autoscaler, &autoscaling), expected);
+            assert_eq!(said(&json!({}), None, &by(scaler)), expected);
+        }
+    }
+
+    #[test]
+    fn what_keeps_the_operator_from_deciding_is_named() {
+        let zero = json!({"replicas": 0});
+        let rests = "No Resting: spec.replicas is 0, which is left as it is";
+        assert_eq!(said(&zero, None, &by(Scaler::Builtin(None))), rests);
+        let silent = Autoscaling {
+            clients: Err("1 of 2 gateways did not tell: a".into()),
+            ..by(Scaler::Builtin(None))
+        };
+        assert_eq!(
+            said(&json!({}), None, &silent),
+            "No MetricUnavailable: there are 2 gateways until it is known how many clients there are: 1 of 2 gateways did not \
+             tell: a"
+        );
+        for (enabled, scaler, advice) in [
+            (
+                true,
+                Scaler::Builtin(None),
+                "delete it, or set spec.autoscaling.enabled to false and have it scale the PushCluster",
+            ),
+            (false, Scaler::Off, "it can scale the PushCluster instead"),
+        ] {
+            let foreign = "HorizontalPodAutoscaler mine scales Deployment demo-gateway";
+            let autoscaling = Autoscaling {
+                foreign: vec![foreign.into()],
+                ..by(scaler)
+            };
+            let spec = json!({"autoscaling": {"enabled": enabled}});
+            let expected = format!(
+                "No ForeignAutoscaler: {foreign}, whose size is not decided by two: {advice}"
+            );
+            assert_eq!(said(&spec, None, &autoscaling), expected);
         }
     }
 }
