@@ -115,9 +115,8 @@ impl App {
         let refusals = Refusals::register(&registry)?;
         let drain = Drain::new(router.clone(), draining.clone());
         capacity::register(&registry, &running, &drain)?;
-        let secret = self_test.secret();
         // An echo does not understand it.
-        let self_test = (!parts.shards.1).then_some(self_test);
+        let (secret, self_test) = (self_test.secret(), (!parts.shards.1).then_some(self_test));
         let gates = (pressure.clone(), draining.clone(), self_test.clone());
         let ready = health::ready(router.clone(), running.clone(), gates);
         let reloads = reload::Counters::register(&registry)?;
