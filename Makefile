@@ -96,6 +96,11 @@ bench: ## measure against floors and peers (B=fanout: one; B=list; PEERS=folder 
 	PUSHCLUSTER_CACHE="$(CACHE)" cargo run --release --locked -p bench -- \
 	  $(if $(filter list,$(B)),,$(or $(B),all)) $(if $(PEERS),--peers "$(abspath $(PEERS))")
 
+# Twenty minutes; what it needs, and what it says: docs/performance.md.
+.PHONY: ramp
+ramp: ## thousands of clients on a real cluster, and all that moves them (CLIENTS=10000, RAMP='--rate 80 --budget 100')
+	@CLUSTER=$(or $(NAME),ramp) bench/ramp.sh $(or $(CLIENTS),10000) $(RAMP)
+
 .PHONY: many
 many: ## measure one operator with many PushClusters, on an API server without nodes (COUNT=500)
 	@e2e/cluster/many.sh $(or $(COUNT),500)

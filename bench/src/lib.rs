@@ -2,6 +2,7 @@
 
 pub mod chart;
 pub mod pushbench;
+pub mod ramp;
 pub mod report;
 pub mod statistics;
 pub mod wire;

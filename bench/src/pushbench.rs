@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 mod arguments;
-mod charts;
+pub mod charts;
 mod client;
 mod comeback;
 mod dialect;
@@ -15,13 +15,14 @@ mod judge;
 mod link;
 mod profile;
 mod publisher;
-mod record;
-mod records;
+pub mod record;
+pub mod records;
 mod run;
 mod spoken;
+mod stage;
 mod stream;
 mod swarm;
-mod table;
+pub mod table;
 mod tokens;
 
 use arguments::{Arguments, Command};

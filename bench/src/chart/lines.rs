@@ -33,6 +33,8 @@ pub struct Lines {
     pub series: Vec<Series>,
     /// A value that is drawn across, and its name.
     pub bound: Option<(f64, String)>,
+    /// Moments that are drawn from top to bottom, in seconds, and what began there.
+    pub marks: Vec<(f64, String)>,
 }
 
 /// Ends and steps of the axes.
@@ -117,8 +119,24 @@ pub fn draw(lines: &Lines) -> String {
             escaped(name)
         );
     }
+    marks(&mut svg, &axes, &lines.marks);
     svg.push_str("</svg>\n");
     svg
+}
+
+/// Names stand on their lines, so that they do not meet each other.
+fn marks(svg: &mut String, axes: &Axes, marks: &[(f64, String)]) {
+    let floor = HEIGHT - BOTTOM;
+    for (second, name) in marks {
+        let x = axes.x(*second);
+        let _ = writeln!(
+            svg,
+            "<line x1=\"{x:.1}\" y1=\"{TOP}\" x2=\"{x:.1}\" y2=\"{floor}\" stroke=\"#999\" stroke-dasharray=\"2 3\"/>\
+             <text transform=\"translate({:.1} {TOP}) rotate(90)\" font-size=\"9\" fill=\"#666\">{}</text>",
+            x + 3.0,
+            escaped(name)
+        );
+    }
 }
 
 fn grid(svg: &mut String, axes: &Axes) {
@@ -231,10 +249,14 @@ mod tests {
                 series("two", &[Some(1.0); 11]),
             ],
             bound: Some((10.0, "budget".to_owned())),
+            marks: vec![(5.0, "x<y".to_owned())],
         };
         let svg = draw(&lines);
         assert!(
-            svg.contains("a&lt;b, ms") && svg.contains(">one<") && svg.contains(">- - budget<")
+            svg.contains("a&lt;b, ms")
+                && svg.contains(">one<")
+                && svg.contains(">- - budget<")
+                && svg.contains(">x&lt;y<")
         );
         assert_eq!(svg.matches("<polyline").count(), 2);
         assert_eq!(svg.matches("<circle").count(), 1);
@@ -251,6 +273,7 @@ mod tests {
             unit: String::new(),
             series: vec![],
             bound: None,
+            marks: vec![],
         });
         assert!(svg.ends_with("</svg>\n") && !svg.contains("NaN"), "{svg}");
     }

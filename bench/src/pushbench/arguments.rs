@@ -75,6 +75,10 @@ pub struct Load {
     /// Reconnects a second that are allowed: a line in the charts and a row in the table.
     #[arg(long)]
     pub budget: Option<f64>,
+    /// File that says what is done to the cluster, a name. The profile waits at its most clients for as long as there is
+    /// one in it, and the table has a row for each: who came back how often, how fast, and what was lost.
+    #[arg(long)]
+    pub stage_file: Option<PathBuf>,
     /// Folder for records, table and charts. Each process of several writes a file of its own.
     #[arg(long)]
     pub out: Option<PathBuf>,

@@ -71,6 +71,7 @@ fn lines(title: &str, unit: &str, bound: Option<(f64, String)>, series: Vec<Seri
         unit: unit.to_owned(),
         series,
         bound,
+        marks: Vec::new(),
     }
 }
 

@@ -61,6 +61,8 @@ pub struct Client {
     pub advice: Option<Instant>,
     was_there: bool,
     pub reconnects: u64,
+    /// Of them, since the stage began.
+    pub reconnects_of_stage: u64,
 }
 
 impl Client {
@@ -86,6 +88,7 @@ impl Client {
             advice: None,
             was_there: false,
             reconnects: 0,
+            reconnects_of_stage: 0,
         }
     }
 
@@ -118,6 +121,7 @@ impl Client {
         self.advice = None;
         let came_back = std::mem::replace(&mut self.was_there, true);
         self.reconnects += u64::from(came_back);
+        self.reconnects_of_stage += u64::from(came_back);
         came_back
     }
 

@@ -12,6 +12,7 @@ use super::judge::Found;
 #[serde(rename_all = "snake_case")]
 pub enum Line {
     Second(Box<Second>),
+    Stage(Stage),
     End(End),
 }
 
@@ -129,18 +130,41 @@ impl End {
     }
 }
 
+/// What was done to the cluster for a while, and how often each client came back meanwhile.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stage {
+    pub name: String,
+    /// Since 1970: its first second, and the first one after it.
+    pub began: u64,
+    pub ended: u64,
+    pub clients_by_reconnects: BTreeMap<u64, u64>,
+}
+
+impl Stage {
+    /// Another process's of that name, which may have seen the file a moment later.
+    fn add(&mut self, other: &Stage) {
+        self.began = self.began.min(other.began);
+        self.ended = self.ended.max(other.ended);
+        for (reconnects, clients) in &other.clients_by_reconnects {
+            *self.clients_by_reconnects.entry(*reconnects).or_default() += clients;
+        }
+    }
+}
+
 /// The records of all processes as one.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Run {
     /// In their order; seconds in which nobody wrote are left out.
     pub seconds: Vec<Second>,
+    /// In their order; names are said once.
+    pub stages: Vec<Stage>,
     pub end: End,
 }
 
 impl Run {
     pub fn of(lines: impl IntoIterator<Item = Line>) -> Run {
         let mut seconds: BTreeMap<u64, Second> = BTreeMap::new();
-        let mut end = End::default();
+        let (mut stages, mut end) = (Vec::<Stage>::new(), End::default());
         for line in lines {
             match line {
                 Line::Second(second) => {
@@ -148,11 +172,16 @@ impl Run {
                     all.unix = second.unix;
                     all.add(&second);
                 }
+                Line::Stage(one) => match stages.iter_mut().find(|stage| stage.name == one.name) {
+                    Some(stage) => stage.add(&one),
+                    None => stages.push(one),
+                },
                 Line::End(one) => end.add(&one),
             }
         }
         Run {
             seconds: seconds.into_values().collect(),
+            stages,
             end,
         }
     }
@@ -164,6 +193,13 @@ impl Run {
             total.add(second);
         }
         total
+    }
+
+    /// The seconds of a stage.
+    pub fn of_stage(&self, stage: &Stage) -> impl Iterator<Item = &Second> {
+        let (began, ended) = (stage.began, stage.ended);
+        let seconds = self.seconds.iter();
+        seconds.filter(move |second| (began..ended).contains(&second.unix))
     }
 
     /// Whether all that is promised was kept: nothing lost, doubled or reordered, and everybody there at the end.

@@ -47,7 +47,7 @@ impl Writer {
 }
 
 /// All records in these folders.
-fn read(folders: &[PathBuf]) -> anyhow::Result<Run> {
+pub fn read(folders: &[PathBuf]) -> anyhow::Result<Run> {
     let mut lines = Vec::new();
     for folder in folders {
         let entries = std::fs::read_dir(folder);

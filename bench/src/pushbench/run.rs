@@ -12,8 +12,9 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use super::arguments::{Addresses, Load};
 use super::judge::Position;
 use super::publisher::{self, PUBLISHER, Publisher};
-use super::record::{Line, Run, Second};
+use super::record::{Line, Run, Second, Stage};
 use super::records::{self, Writer};
+use super::stage::{Clock, StageFile};
 use super::swarm::{self, Swarm, now_micros};
 use super::table;
 use super::tokens::Tokens;
@@ -41,6 +42,7 @@ pub fn run(load: &Load) -> anyhow::Result<ExitCode> {
         began: Instant::now(),
         unix: now_micros() / 1_000_000,
         since_line: Second::default(),
+        stage: StageFile::new(load.stage_file.clone()),
         next_line: load.every,
     };
     running.go(load)?;
@@ -135,17 +137,21 @@ struct Running {
     /// What happened since the last line on the screen.
     since_line: Second,
     next_line: u64,
+    stage: StageFile,
 }
 
 impl Running {
     /// Until the profile is over, and nobody is away or waits for a message.
     fn go(&mut self, load: &Load) -> anyhow::Result<()> {
         let length = load.profile.length();
+        let most = load.profile.most();
+        let mut clock = Clock::new(self.began);
         let mut events = Events::with_capacity(4_096);
         let mut tops: Option<Vec<Option<Position>>> = None;
         loop {
             let now = Instant::now();
-            let at = now - self.began;
+            let waits = self.stage.is_under_way();
+            let at = clock.tick(now, |at| waits && load.profile.wanted(at) == most);
             self.swarm.want(load.part.share(load.profile.wanted(at)));
             self.swarm.tick(now);
             if let Some(publisher) = &mut self.publisher
@@ -154,7 +160,7 @@ impl Running {
                 publisher.tick(now, &mut self.swarm.tally);
             }
             self.look(&mut events)?;
-            self.close_second(length, load.every)?;
+            self.close_second(at, length, load.every)?;
             let is_idle = self.publisher.as_ref().is_none_or(Publisher::is_idle);
             if at >= length && is_idle {
                 // What is published later, by another process, need not have arrived.
@@ -168,6 +174,7 @@ impl Running {
             }
         }
         let tops = tops.unwrap_or_else(|| self.swarm.tops());
+        self.cut_stage(true)?;
         let end = self.swarm.end(&tops);
         let last = self.swarm.take_second(self.unix);
         self.writer.write(Line::Second(Box::new(last)))?;
@@ -198,7 +205,7 @@ impl Running {
     }
 
     /// Writes the second that has gone by, if one has.
-    fn close_second(&mut self, length: Duration, every: u64) -> anyhow::Result<()> {
+    fn close_second(&mut self, at: Duration, length: Duration, every: u64) -> anyhow::Result<()> {
         let unix = now_micros() / 1_000_000;
         if unix <= self.unix {
             return Ok(());
@@ -211,13 +218,39 @@ impl Running {
         self.writer
             .write(Line::Second(Box::new(second)))
             .context("--out")?;
-        let at = self.began.elapsed().as_secs();
-        if at >= self.next_line {
-            self.next_line = at + every;
+        self.cut_stage(false)?;
+        let gone = self.began.elapsed().as_secs();
+        if gone >= self.next_line {
+            self.next_line = gone + every;
             let mut since = std::mem::take(&mut self.since_line);
             (since.wanted, since.connected, since.nodes) = standing;
-            let line = table::progress(at, length.as_secs(), &since);
+            let line = table::progress(at.as_secs(), length.as_secs(), &since);
             writeln!(io::stdout().lock(), "{line}")?;
+        }
+        Ok(())
+    }
+
+    /// Writes the stage that is over, if the file says another one, or if all is.
+    fn cut_stage(&mut self, is_end: bool) -> anyhow::Result<()> {
+        let over = self.stage.look(self.unix).context("--stage-file")?;
+        let over = over.or_else(|| {
+            let stage = &self.stage;
+            (is_end && stage.is_under_way()).then(|| (stage.name.clone(), stage.began))
+        });
+        let is_begun = over.is_some() || self.stage.began == self.unix;
+        if !is_begun {
+            return Ok(());
+        }
+        let clients_by_reconnects = self.swarm.end_stage();
+        if let Some((name, began)) = over {
+            let ended = self.unix;
+            let stage = Stage {
+                name,
+                began,
+                ended,
+                clients_by_reconnects,
+            };
+            self.writer.write(Line::Stage(stage)).context("--out")?;
         }
         Ok(())
     }

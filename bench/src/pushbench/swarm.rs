@@ -1,7 +1,7 @@
 //! All clients of this process: when each of them connects, what is read and answered, and what came of it.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -319,6 +319,16 @@ impl Swarm {
         wanted
             .iter()
             .all(|client| client.hears_all() && client.behind(tops) == 0)
+    }
+
+    /// Those who are wanted, by how often each has come back since this was asked last.
+    pub fn end_stage(&mut self) -> BTreeMap<u64, u64> {
+        let mut clients_by_reconnects = BTreeMap::new();
+        for client in &mut self.clients[..self.wanted] {
+            let reconnects = std::mem::take(&mut client.reconnects_of_stage);
+            *clients_by_reconnects.entry(reconnects).or_default() += 1;
+        }
+        clients_by_reconnects
     }
 
     /// How it all ended, measured by these positions.

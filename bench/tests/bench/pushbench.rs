@@ -38,7 +38,7 @@ fn sum(seconds: &[Value], key: &str) -> u64 {
 fn two_parts(gateways: [&Gateway; 2], keys: &Path, out: &Path) -> [Child; 2] {
     ["--part=1/2", "--part=2/2"].map(|part| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pushbench"));
-        command.args(["run", part, "--profile=1:60,12:60", "--sse=40"]);
+        command.args(["run", part, "--profile=1:60,2:60", "--sse=40"]);
         command.arg(format!(
             "--to={},{}",
             gateways[0].clients, gateways[1].clients
@@ -46,6 +46,7 @@ fn two_parts(gateways: [&Gateway; 2], keys: &Path, out: &Path) -> [Child; 2] {
         command.arg(format!("--hs256-key-file={}", keys.join("jwt").display()));
         command.arg(format!("--api-key-file={}", keys.join("api").display()));
         command.arg(format!("--out={}", out.display()));
+        command.arg(format!("--stage-file={}", out.join("stage").display()));
         command.args(["--channels=3", "--each=2", "--prefix=kept:", "--rate=60"]);
         command.args(["--budget=20", "--every=1", "--settle=300"]);
         let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -85,19 +86,26 @@ fn a_drain_sends_clients_to_the_other_gateway_and_nothing_is_lost() {
     let drained = Gateway::start("drained", port, folders[0].path());
     let other = Gateway::start("other", port, folders[1].path());
     let out = tempfile::tempdir().unwrap();
+    // They wait for it, however long it takes.
+    let stage = out.path().join("stage");
+    std::fs::write(&stage, "drain").unwrap();
     let parts = two_parts([&drained, &other], folders[0].path(), out.path());
     until("everybody is there", || {
         (drained.connections() + other.connections() == 60).then_some(())
     });
     let answer = drained.ask("POST /drain", r#"{"connectionsPerSecond":20}"#);
     assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
+    until("all are at the other one", || {
+        (other.connections() == 60).then_some(())
+    });
+    std::fs::remove_file(&stage).unwrap();
     for part in parts {
         let output = part.wait_with_output().unwrap();
         let said = String::from_utf8(output.stdout).unwrap();
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{said}\n{errors}");
         assert!(said.contains("lost, doubled, reordered  0, 0, 0"), "{said}");
-        assert!(said.contains(" of 12 s  "), "{said}");
+        assert!(said.contains(" of 2 s  "), "{said}");
     }
     assert_eq!(drained.connections(), 0);
 
@@ -116,6 +124,14 @@ fn a_drain_sends_clients_to_the_other_gateway_and_nothing_is_lost() {
     let came = format!("came, came back           60, {moved}\n");
     assert!(
         table.contains(&came) && table.contains("(budget 20)"),
+        "{table}"
+    );
+    let of_stage = format!(
+        "lost, 0 doubled, 0 reordered, 0 told; 0 × for {}, 1 × for {moved}\n",
+        60 - moved
+    );
+    assert!(
+        table.contains("\ndrain, ") && table.contains(&of_stage),
         "{table}"
     );
     for (chart, named) in [

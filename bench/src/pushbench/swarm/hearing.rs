@@ -77,8 +77,6 @@ impl Swarm {
                 Ok(())
             }
             Said::Message { channel, message } => {
-                self.tally
-                    .delivered(message.payload.map(|payload| since(payload.sent)));
                 self.message(index, &channel, message);
                 Ok(())
             }
