@@ -252,8 +252,13 @@ impl<'a> Deciding<'a> {
             && fleet.gateways.len() == fleet.wished
             && fleet.size == fleet.wished
             && !fleet.gateways.iter().any(Gateway::drains_by_hand);
+        let mean = rebalance::mean(&fleet.gateways).unwrap_or(0);
         for gateway in &marked {
-            let Some(mark) = gateway.mark else { continue };
+            let Some(mut mark) = gateway.mark else {
+                continue;
+            };
+            // While clients come the others get all of them: with the average of the beginning it would have too few.
+            mark.down_to = mark.down_to.max(mean);
             match self.step(gateway, &mark) {
                 Step::Shed if alone => self.shedding.push((gateway, mark.down_to)),
                 Step::Unlisted if alone => self.order(gateway, Act::Unlisted(self.now), None),

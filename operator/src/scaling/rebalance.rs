@@ -12,14 +12,10 @@ const TOLERANCE: u64 = 50;
 /// that is there nothing is known.
 #[must_use]
 pub fn choose(gateways: &[Gateway]) -> Vec<(&Gateway, u64)> {
-    let known: Option<Vec<u64>> = gateways
-        .iter()
-        .map(|gateway| gateway.clients().filter(|_| gateway.takes()))
-        .collect();
-    let Some(total) = known.map(|clients| clients.iter().sum::<u64>()) else {
+    let all_take = gateways.iter().all(Gateway::takes);
+    let Some(mean) = mean(gateways).filter(|_| all_take) else {
         return Vec::new();
     };
-    let mean = total.div_ceil((gateways.len() as u64).max(1));
     let most = mean + (mean * TOLERANCE_PERCENT / 100).max(TOLERANCE);
     let too_full = |gateway: &&Gateway| gateway.clients().is_some_and(|clients| clients > most);
     let surplus: u64 = gateways
@@ -33,6 +29,14 @@ pub fn choose(gateways: &[Gateway]) -> Vec<(&Gateway, u64)> {
     }
     let chosen = gateways.iter().filter(too_full);
     chosen.map(|gateway| (gateway, mean)).collect()
+}
+
+/// Clients of each, if they had equally many. None, when of one that is there nothing is known.
+#[must_use]
+pub fn mean(gateways: &[Gateway]) -> Option<u64> {
+    let known: Option<Vec<u64>> = gateways.iter().map(Gateway::clients).collect();
+    let total: u64 = known?.iter().sum();
+    Some(total.div_ceil((gateways.len() as u64).max(1)))
 }
 
 #[cfg(test)]

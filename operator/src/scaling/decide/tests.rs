@@ -367,6 +367,34 @@ fn clients_are_spread_when_nothing_else_moves_them() {
             47,
             &["a: readmit"],
         ),
+        // Clients have come meanwhile, all of them to the others: it has its part.
+        (
+            fleet(
+                2,
+                2,
+                vec![sheds(200, Some(10)), with_room(gateway("b", 200))],
+            ),
+            9,
+            &["a: readmit"],
+        ),
+        (
+            fleet(
+                2,
+                2,
+                vec![sheds(201, Some(10)), with_room(gateway("b", 200))],
+            ),
+            9,
+            &["a: readmit"],
+        ),
+        (
+            fleet(
+                2,
+                2,
+                vec![sheds(203, Some(10)), with_room(gateway("b", 200))],
+            ),
+            9,
+            &[],
+        ),
         // Anything else moves clients.
         (fleet(2, 2, vec![full(), new(), ending()]), 0, &[]),
         (fleet(3, 2, vec![full(), new()]), 0, &[]),
