@@ -51,11 +51,11 @@ fn needed(spec: &PushClusterSpec) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 
-    fn spec(max: i32, per_second: Value, handshakes: i32, deadline: i32) -> PushClusterSpec {
+    fn spec(max: i32, per_second: Option<i32>, handshakes: i32, deadline: i32) -> PushClusterSpec {
         serde_json::from_value(json!({
             "gateway": {"limits": {"maxConnections": max, "handshakesPerSecond": handshakes}},
             "drain": {"reconnectsPerSecond": per_second, "deadlineSeconds": deadline},
@@ -63,24 +63,23 @@ mod tests {
         .unwrap()
     }
 
-    fn pod(grace: Value) -> Pod {
+    fn pod(grace: Option<i64>) -> Pod {
         let spec = json!({"containers": [], "terminationGracePeriodSeconds": grace});
         serde_json::from_value(json!({"metadata": {}, "spec": spec})).unwrap()
     }
 
     #[test]
     fn a_pod_has_as_long_as_its_clients_need() {
-        let default = Value::Null;
         for (max, per_second, handshakes, deadline, gateway, pod) in [
-            (10_000, default.clone(), 0, 30, 130, 300),
-            (10_000, default.clone(), 50, 30, 430, 900),
-            (10_000, json!(5), 0, 30, 2_030, 3_600),
-            (26_000, json!(100), 0, 30, 290, 300),
-            (26_001, json!(100), 0, 30, 291, 900),
-            (10, json!(100_000), 0, 1, 2, 300),
+            (10_000, None, 0, 30, 130, 300),
+            (10_000, None, 50, 30, 430, 900),
+            (10_000, Some(5), 0, 30, 2_030, 3_600),
+            (26_000, Some(100), 0, 30, 290, 300),
+            (26_001, Some(100), 0, 30, 291, 900),
+            (10, Some(100_000), 0, 1, 2, 300),
             // What does not fit in an hour goes faster.
-            (1_000_000, json!(1), 0, 30, 3_590, 3_600),
-            (1, json!(1), 0, 3_600, 3_590, 3_600),
+            (1_000_000, Some(1), 0, 30, 3_590, 3_600),
+            (1, Some(1), 0, 3_600, 3_590, 3_600),
         ] {
             let spec = spec(max, per_second, handshakes, deadline);
             let found = (of_gateways(&spec, [].iter()), of_pod(&spec));
@@ -91,13 +90,13 @@ mod tests {
 
     #[test]
     fn no_gateway_takes_longer_than_its_kubelet_waits() {
-        let spec = spec(10_000, Value::Null, 0, 30);
+        let spec = spec(10_000, None, 0, 30);
         for (graces, expected) in [
-            (vec![json!(300)], 130),
+            (vec![Some(300)], 130),
             // As an earlier version made them.
-            (vec![json!(300), json!(40)], 30),
-            (vec![json!(5)], 1),
-            (vec![Value::Null], 130),
+            (vec![Some(300), Some(40)], 30),
+            (vec![Some(5)], 1),
+            (vec![None], 130),
         ] {
             let pods: Vec<Pod> = graces.into_iter().map(pod).collect();
             assert_eq!(of_gateways(&spec, pods.iter()), expected, "{pods:?}");

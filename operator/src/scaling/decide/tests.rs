@@ -317,99 +317,67 @@ fn a_pod_without_the_label_gets_it() {
     assert_eq!(lines(&plan(&fleet, at(0))), ["a: serve", "b: serve"]);
 }
 
+fn with_room(mut gateway: Gateway) -> Gateway {
+    if let Some(node) = &mut gateway.node {
+        node.max_connections = 10_000;
+    }
+    gateway
+}
+
+/// One that had 300 clients and may keep 150.
+fn spreads(clients: u64, pace: Option<u32>) -> Gateway {
+    Gateway {
+        mark: Some(Mark {
+            cause: Cause::Rebalance,
+            clients: 300,
+            down_to: 150,
+            ..mark()
+        }),
+        pace,
+        ..with_room(leaving("a", clients, 0))
+    }
+}
+
 #[test]
 fn clients_are_spread_when_nothing_else_moves_them() {
-    let with_room = |gateway: Gateway| {
-        let mut gateway = gateway;
-        if let Some(node) = &mut gateway.node {
-            node.max_connections = 10_000;
-        }
-        gateway
-    };
-    let (full, new) = (|| with_room(gateway("a", 300)), || gateway("b", 0));
-    let new = || with_room(new());
-    let down = Mark {
-        cause: Cause::Rebalance,
-        clients: 300,
-        down_to: 150,
-        ..mark()
-    };
-    let sheds = |clients, pace: Option<u32>| {
-        let mut gateway = with_room(leaving("a", clients, 0));
-        gateway.mark = Some(down);
-        gateway.pace = pace;
-        gateway
-    };
+    let full = || with_room(gateway("a", 300));
+    let other = |clients| with_room(gateway("b", clients));
     let ending = || Gateway {
         ending: true,
         ..gateway("z", 0)
     };
+    let two = |a, b| fleet(2, 2, vec![a, b]);
+    let sheds = |clients| spreads(clients, Some(10));
     for (fleet, second, expected) in [
         (
-            fleet(2, 2, vec![full(), new()]),
+            two(full(), other(0)),
             0,
             &["a: withdraw, down to 150 Rebalanced"] as &[&str],
         ),
-        (fleet(2, 2, vec![sheds(300, None), new()]), 1, &[]),
+        (two(spreads(300, None), other(0)), 1, &[]),
         (
-            fleet(2, 2, vec![sheds(300, None), new()]),
+            two(spreads(300, None), other(0)),
             2,
             &["a: shed 10/s to 150"],
         ),
-        (fleet(2, 2, vec![sheds(200, Some(10)), new()]), 9, &[]),
-        (
-            fleet(2, 2, vec![sheds(150, None), new()]),
-            18,
-            &["a: readmit"],
-        ),
-        (
-            fleet(2, 2, vec![sheds(200, Some(10)), new()]),
-            47,
-            &["a: readmit"],
-        ),
+        (two(sheds(200), other(0)), 9, &[]),
+        (two(spreads(150, None), other(0)), 18, &["a: readmit"]),
+        (two(sheds(200), other(0)), 47, &["a: readmit"]),
         // Clients have come meanwhile, all of them to the others: it has its part.
-        (
-            fleet(
-                2,
-                2,
-                vec![sheds(200, Some(10)), with_room(gateway("b", 200))],
-            ),
-            9,
-            &["a: readmit"],
-        ),
-        (
-            fleet(
-                2,
-                2,
-                vec![sheds(201, Some(10)), with_room(gateway("b", 200))],
-            ),
-            9,
-            &["a: readmit"],
-        ),
-        (
-            fleet(
-                2,
-                2,
-                vec![sheds(203, Some(10)), with_room(gateway("b", 200))],
-            ),
-            9,
-            &[],
-        ),
+        (two(sheds(200), other(200)), 9, &["a: readmit"]),
+        (two(sheds(201), other(200)), 9, &["a: readmit"]),
+        (two(sheds(203), other(200)), 9, &[]),
         // Anything else moves clients.
-        (fleet(2, 2, vec![full(), new(), ending()]), 0, &[]),
-        (fleet(3, 2, vec![full(), new()]), 0, &[]),
-        (rolling(fleet(2, 2, vec![full(), new()])), 0, &[]),
-        (fleet(2, 2, vec![full(), unready("b", 0)]), 0, &[]),
+        (fleet(2, 2, vec![full(), other(0), ending()]), 0, &[]),
+        (fleet(3, 2, vec![full(), other(0)]), 0, &[]),
+        (rolling(two(full(), other(0))), 0, &[]),
+        (two(full(), unready("b", 0)), 0, &[]),
         (
-            fleet(2, 2, vec![sheds(200, Some(10)), new(), ending()]),
+            fleet(2, 2, vec![sheds(200), other(0), ending()]),
             9,
             &["a: readmit"],
         ),
-        (
-            rolling(fleet(2, 2, vec![sheds(200, Some(10)), new()])),
-            9,
-            &["a: readmit"],
-        ),
+        (rolling(two(sheds(200), other(0))), 9, &["a: readmit"]),
     ] {
         assert_eq!(lines(&plan(&fleet, at(second))), expected, "{fleet:?}");
     }
