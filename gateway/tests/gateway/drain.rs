@@ -198,9 +198,11 @@ async fn those_with_whom_nothing_happens_are_sent_away_first() {
     for client in &mut quiet {
         client.subscribe("silence").await;
     }
-    // Longer than what is noted is coarse.
+    // The last round begins later than what is noted is coarse, however busy the machine is.
     let begun = Instant::now();
-    while begun.elapsed() < Duration::from_millis(600) {
+    let mut is_last = false;
+    while !is_last {
+        is_last = begun.elapsed() > Duration::from_millis(600);
         talks.send(json!({"type": "ping"})).await;
         assert_eq!(talks.next().await["type"], "pong");
         let answer = gateway.publish(r#"{"channel":"news","data":1}"#).await;
