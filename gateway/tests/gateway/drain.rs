@@ -207,7 +207,7 @@ async fn those_with_whom_nothing_happens_are_sent_away_first() {
         assert_eq!(talks.next().await["type"], "pong");
         let answer = gateway.publish(r#"{"channel":"news","data":1}"#).await;
         assert_eq!(answer.status, 200, "{}", answer.body);
-        assert_eq!(listens.next().await["type"], "message");
+        assert_eq!(listens.next().await["channel"], "news");
     }
     let key = [("x-api-key", API_KEY)];
     let asked = r#"{"connectionsPerSecond":2,"downTo":2}"#;
