@@ -264,7 +264,7 @@ mod tests {
                 json!({"redis": {"mode": "Sentinel", "image": "img/redis:2"}}),
                 &[
                     "RedisReplaced: Redis is replaced pod by pod, the master last, after one failover, for which clients wait for seconds, because of: \
-                   spec.containers[redis].image, spec.containers[sentinel].image, spec.initContainers[be-missed].image, \
+                   spec.containers[redis].image, spec.containers[sentinel].image, \
                    spec.initContainers[sentinel-config].image",
                 ],
             ),
