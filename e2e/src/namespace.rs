@@ -3,10 +3,12 @@
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use crds::PushCluster;
 use futures::FutureExt;
-use k8s_openapi::api::core::v1::Namespace as NamespaceObject;
-use kube::api::{Api, DeleteParams, PostParams};
+use k8s_openapi::api::core::v1::{Namespace as NamespaceObject, Pod};
+use kube::ResourceExt;
+use kube::api::{Api, DeleteParams, ListParams, PostParams};
 use serde_json::json;
 
 use crate::cluster::Cluster;
@@ -16,7 +18,7 @@ use crate::wait::eventually;
 /// Set to anything, a failed test leaves its namespace for a look at it.
 pub const KEEP: &str = "PUSHCLUSTER_E2E_KEEP";
 
-/// A namespace with everything in it gone: finalizers, then pods with their grace periods.
+/// Each step until a namespace is gone with everything in it: pods with their grace periods, then finalizers.
 const REMOVAL: Duration = Duration::from_secs(180);
 
 /// Where one test lives.
@@ -85,7 +87,36 @@ async fn create(cluster: &Cluster, label: &str) -> Result<String> {
     made.metadata.name.context("a namespace has a name")
 }
 
+/// The PushClusters of a namespace and their pods. A namespace in which there are pods is looked at again after half of
+/// the time that the most patient of them has to end (`namespaced_resources_deleter.go` of Kubernetes), and a gateway has
+/// minutes, although one without clients ends at once.
+async fn empty(cluster: &Cluster, name: &str) -> Result<()> {
+    let all = ListParams::default();
+    let objects: Api<PushCluster> = Api::namespaced(cluster.client(), name);
+    for object in objects.list(&all).await.context("list PushClusters")? {
+        let deleted = objects
+            .delete(&object.name_any(), &DeleteParams::default())
+            .await;
+        match deleted {
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            deleted => drop(deleted.context("delete a PushCluster")?),
+        }
+    }
+    let pods: Api<Pod> = Api::namespaced(cluster.client(), name);
+    let ours = all.labels("app.kubernetes.io/name=pushcluster");
+    eventually("no pod is left", REMOVAL, async || {
+        let left = pods.list(&ours).await.context("list pods")?.items.len();
+        ensure!(left == 0, "{left} are");
+        Ok::<_, anyhow::Error>(())
+    })
+    .await
+}
+
 async fn remove(cluster: &Cluster, name: &str) -> Result<()> {
+    // What is left goes with the namespace, later.
+    if let Err(error) = empty(cluster, name).await {
+        eprintln!("{name}: {error:#}");
+    }
     let namespaces: Api<NamespaceObject> = Api::all(cluster.client());
     namespaces
         .delete(name, &DeleteParams::default())
