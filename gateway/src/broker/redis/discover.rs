@@ -257,7 +257,16 @@ async fn ask_node(settings: &Settings, node: &Endpoint) -> Result<Vec<Node>, Con
     let asking = async {
         let mut connection = Connection::open(settings, node, Wanted::Member, NAME).await?;
         let answer = connection.ask("CLUSTER", &["NODES"]).await?;
-        Ok(topology::nodes(text(&answer).unwrap_or_default(), node))
+        let nodes = topology::nodes(text(&answer).unwrap_or_default(), node);
+        // Taken for an answer, it would be one node to ask from then on, and one that knows no master: where the name of all
+        // leads to it every time, nobody would hear of the others any more.
+        if topology::are_strangers(&nodes) {
+            return Err(ConnectionError::Refused {
+                command: "CLUSTER NODES",
+                reason: "it has just begun, and knows of no master".to_owned(),
+            });
+        }
+        Ok(nodes)
     };
     in_time(settings, asking).await
 }

@@ -88,6 +88,11 @@ pub(super) struct Node {
     slots: Vec<(u16, u16)>,
 }
 
+/// Whether none of them has a slot: who knows only these has just begun, and was not told of the Cluster yet.
+pub(super) fn are_strangers(nodes: &[Node]) -> bool {
+    nodes.iter().all(|node| node.slots.is_empty())
+}
+
 /// What one node answered to `CLUSTER NODES`. `asked`: how it was reached, for a node that does not know its own address.
 /// Nodes without an address and those in a handshake are left out.
 pub(super) fn nodes(answer: &str, asked: &Endpoint) -> Vec<Node> {

@@ -173,3 +173,22 @@ fn addresses_in_messages() {
         assert_eq!(endpoint.to_string(), expected);
     }
 }
+
+#[test]
+fn who_has_just_begun_knows_nobody() {
+    for (answer, expected) in [
+        ("", true),
+        (
+            "z 127.0.0.1:7009@17009 myself,master - 0 0 0 connected",
+            true,
+        ),
+        (HEALTHY, false),
+        // A replica that was told of its master.
+        (
+            "d h:4@5 myself,slave a 0 0 1 connected\na h:1@2 master - 0 0 1 connected 0-16383",
+            false,
+        ),
+    ] {
+        assert_eq!(are_strangers(&read(answer)), expected, "{answer}");
+    }
+}
