@@ -253,6 +253,19 @@ pub enum Trust {
     Kept,
 }
 
+/// What can be read from a namespace.
+trait Kind:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug
+{
+}
+impl<K> Kind for K where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + DeserializeOwned
+        + Debug
+{
+}
+
 struct Reader<'a> {
     client: &'a Client,
     namespace: String,
@@ -323,16 +336,10 @@ impl<'a> Reader<'a> {
     }
 
     /// Of a kind that is watched.
-    async fn owned<K>(&self, name: &str) -> Result<Option<K>, ObserveError>
-    where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-            + Clone
-            + DeserializeOwned
-            + Debug
-            + Send
-            + Sync
-            + 'static,
-    {
+    async fn owned<K: Kind + Send + Sync + 'static>(
+        &self,
+        name: &str,
+    ) -> Result<Option<K>, ObserveError> {
         let now = Instant::now();
         if self.trust == Trust::Kept
             && let Some(kept) = self.kept.find(&self.namespace, name, now)
@@ -351,13 +358,7 @@ impl<'a> Reader<'a> {
         Ok(read)
     }
 
-    async fn get<K>(&self, name: &str) -> Result<Option<K>, ObserveError>
-    where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-            + Clone
-            + DeserializeOwned
-            + Debug,
-    {
+    async fn get<K: Kind>(&self, name: &str) -> Result<Option<K>, ObserveError> {
         let api: Api<K> = Api::namespaced(self.client.clone(), &self.namespace);
         api.get_opt(name).await.map_err(|source| ObserveError {
             kind: K::kind(&()).into(),
@@ -421,24 +422,16 @@ impl<'a> Reader<'a> {
         Ok(found.into_iter().flatten().collect())
     }
 
-    async fn list<K>(&self, cluster: &PushCluster, label: &str) -> Result<Vec<K>, ObserveError>
-    where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-            + Clone
-            + DeserializeOwned
-            + Debug,
-    {
+    async fn list<K: Kind>(
+        &self,
+        cluster: &PushCluster,
+        label: &str,
+    ) -> Result<Vec<K>, ObserveError> {
         let labels = format!("app.kubernetes.io/instance={},{label}", cluster.name_any());
         self.labelled(&labels).await
     }
 
-    async fn labelled<K>(&self, labels: &str) -> Result<Vec<K>, ObserveError>
-    where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-            + Clone
-            + DeserializeOwned
-            + Debug,
-    {
+    async fn labelled<K: Kind>(&self, labels: &str) -> Result<Vec<K>, ObserveError> {
         let api: Api<K> = Api::namespaced(self.client.clone(), &self.namespace);
         let listed = api.list(&ListParams::default().labels(labels)).await;
         let failed = |source| ObserveError {
