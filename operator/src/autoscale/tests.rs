@@ -225,6 +225,30 @@ fn a_leader_that_knows_nothing_scales_down_no_sooner() {
     assert_eq!(new.look(600, Some(5)).size, 1);
 }
 
+/// Gateways that were asked for and are not there yet make the ones that there are look too few by less than the tolerance, and
+/// then too many: without a window a HorizontalPodAutoscaler takes one step back, and so do we.
+#[test]
+fn slow_gateways_are_decided_about_as_by_a_horizontal_pod_autoscaler() {
+    let step = json!({"stabilizationWindowSeconds": 0, "policies": [{"type": "Pods", "value": 1, "periodSeconds": 1}]});
+    let spec = json!({"minReplicas": 2, "maxReplicas": 18, "behavior": {"scaleUp": step, "scaleDown": {
+        "stabilizationWindowSeconds": 300, "policies": step["policies"]}}});
+    let rules = Rules {
+        target: 49,
+        ..rules(spec)
+    };
+    let mut fleet = Fleet::new(rules.clone(), 14);
+    let mut other = reference::Autoscaler::new(&rules, 14);
+    let mut sizes = vec![14];
+    for look in 0..150 {
+        let there = sizes[sizes.len().saturating_sub(2)];
+        let size = fleet.look_with(seconds(look), Some(574), there).size;
+        assert_eq!(size, other.look(seconds(look), 574, there), "look {look}");
+        sizes.push(size);
+    }
+    sizes.dedup();
+    assert_eq!(sizes, [14, 13, 12, 13]);
+}
+
 #[test]
 fn a_decision_is_due_when_the_last_one_is_old() {
     let mut fleet = Fleet::new(rules(json!({})), 2);
@@ -350,9 +374,11 @@ proptest! {
     #[test]
     fn it_does_not_flap(rules in any_rules(), begin in 1_u32..50, clients in 0_u64..600, late in 0_usize..4) {
         // Who asks for no window and has slow pods gets what a HorizontalPodAutoscaler gives.
-        let window = if late > 0 { 300 } else { rules.down.window_seconds };
-        let down = Direction { window_seconds: window, ..rules.down.clone() };
-        let rules = Rules { down, ..rules };
+        let patient = |direction: &Direction| Direction {
+            window_seconds: if late > 0 { 300 } else { direction.window_seconds },
+            ..direction.clone()
+        };
+        let rules = Rules { up: patient(&rules.up), down: patient(&rules.down), ..rules };
         let mut fleet = Fleet::new(rules.clone(), begin.clamp(rules.least, rules.most));
         let mut sizes = vec![fleet.size];
         for look in 0..150 {
