@@ -33,7 +33,11 @@ pub struct Gateway {
 
 /// `answers`: what was said by those that were asked, by the pod's name, in thousandths.
 #[must_use]
-pub fn gateways(pods: &[Pod], answers: &[(String, Option<u64>)], now: Timestamp) -> Vec<Gateway> {
+pub fn gateways<'a>(
+    pods: impl IntoIterator<Item = &'a Pod>,
+    answers: &[(String, Option<u64>)],
+    now: Timestamp,
+) -> Vec<Gateway> {
     let gateway = |pod: &Pod| {
         let name = pod.name_any();
         let mut said = answers.iter().filter(|(of, _)| *of == name);
@@ -44,7 +48,7 @@ pub fn gateways(pods: &[Pod], answers: &[(String, Option<u64>)], now: Timestamp)
         };
         Gateway { pod: name, told }
     };
-    pods.iter().map(gateway).collect()
+    pods.into_iter().map(gateway).collect()
 }
 
 /// In thousandths.

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Pod, Secret};
 use k8s_openapi::api::rbac::v1::ClusterRole;
 use k8s_openapi::jiff::Timestamp;
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
-use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, Preconditions};
+use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, Patch, Preconditions};
 use kube::{Client, ResourceExt};
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -18,7 +18,7 @@ use super::registration::{Registration, Step, availability, is_ours, knows, name
 use super::request::Version;
 use crate::certificate::{CertificateError, DAY, Due, Held, Kind, due, renewed};
 use crate::failure::line;
-use crate::push_cluster::apply::FIELD_MANAGER;
+use crate::push_cluster::apply::applying;
 use crate::readiness::is_ready;
 
 /// How often it is looked whether all is as it should be …
@@ -218,18 +218,16 @@ impl Registrar {
             type_: Some("Opaque".into()),
             ..Secret::default()
         };
-        let params = PatchParams::apply(FIELD_MANAGER).force();
         let secret = Patch::Apply(&secret);
-        let written = self.secrets.patch(SECRET, &params, &secret).await;
+        let written = self.secrets.patch(SECRET, &applying(), &secret).await;
         written.map_err(failed("writing", format!("Secret {SECRET}")))?;
         Ok(())
     }
 
     async fn apply(&self, service: &APIService) -> Result<(), RegisterError> {
         let name = service.name_any();
-        let params = PatchParams::apply(FIELD_MANAGER).force();
         let service = Patch::Apply(service);
-        let applied = self.services.patch(&name, &params, &service).await;
+        let applied = self.services.patch(&name, &applying(), &service).await;
         applied.map_err(failed("writing", format!("APIService {name}")))?;
         tracing::info!(name, "the metrics API is registered");
         Ok(())

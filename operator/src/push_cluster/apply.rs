@@ -125,11 +125,7 @@ impl Writer<'_> {
                 && !matches!(what, What::Remade { .. })
             {
                 self.api(write)
-                    .patch(
-                        &write.name,
-                        &parameters().dry_run(),
-                        &Patch::Apply(manifest),
-                    )
+                    .patch(&write.name, &applying().dry_run(), &Patch::Apply(manifest))
                     .await
                     .map_err(failed("rehearsing", write))?;
             }
@@ -145,7 +141,7 @@ impl Writer<'_> {
                     self.leave_pods(write, uid).await?;
                 }
                 self.api(write)
-                    .patch(&write.name, &parameters(), &Patch::Apply(manifest))
+                    .patch(&write.name, &applying(), &Patch::Apply(manifest))
                     .await
                     .map_err(failed("applying", write))?;
                 what.clone()
@@ -212,8 +208,16 @@ impl Writer<'_> {
 }
 
 /// Forced: the fields that are built here are the operator's alone, whoever set them last.
-fn parameters() -> PatchParams {
+pub fn applying() -> PatchParams {
     PatchParams::apply(FIELD_MANAGER).force()
+}
+
+/// For single fields, without a word about the others.
+pub fn merging() -> PatchParams {
+    PatchParams {
+        field_manager: Some(FIELD_MANAGER.into()),
+        ..PatchParams::default()
+    }
 }
 
 fn failed(action: &'static str, write: &Write) -> impl FnOnce(kube::Error) -> ApplyError {

@@ -7,11 +7,11 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::{Api, Patch};
 use kube::{Client, ResourceExt};
 use serde_json::json;
 
-use super::apply::{ApplyError, FIELD_MANAGER};
+use super::apply::{ApplyError, merging};
 use super::build::{Objects, connections_per_pod};
 use super::gateways::Seen;
 use super::moves::is_gateway;
@@ -36,7 +36,7 @@ pub struct Autoscaling {
     pub scaler: Scaler,
     /// Somebody else's autoscalers of the same gateways; not empty: ours rests.
     pub foreign: Vec<String>,
-    /// All clients of the fleet, for the operator's own; or who did not tell.
+    /// All clients of the fleet, for the operator's own, and none where another one decides; or who did not tell.
     pub clients: Result<u64, String>,
 }
 
@@ -57,10 +57,14 @@ impl Autoscaling {
         registration: &Registration,
         now: Timestamp,
     ) -> Autoscaling {
+        let scaler = of(observed, registration);
         Autoscaling {
-            scaler: of(observed, registration),
             foreign: observed.foreign_autoscalers.clone(),
-            clients: clients(observed, seen, now),
+            clients: match scaler {
+                Scaler::Builtin(_) => clients(observed, seen, now),
+                _ => Ok(0),
+            },
+            scaler,
         }
     }
 
@@ -99,8 +103,7 @@ pub fn settle(objects: &mut Objects, observed: &Observed, registration: &Registr
 
 /// Those of all gateways, also of those that give theirs away.
 fn clients(observed: &Observed, seen: &Seen, now: Timestamp) -> Result<u64, String> {
-    let pods = observed.pods.iter().filter(|pod| is_gateway(pod)).cloned();
-    let pods: Vec<_> = pods.collect();
+    let pods = observed.pods.iter().filter(|pod| is_gateway(pod));
     let milli = |clients: u64| clients.saturating_mul(1_000);
     let answers: Vec<_> = seen
         .nodes
@@ -112,7 +115,7 @@ fn clients(observed: &Observed, seen: &Seen, now: Timestamp) -> Result<u64, Stri
             )
         })
         .collect();
-    let told = total(&gateways(&pods, &answers, now));
+    let told = total(&gateways(pods, &answers, now));
     told.map(|milli| milli / 1_000)
         .map_err(|refusal| refusal.message())
 }
@@ -205,12 +208,8 @@ impl Scaling<'_> {
             "metadata": {"resourceVersion": cluster.resource_version()},
             "spec": {"replicas": wish.size},
         });
-        let parameters = PatchParams {
-            field_manager: Some(FIELD_MANAGER.into()),
-            ..PatchParams::default()
-        };
         let (name, patch) = (cluster.name_any(), Patch::Merge(patch));
-        let written = api.patch_scale(&name, &parameters, &patch).await;
+        let written = api.patch_scale(&name, &merging(), &patch).await;
         written.map(drop)
     }
 }

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::{Api, Patch};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 
-use super::apply::FIELD_MANAGER;
+use super::apply::merging;
 use super::build::Objects;
 use super::gateways::Seen;
 use super::gateways::ask::{AskError, Asker};
@@ -245,13 +245,9 @@ impl Carrier<'_> {
         let name = pod.name_any();
         // Not another pod of that name, nor one that somebody changed since: the label and the mark belong together.
         change["metadata"]["resourceVersion"] = json!(pod.resource_version());
-        let parameters = PatchParams {
-            field_manager: Some(FIELD_MANAGER.into()),
-            ..PatchParams::default()
-        };
         let patched = self
             .pods
-            .patch(&name, &parameters, &Patch::Merge(change))
+            .patch(&name, &merging(), &Patch::Merge(change))
             .await;
         let failed = |source| MoveError::Patch { pod: name, source };
         patched.map(drop).map_err(failed)

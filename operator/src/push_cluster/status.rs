@@ -5,11 +5,11 @@ use k8s_openapi::api::apps::v1::DeploymentStatus;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::{Api, Patch};
 use kube::{Client, ResourceExt};
 use serde_json::json;
 
-use super::apply::{ApplyError, FIELD_MANAGER};
+use super::apply::{ApplyError, applying};
 use super::autoscaling::Autoscaling;
 use super::build::Names;
 use super::consent::Pending;
@@ -435,9 +435,8 @@ pub async fn write(
         Api::namespaced(client.clone(), &cluster.namespace().unwrap_or_default());
     let patch =
         json!({"apiVersion": "pushcluster.io/v1alpha1", "kind": "PushCluster", "status": status});
-    let parameters = PatchParams::apply(FIELD_MANAGER).force();
     match api
-        .patch_status(&cluster.name_any(), &parameters, &Patch::Apply(patch))
+        .patch_status(&cluster.name_any(), &applying(), &Patch::Apply(patch))
         .await
     {
         Ok(_) => Ok(()),

@@ -64,7 +64,8 @@ pub fn stay_away(fleet: &Fleet) -> bool {
     let gone: u64 = old(fleet).filter_map(gone).sum();
     let come: u64 = new(fleet).filter_map(Gateway::clients).sum();
     let elsewhere = old(fleet).any(|gateway| gateway.serving == Some(true));
-    gone >= ENOUGH && come * 4 < gone && !elsewhere
+    let can_come = new(fleet).next().is_some();
+    can_come && gone >= ENOUGH && come * 4 < gone && !elsewhere
 }
 
 fn pods(fleet: &Fleet) -> impl Iterator<Item = &Gateway> {
@@ -148,6 +149,8 @@ mod tests {
             (vec![goes(0), new(14)], true),
             (vec![goes(0), new(15)], false),
             (vec![goes(0), new(0), serves()], false),
+            // There is none that they could come to.
+            (vec![goes(0)], false),
             // A scale-in.
             (vec![old_one(marked("b", 0)), new(0)], false),
         ] {

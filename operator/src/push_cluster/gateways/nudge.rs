@@ -2,13 +2,13 @@
 //! more. It looks at once when the pod has changed: a new value of an annotation is enough.
 
 use k8s_openapi::api::core::v1::{Pod, Secret};
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::{Api, Patch};
 use kube::{Client, ResourceExt};
 use serde_json::json;
 
 use super::Compared;
 use crate::failure::line;
-use crate::push_cluster::apply::FIELD_MANAGER;
+use crate::push_cluster::apply::merging;
 use crate::push_cluster::observe::Observed;
 use crate::push_cluster::redis_tls;
 use crate::push_cluster::status::is_of;
@@ -73,14 +73,10 @@ pub async fn redis(client: &Client, observed: &Observed) {
 async fn ask(client: &Client, observed: &Observed, wanted: &str, pods: Vec<&Pod>) {
     let namespace = observed.cluster.namespace().unwrap_or_default();
     let api: Api<Pod> = Api::namespaced(client.clone(), &namespace);
-    let parameters = PatchParams {
-        field_manager: Some(FIELD_MANAGER.into()),
-        ..PatchParams::default()
-    };
     for pod in pods {
         let name = pod.name_any();
         let patch = json!({"metadata": {"annotations": {ANNOTATION: wanted}}});
-        match api.patch(&name, &parameters, &Patch::Merge(patch)).await {
+        match api.patch(&name, &merging(), &Patch::Merge(patch)).await {
             Ok(_) => tracing::info!(pod = name, "asked its kubelet to look at the configuration"),
             Err(kube::Error::Api(status)) if status.code == 404 => {}
             Err(error) => {

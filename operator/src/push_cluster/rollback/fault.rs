@@ -6,12 +6,12 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::{Api, Patch};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 
 use crate::failure::line;
-use crate::push_cluster::apply::FIELD_MANAGER;
+use crate::push_cluster::apply::merging;
 use crate::push_cluster::gateways::Seen;
 use crate::push_cluster::gateways::delivery::{Deaf, Delivering};
 use crate::push_cluster::moves::{fleet, is_gateway};
@@ -220,15 +220,11 @@ fn text(noted: &Noted) -> String {
 pub async fn write(client: &Client, observed: &Observed, notes: Vec<(&Pod, Option<Noted>)>) {
     let namespace = observed.cluster.namespace().unwrap_or_default();
     let api: Api<Pod> = Api::namespaced(client.clone(), &namespace);
-    let parameters = PatchParams {
-        field_manager: Some(FIELD_MANAGER.into()),
-        ..PatchParams::default()
-    };
     for (pod, noted) in notes {
         let name = pod.name_any();
         let value = noted.as_ref().map(text);
         let patch = json!({"metadata": {"annotations": {NOTED: value}}});
-        if let Err(error) = api.patch(&name, &parameters, &Patch::Merge(patch)).await {
+        if let Err(error) = api.patch(&name, &merging(), &Patch::Merge(patch)).await {
             tracing::warn!(
                 pod = name,
                 "noting what is wrong with it failed: {}",
