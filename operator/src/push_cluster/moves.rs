@@ -132,6 +132,12 @@ fn marked(pod: &Pod) -> Option<Mark> {
     pod.annotations().get(MARK).and_then(|text| mark(text))
 }
 
+/// Whether this pod takes no clients because it has more than the others, and is not ready because of that.
+pub fn shares(pod: &Pod) -> bool {
+    let rebalances = marked(pod).is_some_and(|mark| mark.cause == Cause::Rebalance);
+    is_gateway(pod) && rebalances && !is_ready(pod)
+}
+
 /// Whether somebody waits until no EndpointSlice lists the pods that are to take nobody. A Service that does not select on
 /// the label lists a pod until it is not ready, which it is when it sends clients away: nothing is to be waited for.
 pub fn awaits_slices(service: Option<&Service>, pods: &[Pod]) -> bool {

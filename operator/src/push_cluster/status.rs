@@ -14,6 +14,7 @@ use super::autoscaling::Autoscaling;
 use super::build::Names;
 use super::consent::Pending;
 use super::gateways::Seen;
+use super::moves;
 use super::observe::{Observed, Wrong};
 use super::rollback::Refused;
 use super::validate::{Problem, ValidatedCluster};
@@ -179,7 +180,7 @@ fn ready(cluster: &PushCluster, parts: &[&Verdict]) -> Verdict {
             "Ready",
             Holds::Yes,
             Reason::Delivering,
-            "every gateway is connected to Redis and takes clients",
+            "every gateway is connected to Redis and delivers",
         ),
     }
 }
@@ -205,13 +206,23 @@ fn gateway_available(observed: &Observed) -> Verdict {
         found.ready_replicas.unwrap_or(0),
     );
     let total = found.replicas.unwrap_or(0);
-    if current && updated == wanted && ready == wanted && total == wanted {
+    let is_whole = current && updated == wanted && total == wanted;
+    if is_whole && ready == wanted {
         return Verdict::new(
             KIND,
             Holds::Yes,
             Reason::AllReady,
             format!("{ready} of {wanted} gateways take clients"),
         );
+    }
+    // Not ready, for a while and for the others' good: nothing is missing.
+    let sharing = observed.pods.iter().filter(|pod| moves::shares(pod));
+    let sharing = i32::try_from(sharing.count()).unwrap_or(0);
+    if is_whole && ready > 0 && ready + sharing == wanted {
+        let message = format!(
+            "{ready} of {wanted} gateways take clients, and the others have too many and give them some"
+        );
+        return Verdict::new(KIND, Holds::Yes, Reason::AllReady, message);
     }
     let one_goes = observed_now && wanted > 0 && size > Some(wanted) && updated == total;
     if one_goes && ready >= wanted {

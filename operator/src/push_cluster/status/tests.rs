@@ -131,7 +131,7 @@ fn ready_names_the_first_thing_that_is_wrong() {
         (
             json!({}),
             live(Some(deployment(2, 2, 2)), Some(redis(1))),
-            "True Delivering: every gateway is connected to Redis and takes clients",
+            "True Delivering: every gateway is connected to Redis and delivers",
         ),
         (
             json!({}),
@@ -239,7 +239,7 @@ fn ready_gateways_know_better_than_the_operator_whether_redis_is_there() {
     let external = json!({"redis": {"mode": "External", "external": {"host": "nobody"}}});
     assert_eq!(
         ready_of(&observed(&external, live(Some(deployment(2, 2, 2)), None))),
-        "True Delivering: every gateway is connected to Redis and takes clients"
+        "True Delivering: every gateway is connected to Redis and delivers"
     );
 }
 

@@ -1,5 +1,6 @@
 use super::*;
 use crate::push_cluster::gateways::delivery::Deaf;
+use crate::push_cluster::moves::MARK;
 use crate::push_cluster::rollback::Refused;
 use crate::scaling::{Cause, Moving, Plan, Waits};
 
@@ -177,6 +178,43 @@ fn an_upgrade_that_waits_says_what_it_is_and_how_to_agree() {
         };
         let status = after(&observed, &validated, &acted);
         assert_eq!(said(&status, "UpgradePending"), expected);
+    }
+}
+
+#[test]
+fn nothing_is_missing_while_a_gateway_shares_its_clients() {
+    let marked = |cause: &str| -> Pod {
+        let mark =
+            json!({"cause": cause, "since": "1970-01-01T00:00:00Z", "clients": 300, "downTo": 150});
+        serde_json::from_value(json!({"metadata": {
+            "name": "demo-gateway-b",
+            "labels": {"app.kubernetes.io/component": "gateway"},
+            "annotations": {MARK: mark.to_string()},
+        }}))
+        .unwrap()
+    };
+    for (cause, ready, expected) in [
+        (
+            "rebalance",
+            1,
+            "True AllReady: 1 of 2 gateways take clients, and the others have too many and give them some",
+        ),
+        // Nobody takes clients.
+        (
+            "rebalance",
+            0,
+            "False NotReady: Deployment demo-gateway: 0 of 2 gateways are ready, 2 are up to date",
+        ),
+        (
+            "scale-in",
+            1,
+            "False RollingOut: Deployment demo-gateway: 1 of 2 gateways are ready, 2 are up to date",
+        ),
+    ] {
+        let live = live(Some(deployment(2, 2, ready)), Some(redis(1)));
+        let mut observed = observed(&json!({}), live);
+        observed.pods = vec![marked(cause)];
+        assert_eq!(said(&of(&observed), "GatewayAvailable"), expected);
     }
 }
 
