@@ -9,7 +9,6 @@ use e2e::push_cluster::{self, until_condition, until_ready};
 use e2e::wait::eventually;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
-use k8s_openapi::api::events::v1::Event;
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, ListParams};
 use serde_json::json;
@@ -17,7 +16,7 @@ use tokio::io::DuplexStream;
 use tokio::task::JoinSet;
 
 use crate::autoscaling::connect;
-use crate::{NAME, change, made, operator_stays};
+use crate::{NAME, change, made, operator_stays, told};
 
 const LIMIT: Duration = Duration::from_secs(90);
 const ACTIVE: &str = "AutoscalerActive";
@@ -176,13 +175,8 @@ fn held(clients: Vec<PushClient<DuplexStream>>) -> JoinSet<()> {
 }
 
 async fn until_told(namespace: &Namespace, expected: &str) -> Result<()> {
-    let events: Api<Event> = Api::namespaced(namespace.cluster.client(), &namespace.name);
     eventually(&format!("an Event says: {expected}"), LIMIT, async || {
-        let all = events.list(&ListParams::default()).await?;
-        let scaled = all
-            .iter()
-            .filter(|event| event.reason.as_deref() == Some("Autoscaled"));
-        let notes: Vec<&str> = scaled.filter_map(|event| event.note.as_deref()).collect();
+        let notes = told(namespace, "Autoscaled").await?;
         ensure!(
             notes.iter().any(|note| note.contains(expected)),
             "{notes:?}"

@@ -1,32 +1,23 @@
 //! What a user is told of acts that clients notice: each once, with its reason.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use e2e::namespace::{Namespace, in_namespace};
 use e2e::push_cluster;
 use e2e::wait::eventually;
-use k8s_openapi::api::core::v1::Event;
-use kube::api::{Api, ListParams};
 use serde_json::{Value, json};
 use std::time::Duration;
 
-use crate::{NAME, change, operator_stays, two_gateways};
+use crate::{NAME, change, events_of, operator_stays, two_gateways};
 
 /// An Event is written right after the act.
 const TOLD: Duration = Duration::from_secs(30);
 
 /// The notes of the PushCluster's Events of this reason, the oldest first. One that is a series was told again.
-async fn told(namespace: &Namespace, reason: &str) -> Result<Vec<String>> {
-    let events: Api<Event> = Api::namespaced(namespace.cluster.client(), &namespace.name);
-    let about = ListParams::default().fields(&format!(
-        "involvedObject.kind=PushCluster,involvedObject.name={NAME},reason={reason}"
-    ));
-    let mut listed = events.list(&about).await.context("list Events")?.items;
-    listed.sort_by_key(|event| event.event_time.as_ref().map(|time| time.0));
+async fn told_once(namespace: &Namespace, reason: &str) -> Result<Vec<String>> {
+    let listed = events_of(namespace, reason).await?;
     let series = listed.iter().find(|event| event.series.is_some());
     ensure!(series.is_none(), "told again and again: {series:?}");
-    let notes = listed
-        .into_iter()
-        .map(|event| event.message.unwrap_or_default());
+    let notes = listed.into_iter().filter_map(|event| event.message);
     Ok(notes.collect())
 }
 
@@ -38,7 +29,7 @@ async fn changed(namespace: &Namespace, spec: Value) -> Result<()> {
 /// There are as many Events of this reason as parts, and each part is in the note of its own.
 async fn until_told(namespace: &Namespace, reason: &str, parts: &[&str]) -> Result<()> {
     eventually(&format!("Events {reason}: {parts:?}"), TOLD, async || {
-        let notes = told(namespace, reason).await?;
+        let notes = told_once(namespace, reason).await?;
         let fits = notes
             .iter()
             .zip(parts)
@@ -56,7 +47,7 @@ async fn what_clients_notice_is_told_once_with_its_reason() {
         let (cluster, name) = (&namespace.cluster, &namespace.name);
         two_gateways(&namespace).await?;
         for reason in ["GatewaysReplaced", "RedisReplaced", "Scaled"] {
-            let notes = told(&namespace, reason).await?;
+            let notes = told_once(&namespace, reason).await?;
             ensure!(notes.is_empty(), "before anything happened: {notes:?}");
         }
 

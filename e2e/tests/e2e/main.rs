@@ -29,7 +29,8 @@ use e2e::namespace::Namespace;
 use e2e::push_cluster;
 use e2e::wait::eventually;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
-use kube::api::{Api, Patch, PatchParams};
+use k8s_openapi::api::core::v1::Event;
+use kube::api::{Api, ListParams, Patch, PatchParams};
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// Tests run beside each other; one that takes the operator away needs it for itself, and is in `alone`.
@@ -109,6 +110,24 @@ async fn change(namespace: &Namespace, spec: serde_json::Value) -> Result<()> {
 async fn annotate(namespace: &Namespace, annotation: &str, value: &str) -> Result<()> {
     let annotations = serde_json::json!({"annotations": {annotation: value}});
     patch(namespace, serde_json::json!({"metadata": annotations})).await
+}
+
+/// `kubectl events --for pcl/demo`, those with this reason, the oldest first.
+async fn events_of(namespace: &Namespace, reason: &str) -> Result<Vec<Event>> {
+    let events: Api<Event> = Api::namespaced(namespace.cluster.client(), &namespace.name);
+    let about = ListParams::default().fields(&format!(
+        "involvedObject.kind=PushCluster,involvedObject.name={NAME},reason={reason}"
+    ));
+    let mut listed = events.list(&about).await.context("list Events")?.items;
+    listed.sort_by_key(|event| event.event_time.as_ref().map(|time| time.0));
+    Ok(listed)
+}
+
+/// What they say.
+async fn told(namespace: &Namespace, reason: &str) -> Result<Vec<String>> {
+    let events = events_of(namespace, reason).await?.into_iter();
+    let notes = events.map(|event| event.message.unwrap_or_default());
+    Ok(notes.collect())
 }
 
 /// `kubectl patch pcl/demo --type merge`.

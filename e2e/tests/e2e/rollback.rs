@@ -10,12 +10,11 @@ use e2e::push_cluster::{self, BECOMES_READY, condition, gateway_pods};
 use e2e::wait::eventually;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::api::events::v1::Event;
-use kube::api::{Api, ListParams};
+use kube::api::Api;
 use serde_json::json;
 
 use crate::rollout::until_all_have;
-use crate::{NAME, change, made, operator_stays};
+use crate::{NAME, change, made, operator_stays, told};
 
 const CHANNEL: &str = "kept:crowd";
 const MANIFEST: &str = "
@@ -61,16 +60,6 @@ async fn until_taken_back(namespace: &Namespace, image: &String) -> Result<()> {
     push_cluster::until_ready(&namespace.cluster, &namespace.name, NAME).await
 }
 
-/// What the operator told when it did so.
-async fn told(namespace: &Namespace) -> Result<Vec<String>> {
-    let events: Api<Event> = Api::namespaced(namespace.cluster.client(), &namespace.name);
-    let all = events.list(&ListParams::default()).await?.items;
-    let back = all
-        .into_iter()
-        .filter(|event| event.reason.as_deref() == Some("RolledBack"));
-    Ok(back.filter_map(|event| event.note).collect())
-}
-
 #[tokio::test]
 async fn a_template_that_does_not_serve_is_taken_back_and_the_next_one_is_tried() {
     let _guard = operator_stays().await;
@@ -89,7 +78,7 @@ async fn a_template_that_does_not_serve_is_taken_back_and_the_next_one_is_tried(
             let image = image_of_redis(&namespace).await?;
             change(&namespace, json!({"gateway": {"image": image}})).await?;
             until_taken_back(&namespace, &image).await?;
-            let told = told(&namespace).await?;
+            let told = told(&namespace, "RolledBack").await?;
             ensure!(
                 told.len() == 1 && told[0].contains("ended 3 times"),
                 "{told:?}"

@@ -3,21 +3,21 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use e2e::checker::run::{Fleet, run};
 use e2e::cluster::is_ready;
 use e2e::namespace::{Namespace, in_namespace};
 use e2e::push_cluster::{ready_gateways, until_condition, until_ready};
 use e2e::redis::{Login, Role};
 use e2e::wait::eventually;
-use k8s_openapi::api::core::v1::{Event, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams};
 use serde_json::json;
 
 use crate::sentinel::{
     admin, cast, check, every_gateway_delivers, everybody_hears, fleet, pods, roles,
 };
-use crate::{NAME, change, made, operator_stays};
+use crate::{NAME, change, made, operator_stays, told};
 
 const MANIFEST: &str = "
 apiVersion: pushcluster.io/v1alpha1
@@ -100,13 +100,9 @@ async fn replaced(namespace: &Namespace, before: &Uids, admin: &Login) -> Result
 }
 
 async fn failovers_told(namespace: &Namespace) -> Result<usize> {
-    let events: Api<Event> = Api::namespaced(namespace.cluster.client(), &namespace.name);
-    let about = ListParams::default().fields("reason=RedisArranged");
-    let listed = events.list(&about).await.context("list Events")?.items;
-    let notes = listed.into_iter().filter_map(|event| event.message);
-    Ok(notes
-        .filter(|note| note.contains("gives its place"))
-        .count())
+    let notes = told(namespace, "RedisArranged").await?;
+    let failovers = notes.iter().filter(|note| note.contains("gives its place"));
+    Ok(failovers.count())
 }
 
 async fn replace(namespace: &Namespace, fleet: &Fleet) -> Result<()> {

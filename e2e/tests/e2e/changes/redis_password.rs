@@ -11,11 +11,11 @@ use e2e::namespace::{Namespace, in_namespace};
 use e2e::push_cluster::{self, condition, ready_gateways};
 use e2e::redis::{Login, role};
 use e2e::wait::eventually;
-use k8s_openapi::api::core::v1::{Event, Pod, Secret};
+use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::api::{Api, ListParams};
 
 use crate::sentinel::{cast, check, delete, every_gateway_delivers, everybody_hears, fleet};
-use crate::{NAME, annotate, made, operator_stays};
+use crate::{NAME, annotate, made, operator_stays, told};
 
 /// Each of the steps waits for kubelets and for the operator's next look.
 const ROTATES: Duration = Duration::from_secs(300);
@@ -97,17 +97,6 @@ async fn takes(
     }
 }
 
-async fn events(namespace: &Namespace, reason: &str) -> Result<usize> {
-    let events: Api<Event> = Api::namespaced(namespace.cluster.client(), &namespace.name);
-    let about = ListParams::default().fields(&format!("reason={reason}"));
-    Ok(events
-        .list(&about)
-        .await
-        .context("list Events")?
-        .items
-        .len())
-}
-
 struct Stage<'a> {
     namespace: &'a Namespace,
     fleet: &'a Fleet,
@@ -161,7 +150,8 @@ async fn rotate(stage: &Stage<'_>) -> Result<()> {
         .await?;
     }
     for reason in ["RedisPasswordChanging", "RedisPasswordChanged"] {
-        ensure!(events(namespace, reason).await? == 1, "Events {reason}");
+        let told = told(namespace, reason).await?;
+        ensure!(told.len() == 1, "Events {reason}: {told:?}");
     }
     Ok(())
 }
