@@ -18,6 +18,7 @@ mod publisher;
 pub mod record;
 pub mod records;
 mod run;
+mod socketio;
 mod spoken;
 mod stage;
 mod stream;

@@ -41,9 +41,12 @@ pub struct Load {
     /// Channels of each client.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub each: u32,
-    /// Of a hundred clients so many listen to an event stream; the others speak the native protocol.
-    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=100))]
+    /// Of a hundred clients so many listen to an event stream.
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=100))]
     pub sse: u8,
+    /// Of a hundred clients so many others speak Socket.IO, over WebSocket. The rest speaks the native protocol.
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub socketio: u8,
     /// What names of channels begin with; a number follows. Their policy should keep messages (`historyMessages`), or who
     /// comes back has missed some.
     #[arg(long, default_value = "pushbench:", value_parser = prefix)]
@@ -154,6 +157,7 @@ mod tests {
             ("--prefix=a b", "--prefix"),
             ("--prefix=a&b", "--prefix"),
             ("--sse=101", "--sse"),
+            ("--socketio=101", "--socketio"),
             ("--rate=-1", "--rate"),
             ("--rate=x", "--rate"),
             ("--bytes=0", "--bytes"),

@@ -3,15 +3,13 @@
 
 use std::time::{Duration, Instant};
 
-use super::comeback::{End, Next, next};
+use super::comeback::{End, Next};
+use super::dialect::Dialect;
 use super::judge::{Found, Judge, Position};
 use super::link::Link;
-use super::stream::EventStream;
 
 /// Longest way from the first packet to `welcome`.
 pub const OPENING: Duration = Duration::from_secs(20);
-/// Beyond two pings: the other side may be slow for a moment.
-const GRACE: Duration = Duration::from_secs(5);
 
 pub enum State {
     /// It has not come, or has left because there are fewer now.
@@ -27,7 +25,7 @@ pub enum State {
         link: Link,
         /// Index of the node's name.
         node: usize,
-        /// After so long without a byte the gateway is gone.
+        /// After so long without a sign of life the gateway is gone.
         silence: Duration,
     },
     /// Coming back would not help.
@@ -49,8 +47,7 @@ pub struct Client {
     pub number: usize,
     pub state: State,
     pub subscriptions: Vec<Subscription>,
-    /// Of one that only listens. None: it speaks the native protocol over WebSocket.
-    pub stream: Option<EventStream>,
+    pub dialect: Dialect,
     /// Another one with each change of the state: timers of before mean nothing then.
     pub generation: u32,
     /// Attempts in a row without a `welcome`.
@@ -68,7 +65,7 @@ pub struct Client {
 impl Client {
     pub fn new(
         number: usize,
-        is_stream: bool,
+        dialect: Dialect,
         channels: impl IntoIterator<Item = usize>,
     ) -> Client {
         let subscription = |channel| Subscription {
@@ -81,7 +78,7 @@ impl Client {
             number,
             state: State::Absent,
             subscriptions: channels.into_iter().map(subscription).collect(),
-            stream: is_stream.then(EventStream::default),
+            dialect,
             generation: 0,
             failures: 0,
             went_to: 0,
@@ -125,8 +122,18 @@ impl Client {
         came_back
     }
 
+    /// The server has kept its subscriptions. Of what was missed it has to say nothing: it has come.
+    pub fn resumed(&mut self) {
+        for subscription in &mut self.subscriptions {
+            subscription.is_acknowledged = true;
+        }
+    }
+
     /// What it does after its connection ended like this; `chance` from 0 to 1.
     pub fn ended(&mut self, end: &End, now: Instant, chance: f64) -> Next {
+        if self.is_there() && !self.hears_all() {
+            self.dialect.give_up_session();
+        }
         for subscription in &mut self.subscriptions {
             subscription.is_acknowledged = false;
         }
@@ -134,7 +141,7 @@ impl Client {
             .advice
             .take()
             .map(|due| due.saturating_duration_since(now));
-        let next = next(end, advice, self.failures, chance);
+        let next = self.dialect.next(end, advice, self.failures, chance);
         if !matches!(self.state, State::There { .. }) {
             self.failures += 1;
         }
@@ -148,7 +155,7 @@ impl Client {
             subscription.is_acknowledged = false;
             subscription.missed_to = 0;
         }
-        self.stream = self.stream.as_ref().map(|_| EventStream::default());
+        self.dialect.forget();
         (self.failures, self.was_there, self.advice) = (0, false, None);
         self.change(State::Absent)
     }
@@ -156,7 +163,9 @@ impl Client {
     /// The end that nobody announced, if there is one by now.
     pub fn overdue(&self, now: Instant) -> Option<End> {
         match &self.state {
-            State::There { link, silence, .. } if now - link.heard > *silence + GRACE => {
+            State::There { link, silence, .. }
+                if now - self.dialect.sign_of_life(link.heard) > *silence =>
+            {
                 Some(End::Silent)
             }
             State::Connecting(link) | State::Shaking(link) | State::Greeting(link)
@@ -166,11 +175,6 @@ impl Client {
             }
             _ => None,
         }
-    }
-
-    /// The code that it closes with by itself. An event stream has none.
-    pub fn goodbye(&self) -> Option<u16> {
-        self.stream.is_none().then_some(1_000)
     }
 
     pub fn is_there(&self) -> bool {
@@ -215,10 +219,80 @@ impl Subscription {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pushbench::dialect::Heard;
+    use crate::pushbench::socketio::SocketIo;
+    use crate::wire;
+
+    const SILENCE: Duration = Duration::from_secs(45);
+
+    /// In one channel, which nobody has acknowledged.
+    fn there(dialect: Dialect) -> Client {
+        let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let link = Link::begin(server.local_addr().unwrap(), None).unwrap();
+        let mut client = Client::new(0, dialect, [0]);
+        let (node, silence) = (0, SILENCE);
+        client.change(State::There {
+            link,
+            node,
+            silence,
+        });
+        client
+    }
+
+    /// Another connection of a Socket.IO client: with what it connects.
+    fn connects(client: &mut Client, now: Instant) -> Vec<u8> {
+        client.dialect.request([].into_iter(), None);
+        let heard = hears(
+            client,
+            r#"0{"pingInterval":25000,"pingTimeout":20000}"#,
+            now,
+        );
+        let [Heard::Asked(connect)] = &heard[..] else {
+            panic!("{heard:?}")
+        };
+        connect.clone()
+    }
+
+    fn hears(client: &mut Client, packet: &str, now: Instant) -> Vec<Heard> {
+        let mut inbox = Vec::new();
+        wire::push_plain(wire::TEXT, packet.as_bytes(), &mut inbox);
+        client.dialect.take(&mut inbox, now)
+    }
+
+    #[test]
+    fn a_silent_gateway_is_given_up() {
+        let later = Instant::now() + Duration::from_secs(1_000);
+        let mut socketio = there(Dialect::SocketIo(SocketIo::default()));
+        connects(&mut socketio, later);
+        let mut native = there(Dialect::Native);
+        if let State::There { link, .. } = &mut native.state {
+            link.heard = later;
+        }
+        for client in [socketio, native] {
+            assert_eq!(client.overdue(later + SILENCE), None);
+            let over = later + SILENCE + Duration::from_millis(1);
+            assert_eq!(client.overdue(over), Some(End::Silent));
+        }
+    }
+
+    #[test]
+    fn a_session_is_resumed_if_all_of_it_is_known() {
+        for is_acknowledged in [true, false] {
+            let mut client = there(Dialect::SocketIo(SocketIo::default()));
+            let now = Instant::now();
+            let begins = connects(&mut client, now);
+            hears(&mut client, r#"40{"sid":"s","pid":"p"}"#, now);
+            hears(&mut client, r#"42["welcome",{"node":"n"},"o"]"#, now);
+            client.subscriptions[0].is_acknowledged = is_acknowledged;
+            client.ended(&End::Cut, now, 0.5);
+            let resumes = connects(&mut client, now) != begins;
+            assert_eq!(resumes, is_acknowledged);
+        }
+    }
 
     #[test]
     fn after_a_failure_it_goes_somewhere_else() {
-        let mut client = Client::new(0, false, []);
+        let mut client = Client::new(0, Dialect::Native, []);
         for (failures, addresses, went_to, chance, expected) in [
             (0, 1, 0, 0.9, 0),
             (0, 3, 0, 0.0, 0),

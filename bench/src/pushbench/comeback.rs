@@ -6,6 +6,12 @@ use std::time::Duration;
 const FIRST: Duration = Duration::from_secs(1);
 const MOST: Duration = Duration::from_secs(30);
 
+/// `reconnectionDelay` and `reconnectionDelayMax` of socket.io-client 4, in milliseconds, and its `randomizationFactor`.
+/// <https://socket.io/docs/v4/client-options/>
+const SOCKETIO_FIRST_MS: f64 = 1_000.0;
+const SOCKETIO_MOST_MS: f64 = 5_000.0;
+const SOCKETIO_JITTER: f64 = 0.5;
+
 /// How a connection ended, or did not begin.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum End {
@@ -23,6 +29,10 @@ pub enum End {
     Error(String),
     /// It said what the protocol does not know.
     Strange,
+    /// Socket.IO's DISCONNECT.
+    Disconnected,
+    /// Socket.IO's `CONNECT_ERROR`, and why.
+    Denied(String),
 }
 
 impl End {
@@ -36,6 +46,8 @@ impl End {
             End::Unreachable => "unreachable".to_owned(),
             End::Error(code) => format!("error {code}"),
             End::Strange => "strange".to_owned(),
+            End::Disconnected => "disconnect".to_owned(),
+            End::Denied(_) => "connect error".to_owned(),
         }
     }
 }
@@ -65,8 +77,27 @@ pub fn next(end: &End, advice: Option<Duration>, failures: u32, chance: f64) -> 
         // Advice outlives the socket it came on.
         End::Cut | End::Silent => advice.map_or_else(backoff, Next::Comes),
         End::Refused(429 | 500..) | End::Unreachable | End::Error(_) | End::Strange => backoff(),
-        End::Refused(_) => Next::Stays,
+        End::Refused(_) | End::Disconnected | End::Denied(_) => Next::Stays,
     }
+}
+
+/// The same for Socket.IO, whose client knows neither close codes nor advice: it stays away where the server has said no in
+/// words of Socket.IO, and comes back from all else, however the handshake was refused. `waits`: before this one, since a
+/// connection was open.
+pub fn next_of_socketio(end: &End, waits: u32, chance: f64) -> Next {
+    match end {
+        End::Disconnected | End::Denied(_) => Next::Stays,
+        _ => Next::Comes(socketio_wait(waits, chance)),
+    }
+}
+
+/// As its backo2: doubled each time, off by up to half of it; whether less or more the first digit of the chance decides.
+fn socketio_wait(waits: u32, chance: f64) -> Duration {
+    let base = SOCKETIO_FIRST_MS * f64::from(1 << waits.min(8));
+    let off = (chance * SOCKETIO_JITTER * base).floor();
+    let is_less = (chance * 10.0).floor() % 2.0 == 0.0;
+    let wait = if is_less { base - off } else { base + off };
+    Duration::from_secs_f64(wait.min(SOCKETIO_MOST_MS) / 1_000.0)
 }
 
 /// Full jitter: anything from nothing to the doubled wait, so that those who were cut off together do not come together.
@@ -135,5 +166,44 @@ mod tests {
         let advice = Some(Duration::from_secs(3));
         assert_eq!(next(&End::Cut, advice, 0, 0.5), ms(3_000));
         assert_eq!(next(&End::Unreachable, advice, 0, 0.5), ms(500));
+    }
+
+    #[test]
+    fn socketio_comes_back_from_all_that_is_no_word_of_it() {
+        let ms = |ms| Next::Comes(Duration::from_millis(ms));
+        for (end, waits, chance, expected) in [
+            (closed(1000, ""), 0, 0.0, ms(1_000)),
+            (End::Cut, 0, 0.05, ms(975)),
+            (End::Cut, 0, 0.1, ms(1_050)),
+            (End::Silent, 0, 0.875, ms(563)),
+            (End::Silent, 0, 0.999, ms(1_499)),
+            (End::Unreachable, 1, 0.25, ms(1_750)),
+            (End::Unreachable, 1, 0.75, ms(2_750)),
+            (End::Refused(401), 2, 0.5, ms(5_000)),
+            (End::Refused(503), 2, 0.875, ms(2_250)),
+            (End::Strange, 3, 0.875, ms(4_500)),
+            (End::Strange, 4_000, 0.0, ms(5_000)),
+            (End::Disconnected, 0, 0.0, Next::Stays),
+            (End::Denied(String::new()), 0, 0.0, Next::Stays),
+        ] {
+            let found = next_of_socketio(&end, waits, chance);
+            assert_eq!(found, expected, "{end:?} {waits} {chance}");
+        }
+        // From half to one and a half of what is doubled each time; both are nearly reached.
+        for (waits, least, most) in [
+            (0, 500, 1_500),
+            (1, 1_000, 3_000),
+            (2, 2_000, 5_000),
+            (3, 4_000, 5_000),
+            (4, 5_000, 5_000),
+        ] {
+            let all = (0..1_000u32).map(|n| socketio_wait(waits, f64::from(n) / 1_000.0));
+            let all: Vec<_> = all.collect();
+            let (low, high) = (all.iter().min().unwrap(), all.iter().max().unwrap());
+            let nearly = Duration::from_millis(least / 8);
+            let (least, most) = (Duration::from_millis(least), Duration::from_millis(most));
+            assert!(*low >= least && *low <= least + nearly, "{waits}: {low:?}");
+            assert!(*high <= most && *high + nearly >= most, "{waits}: {high:?}");
+        }
     }
 }

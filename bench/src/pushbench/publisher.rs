@@ -107,14 +107,14 @@ impl Publisher {
             self.due += 1;
             let lane = self.next_lane;
             self.next_lane = (lane + 1) % self.lanes.len();
-            if !self.publish(lane) {
+            if !self.publish(lane, tally) {
                 tally.unpublished += 1;
             }
         }
     }
 
-    /// Whether the message is on its way.
-    fn publish(&mut self, lane: usize) -> bool {
+    /// Whether the message is on its way, or was counted as lost on it.
+    fn publish(&mut self, lane: usize, tally: &mut Second) -> bool {
         let channel = &self.settings.channels[lane];
         let state = &mut self.lanes[lane];
         let Some(link) = self.link.as_mut().filter(|_| !state.is_busy) else {
@@ -138,11 +138,14 @@ impl Publisher {
             // Its answer is waited for from now on.
             link.heard = Instant::now();
         }
-        // An error is seen by the next event, too.
-        let _ = link.send(request.as_bytes());
+        let sent = link.send(request.as_bytes());
         state.sequence += 1;
         state.is_busy = true;
         self.asked.push_back(lane);
+        if sent.is_err() {
+            // Told once: the event of a connection that was refused does not say so any more.
+            self.lost(tally);
+        }
         true
     }
 
@@ -241,6 +244,26 @@ fn take_answer(inbox: &mut Vec<u8>) -> Option<(u16, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_waits_for_an_api_that_is_not_there() {
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let to = vec![closed.local_addr().unwrap()];
+        drop(closed);
+        let poll = mio::Poll::new().unwrap();
+        let settings = Settings {
+            to,
+            key: None,
+            channels: vec!["a".to_owned()],
+            rate: 1.0,
+            bytes: 1,
+        };
+        let mut publisher = Publisher::new(settings, poll.registry().try_clone().unwrap());
+        let mut tally = Second::default();
+        publisher.tick(Instant::now(), &mut tally);
+        publisher.tick(Instant::now() + Duration::from_secs(1), &mut tally);
+        assert_eq!((publisher.is_idle(), tally.unpublished), (true, 1));
+    }
 
     #[test]
     fn answers_are_taken_one_by_one() {

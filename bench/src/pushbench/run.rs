@@ -79,6 +79,13 @@ fn clients(load: &Load, channels: Vec<String>) -> anyhow::Result<swarm::Settings
             load.channels
         );
     }
+    if load.sse + load.socketio > 100 {
+        bail!(
+            "--socketio: {} of a hundred clients beside {} with --sse are more than all",
+            load.socketio,
+            load.sse
+        );
+    }
     let tokens = match (&load.token, &load.hs256_key_file) {
         (Some(token), _) => Tokens::One(token.clone()),
         (None, Some(path)) => Tokens::signed(path).context("--hs256-key-file")?,
@@ -91,6 +98,7 @@ fn clients(load: &Load, channels: Vec<String>) -> anyhow::Result<swarm::Settings
         channels,
         each: load.each as usize,
         streams: load.sse.into(),
+        socketio: load.socketio.into(),
         part: load.part,
     })
 }

@@ -2,11 +2,15 @@
 //! streams carry too. And what our publishers write into messages. Pure.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::judge::{Position, Stamp};
+
+/// Beyond two pings: the other side may be slow for a moment.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// What a publisher sends as `data`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,8 +57,10 @@ pub struct Message {
 pub enum Said {
     Welcome {
         node: String,
-        /// Between two pings, in seconds; an event stream is not silent for longer either.
-        ping_seconds: u64,
+        /// After so long without a sign of life the gateway is gone.
+        silence: Duration,
+        /// The subscriptions of the connection before go on, and need not be asked for.
+        is_resumed: bool,
     },
     Subscribed {
         channel: String,
@@ -64,6 +70,11 @@ pub enum Said {
         missed: Vec<Message>,
     },
     Message {
+        channel: String,
+        message: Message,
+    },
+    /// A message of before, on a connection that was resumed.
+    Missed {
         channel: String,
         message: Message,
     },
@@ -90,8 +101,8 @@ pub enum Said {
 
 #[derive(Deserialize)]
 struct Raw<'a> {
-    #[serde(rename = "type", borrow)]
-    kind: Cow<'a, str>,
+    #[serde(rename = "type", borrow, default)]
+    kind: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     channel: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
@@ -142,8 +153,24 @@ impl RawMessage<'_> {
 
 /// One JSON object of the gateway. An error: it is none, or lacks what its type has.
 pub fn understand(text: &[u8]) -> Result<Said, String> {
-    let raw: Raw = serde_json::from_slice(text).map_err(|error| error.to_string())?;
-    let lacks = |what: &str| format!("a `{}` without `{what}`", raw.kind);
+    let raw = Raw::of(text)?;
+    let kind = raw.kind.as_deref().ok_or("an object without `type`")?;
+    read(kind, &raw)
+}
+
+/// One whose type is said beside it.
+pub fn understand_as(kind: &str, text: &[u8]) -> Result<Said, String> {
+    read(kind, &Raw::of(text)?)
+}
+
+impl Raw<'_> {
+    fn of(text: &[u8]) -> Result<Raw<'_>, String> {
+        serde_json::from_slice(text).map_err(|error| error.to_string())
+    }
+}
+
+fn read(kind: &str, raw: &Raw) -> Result<Said, String> {
+    let lacks = |what: &str| format!("a `{kind}` without `{what}`");
     let channel = || {
         let name = raw.channel.as_deref();
         name.map(str::to_owned).ok_or_else(|| lacks("channel"))
@@ -152,10 +179,12 @@ pub fn understand(text: &[u8]) -> Result<Said, String> {
         (Some(epoch), Some(offset)) => Some(Position { epoch, offset }),
         _ => None,
     };
-    Ok(match &*raw.kind {
+    Ok(match kind {
         "welcome" => Said::Welcome {
             node: raw.node.as_deref().ok_or_else(|| lacks("node"))?.to_owned(),
-            ping_seconds: raw.ping.ok_or_else(|| lacks("ping"))?,
+            // Pings come at these intervals, and an event stream is not silent for longer either.
+            silence: Duration::from_secs(raw.ping.ok_or_else(|| lacks("ping"))? * 2) + GRACE,
+            is_resumed: false,
         },
         "subscribed" => Said::Subscribed {
             channel: channel()?,
@@ -201,13 +230,13 @@ pub fn understand(text: &[u8]) -> Result<Said, String> {
     })
 }
 
-/// The native words for a subscription, with `recover` where the subscriber has been before.
-pub fn subscribe(channel: &str, recover: Option<Position>) -> String {
-    let mut text = format!(r#"{{"type":"subscribe","channel":"{channel}""#);
+/// What a `subscribe` has beside its type, with `recover` where the subscriber has been before.
+pub fn subscription(channel: &str, recover: Option<Position>) -> String {
+    let mut text = format!(r#""channel":"{channel}""#);
     if let Some(Position { epoch, offset }) = recover {
         text += &format!(r#","recover":{{"epoch":{epoch},"offset":{offset}}}"#);
     }
-    text + "}"
+    text
 }
 
 #[cfg(test)]
@@ -293,7 +322,8 @@ mod tests {
                 r#"{"type":"welcome","connection":"~1","node":"gw-a","ping":25}"#,
                 Said::Welcome {
                     node: "gw-a".to_owned(),
-                    ping_seconds: 25,
+                    silence: Duration::from_secs(55),
+                    is_resumed: false,
                 },
             ),
             (
@@ -325,24 +355,32 @@ mod tests {
             (r#"{"type":"pong"}"#, Said::Other),
         ];
         all_understood(cases.map(owned));
-        for text in ["", "[]", r#"{"type":"welcome"}"#, r#"{"type":"chat"}"#] {
+        for text in [
+            "",
+            "[]",
+            "{}",
+            r#"{"type":"welcome"}"#,
+            r#"{"type":"chat"}"#,
+        ] {
             assert!(understand(text.as_bytes()).is_err(), "{text}");
         }
+        let said = understand_as("reconnect", br#"{"type":"pong","after_ms":70}"#);
+        assert_eq!(said, Ok(Said::Reconnect { after_ms: 70 }));
     }
 
     #[test]
     fn a_subscription_says_where_it_was() {
         for (recover, expected) in [
-            (None, r#"{"type":"subscribe","channel":"a"}"#),
+            (None, r#""channel":"a""#),
             (
                 Some(Position {
                     epoch: 7,
                     offset: 12,
                 }),
-                r#"{"type":"subscribe","channel":"a","recover":{"epoch":7,"offset":12}}"#,
+                r#""channel":"a","recover":{"epoch":7,"offset":12}"#,
             ),
         ] {
-            assert_eq!(subscribe("a", recover), expected);
+            assert_eq!(subscription("a", recover), expected);
         }
     }
 }

@@ -11,14 +11,14 @@ use slab::Slab;
 
 use super::client::{Client, State};
 use super::comeback::{End, Next};
-use super::dialect;
+use super::dialect::{self, Dialect};
 use super::judge::Position;
 use super::link::Link;
 use super::profile::Part;
 use super::record::Second;
-use super::stream;
+use super::socketio::SocketIo;
+use super::stream::EventStream;
 use super::tokens::Tokens;
-use crate::wire;
 
 mod hearing;
 
@@ -44,6 +44,8 @@ pub struct Settings {
     pub each: usize,
     /// Of a hundred clients so many only listen to an event stream.
     pub streams: usize,
+    /// And so many others speak Socket.IO. The rest speaks the native protocol.
+    pub socketio: usize,
     pub part: Part,
 }
 
@@ -72,10 +74,8 @@ impl Swarm {
         let count = settings.channels.len();
         let clients = (0..most).map(|index| {
             let number = settings.part.client(index);
-            // 37 has no factor in common with 100: they are spread over all clients.
-            let is_stream = number * 37 % 100 < settings.streams;
             let channels = (0..settings.each).map(|nth| (number + nth) % count);
-            Client::new(number, is_stream, channels)
+            Client::new(number, settings.dialect(number), channels)
         });
         let numbers = settings.channels.iter().cloned().zip(0..).collect();
         Swarm {
@@ -100,9 +100,9 @@ impl Swarm {
             self.connect(index);
         }
         for index in (wanted..self.wanted).rev() {
-            let goodbye = self.clients[index].goodbye();
+            let goodbye = self.clients[index].dialect.goodbye();
             let state = self.clients[index].leave();
-            self.part_with(state, goodbye);
+            self.part_with(state, &goodbye);
         }
         self.wanted = wanted;
     }
@@ -216,7 +216,7 @@ impl Swarm {
             return Ok(());
         };
         let head: Vec<u8> = link.inbox.drain(..end).collect();
-        if status != if client.stream.is_some() { 200 } else { 101 } {
+        if status != client.dialect.welcome_status() {
             let said = [head, std::mem::take(&mut link.inbox)].concat();
             let said = String::from_utf8_lossy(&said).into_owned();
             self.complain(&format!("client {index} is refused: {said:?}"));
@@ -231,7 +231,7 @@ impl Swarm {
     /// A connection is over, or did not begin.
     fn ended(&mut self, index: usize, end: &End) {
         let client = &mut self.clients[index];
-        let is_stream = client.stream.is_some();
+        let answer = client.dialect.answer(end);
         let counts = if client.is_there() {
             &mut self.tally.closes
         } else {
@@ -253,11 +253,7 @@ impl Swarm {
             let label = end.label();
             self.complain(&format!("client {index} does not come back after {label}"));
         }
-        let answer = match end {
-            End::Closed { code, .. } if *code != 1005 && !is_stream => Some(*code),
-            _ => None,
-        };
-        self.part_with(state, answer);
+        self.part_with(state, &answer);
     }
 
     fn left_by_itself(&mut self, index: usize) {
@@ -266,14 +262,14 @@ impl Swarm {
         for subscription in &mut client.subscriptions {
             subscription.is_acknowledged = false;
         }
-        let goodbye = client.goodbye();
+        let goodbye = client.dialect.goodbye();
         let state = client.change(State::Waiting);
-        self.part_with(state, goodbye);
+        self.part_with(state, &goodbye);
         self.connect(index);
     }
 
-    /// Counts who was there as gone, and closes with that code or without a word.
-    fn part_with(&mut self, state: State, code: Option<u16>) {
+    /// Counts who was there as gone, and closes with these bytes or without a word.
+    fn part_with(&mut self, state: State, goodbye: &[u8]) {
         let link = match state {
             State::There { link, node, .. } => {
                 self.nodes[node].1 -= 1;
@@ -283,9 +279,8 @@ impl Swarm {
             // Dropped is closed.
             _ => return,
         };
-        let Some(code) = code else { return };
         let mut link = link;
-        if link.send(&dialect::close(code)).is_err() {
+        if goodbye.is_empty() || link.send(goodbye).is_err() {
             return;
         }
         // The other side closes first, as RFC 6455 section 7.1.1 wants, so that no port of ours waits.
@@ -359,19 +354,23 @@ impl Swarm {
 }
 
 impl Settings {
+    fn dialect(&self, client: usize) -> Dialect {
+        // 37 has no factor in common with 100: they are spread over all clients.
+        let place = client * 37 % 100;
+        if place < self.streams {
+            Dialect::Stream(EventStream::default())
+        } else if place < self.streams + self.socketio {
+            Dialect::SocketIo(SocketIo::default())
+        } else {
+            Dialect::Native
+        }
+    }
+
     /// What a client says first.
     fn request(&self, client: &mut Client) -> String {
         let token = self.tokens.of(client.number);
-        if let Some(stream) = &mut client.stream {
-            stream.begin();
-            let channels = client.subscriptions.iter();
-            let channels = channels.map(|one| &*self.channels[one.channel]);
-            return stream::request(channels, token.as_deref(), &stream.last_id);
-        }
-        let path = match token {
-            Some(token) => format!("/ws?token={token}"),
-            None => "/ws".to_owned(),
-        };
-        wire::handshake(&path, "pushbench")
+        let channels = client.subscriptions.iter();
+        let channels = channels.map(|one| &*self.channels[one.channel]);
+        client.dialect.request(channels, token.as_deref())
     }
 }

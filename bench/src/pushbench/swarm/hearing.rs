@@ -6,10 +6,9 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use super::{OVERTIME, Swarm};
 use crate::pushbench::client::{Judged, State};
 use crate::pushbench::comeback::End;
-use crate::pushbench::dialect::{Heard, take_frames};
+use crate::pushbench::dialect::Heard;
 use crate::pushbench::judge::{Found, Judge, Position};
-use crate::pushbench::spoken::{Message, Payload, Said, subscribe};
-use crate::wire;
+use crate::pushbench::spoken::{Message, Payload, Said};
 
 impl Swarm {
     /// Everything in the inbox of a client that has shaken hands.
@@ -18,11 +17,8 @@ impl Swarm {
         let (State::Greeting(link) | State::There { link, .. }) = &mut client.state else {
             return Ok(());
         };
-        let heard = match &mut client.stream {
-            None => take_frames(&mut link.inbox),
-            Some(stream) => stream.take(&mut link.inbox),
-        };
-        for heard in heard {
+        let now = Instant::now();
+        for heard in client.dialect.take(&mut link.inbox, now) {
             self.hears(index, heard)?;
         }
         Ok(())
@@ -31,12 +27,13 @@ impl Swarm {
     fn hears(&mut self, index: usize, heard: Heard) -> Result<(), End> {
         match heard {
             Heard::Said(said) => self.said(index, said),
-            Heard::Ping(payload) => {
-                let mut frame = Vec::new();
-                wire::push_masked(wire::PONG, &payload, &mut frame);
-                self.send(index, &frame)
+            Heard::Asked(answer) => self.send(index, &answer),
+            Heard::Ended(end) => {
+                if let End::Denied(why) = &end {
+                    self.complain(&format!("client {index} is denied: {why}"));
+                }
+                Err(end)
             }
-            Heard::Closed { code, reason } => Err(End::Closed { code, reason }),
             Heard::Strange(why) => {
                 self.complain(&format!("client {index} does not understand: {why}"));
                 Err(End::Strange)
@@ -55,7 +52,18 @@ impl Swarm {
 
     fn said(&mut self, index: usize, said: Said) -> Result<(), End> {
         match said {
-            Said::Welcome { node, ping_seconds } => self.welcomed(index, node, ping_seconds),
+            Said::Welcome {
+                node,
+                silence,
+                is_resumed,
+            } => {
+                self.welcomed(index, node, silence)?;
+                if is_resumed {
+                    self.clients[index].resumed();
+                    return Ok(());
+                }
+                self.subscribe(index)
+            }
             Said::Subscribed {
                 channel,
                 at,
@@ -72,12 +80,16 @@ impl Swarm {
                     subscription.missed_to = missed.map_or(0, |at| at.offset);
                 }
                 for message in missed {
-                    self.message(index, &channel, message);
+                    self.message(index, &channel, message, true);
                 }
                 Ok(())
             }
             Said::Message { channel, message } => {
-                self.message(index, &channel, message);
+                self.message(index, &channel, message, false);
+                Ok(())
+            }
+            Said::Missed { channel, message } => {
+                self.message(index, &channel, message, true);
                 Ok(())
             }
             Said::Moved {
@@ -107,7 +119,7 @@ impl Swarm {
         }
     }
 
-    fn welcomed(&mut self, index: usize, node: String, ping_seconds: u64) -> Result<(), End> {
+    fn welcomed(&mut self, index: usize, node: String, silence: Duration) -> Result<(), End> {
         let client = &mut self.clients[index];
         let State::Greeting(link) = client.change(State::Absent) else {
             return Err(End::Strange);
@@ -121,27 +133,27 @@ impl Swarm {
         client.change(State::There {
             link,
             node,
-            silence: Duration::from_secs(ping_seconds * 2),
+            silence,
         });
         if client.welcomed() {
             self.tally.reconnects += 1;
         } else {
             self.tally.connects += 1;
         }
-        if client.stream.is_some() {
-            // Its request has named the channels.
-            return Ok(());
-        }
-        let mut frames = Vec::new();
-        for subscription in &client.subscriptions {
-            let channel = &self.settings.channels[subscription.channel];
-            let text = subscribe(channel, subscription.judge.position());
-            wire::push_masked(wire::TEXT, text.as_bytes(), &mut frames);
-        }
+        Ok(())
+    }
+
+    fn subscribe(&mut self, index: usize) -> Result<(), End> {
+        let client = &self.clients[index];
+        let channels = client.subscriptions.iter().map(|subscription| {
+            let channel = &*self.settings.channels[subscription.channel];
+            (channel, subscription.judge.position())
+        });
+        let frames = client.dialect.subscribe(channels);
         self.send(index, &frames)
     }
 
-    fn message(&mut self, index: usize, channel: &str, message: Message) {
+    fn message(&mut self, index: usize, channel: &str, message: Message, is_missed: bool) {
         let Message { offset, payload } = message;
         let stamp = payload.map(Payload::stamp);
         let at = self.judged(index, channel, None, |judge| judge.message(offset, stamp));
@@ -150,7 +162,7 @@ impl Swarm {
         };
         let subscription = self.clients[index].on(number);
         let missed_to = subscription.map_or(0, |subscription| subscription.missed_to);
-        if offset.is_some_and(|offset| offset <= missed_to) {
+        if is_missed || offset.is_some_and(|offset| offset <= missed_to) {
             self.tally.recovered += 1;
         } else {
             self.tally
