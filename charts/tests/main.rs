@@ -93,11 +93,15 @@ fn values_reach_the_pod() {
         .flatten()
         .map(|v| (v.name.clone(), v.value.clone()))
         .collect();
+    let service: Service = rendered(&["watchNamespace=pushing"]).one("Service");
+    let service = service.metadata.name.expect("a name");
+    let admin_url = format!("http://{service}.{NAMESPACE}.svc:9191");
     for (name, value) in [
         ("WATCH_NAMESPACE", "pushing"),
         ("GATEWAY_IMAGE", "example.test/gateway:8"),
         ("REDIS_IMAGE", "example.test/redis:9"),
         ("ADMIN_LISTEN", "0.0.0.0:9191"),
+        ("ADMIN_URL", &admin_url),
         ("LOG_FORMAT", "text"),
     ] {
         assert!(
@@ -264,9 +268,10 @@ fn selectors_find_the_pods_and_never_change_with_the_version() {
 }
 
 #[test]
-fn only_the_monitoring_and_the_api_server_reach_the_operator() {
+fn only_the_monitoring_keda_and_the_api_server_reach_the_operator() {
     let from = |values: &[&str]| {
-        let policy: NetworkPolicy = rendered(values).one("NetworkPolicy");
+        let alone = ["networkPolicy.kedaNamespaces=null"];
+        let policy: NetworkPolicy = rendered(&[&alone, values].concat()).one("NetworkPolicy");
         let rules = policy.spec.and_then(|spec| spec.ingress);
         rules.map(|rules| serde_json::to_string(&rules).expect("JSON"))
     };
@@ -281,6 +286,11 @@ fn only_the_monitoring_and_the_api_server_reach_the_operator() {
     assert_eq!(from(&[nobody]), Some(format!("[{metrics_api}]")));
     let both = format!("[{metrics_api},{}", &expected[1..]);
     assert_eq!(from(&[named]), Some(both));
+    let keda = "networkPolicy.kedaNamespaces={look,keda}";
+    let all = expected.replace(r#"["watch","look"]"#, r#"["watch","look","keda"]"#);
+    assert_eq!(from(&[named, off, keda]), Some(all));
+    let only = expected.replace(r#"["watch","look"]"#, r#"["look","keda"]"#);
+    assert_eq!(from(&[nobody, off, keda]), Some(only));
     let without = rendered(&["networkPolicy.enabled=false"]);
     assert!(!without.kinds().contains(&"NetworkPolicy"));
 }

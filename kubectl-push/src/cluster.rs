@@ -10,9 +10,9 @@ use kube::api::{Api, DynamicObject, ListParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config, ResourceExt};
 use operator::failure::line;
-use operator::push_cluster::Images;
 use operator::push_cluster::apply::plan::Write;
 use operator::push_cluster::observe::{Observed, observe};
+use operator::push_cluster::{Images, admin_url};
 use serde_json::Value;
 
 use crate::plan::Live;
@@ -146,10 +146,13 @@ fn images_of(deployment: &Deployment, namespace: &str) -> Option<Images> {
     if !watched.is_empty() && watched != namespace {
         return None;
     }
+    let operator_namespace = deployment.metadata.namespace.clone()?;
     Some(Images {
         gateway: value("GATEWAY_IMAGE")?,
         redis: value("REDIS_IMAGE")?,
-        operator_namespace: deployment.metadata.namespace.clone()?,
+        // An operator of an earlier chart is not told.
+        admin_url: value("ADMIN_URL").unwrap_or_else(|| admin_url(&operator_namespace)),
+        operator_namespace,
     })
 }
 
@@ -172,6 +175,7 @@ mod tests {
                     {"name": "WATCH_NAMESPACE", "value": watched},
                     {"name": "GATEWAY_IMAGE", "value": "gateway:3"},
                     {"name": "REDIS_IMAGE", "value": "redis:8"},
+                    {"name": "ADMIN_URL", "value": "http://operator.operators.svc:9191"},
                 ],
             }]}}}}))
             .unwrap()
@@ -180,6 +184,7 @@ mod tests {
             gateway: "gateway:3".into(),
             redis: "redis:8".into(),
             operator_namespace: "operators".into(),
+            admin_url: "http://operator.operators.svc:9191".into(),
         };
         for (watched, expected) in [
             ("", Some(images.clone())),

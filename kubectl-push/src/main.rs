@@ -11,7 +11,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use operator::push_cluster::apply::plan::Act;
 use operator::push_cluster::preview::{assumed, preview};
-use operator::push_cluster::{Images, name};
+use operator::push_cluster::{Images, admin_url, name};
 use serde_json::Value;
 
 use cluster::Cluster;
@@ -201,6 +201,7 @@ fn render_all(target: &Target, asked: &Render) -> Result<(), Failure> {
         gateway: asked.gateway_image.clone(),
         redis: asked.redis_image.clone(),
         operator_namespace: asked.operator_namespace.clone(),
+        admin_url: admin_url(&asked.operator_namespace),
     };
     for document in read(&asked.filename)? {
         let mut cluster = manifest::understood(&document)?;
@@ -232,6 +233,7 @@ async fn plan_all(target: &Target, asked: &Plan) -> Result<(), Failure> {
             gateway: gateway.clone(),
             redis: redis.clone(),
             operator_namespace: asked.operator_namespace.clone(),
+            admin_url: admin_url(&asked.operator_namespace),
         },
         _ => cluster.images().await?,
     };

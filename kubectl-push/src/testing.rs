@@ -20,6 +20,7 @@ pub fn images() -> Images {
         gateway: "img/gateway:1".into(),
         redis: "img/redis:1".into(),
         operator_namespace: "operators".into(),
+        admin_url: "http://operator.operators.svc:9090".into(),
     }
 }
 

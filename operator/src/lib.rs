@@ -3,9 +3,11 @@
 pub mod autoscale;
 pub mod backoff;
 pub mod certificate;
+pub mod clients;
 pub mod contest;
 pub mod controller;
 pub mod failure;
+pub mod keda;
 pub mod kept;
 pub mod lease;
 pub mod looks;

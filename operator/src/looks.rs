@@ -1,6 +1,6 @@
 //! When an object is looked at again although nothing has been heard of it. Pure.
 //!
-//! Each look asks the API server for the Secrets and pods, and every ten minutes for all fifteen objects (`kept`), so with
+//! Each look asks the API server for the Secrets and pods, and every ten minutes for all sixteen objects (`kept`), so with
 //! hundreds of PushClusters this decides what the operator costs at rest (`e2e/cluster/many.sh` counts it). Those that are wrong for long would cost most: at five seconds each, a
 //! hundred external Redis that never answer keep all the others waiting for their turn.
 

@@ -9,13 +9,14 @@ use daemon::admin::{self, Admin, Gates};
 use daemon::logs;
 use daemon::signals::Shutdown;
 use kube::{Api, Client, Config};
+use operator::clients;
 use operator::controller::Operator;
 use operator::lease::Leadership;
 use operator::metrics::Metrics;
 use operator::metrics_api::Place;
 use operator::metrics_api::registration::Registration;
 use operator::metrics_api::served::Served;
-use operator::push_cluster::Images;
+use operator::push_cluster::{Images, admin_url};
 use prometheus::Registry;
 use tokio::net::TcpListener;
 
@@ -51,9 +52,13 @@ struct Run {
     /// This pod's namespace: where the lease is, and whom NetworkPolicies let in.
     #[arg(long, env, default_value = "default")]
     pod_namespace: String,
-    /// Where /live, /ready and /metrics are served.
+    /// Where /live, /ready, /metrics and /clients are served.
     #[arg(long, env, default_value = "0.0.0.0:9090")]
     admin_listen: String,
+    /// The same for others in the cluster, as in http://operator.system.svc:9090. Default: a Service pushcluster-operator in
+    /// this pod's namespace.
+    #[arg(long, env, default_value = "")]
+    admin_url: String,
     #[command(flatten)]
     metrics_api: MetricsApi,
     #[arg(long, env, default_value = "info")]
@@ -154,7 +159,7 @@ async fn run(run: Run) -> Result<()> {
             }
         })
         .with_note("metricsApi", metrics_api.gate());
-    let served = serve_admin(&run, registry, ready).await?;
+    let served = serve_admin(&run, &client, registry, ready).await?;
     let lead = lead(
         &run,
         client,
@@ -173,6 +178,7 @@ async fn run(run: Run) -> Result<()> {
 /// The admin port, for as long as the process lives.
 async fn serve_admin(
     run: &Run,
+    client: &Client,
     registry: Registry,
     ready: Gates,
 ) -> Result<tokio::task::JoinHandle<()>> {
@@ -183,7 +189,8 @@ async fn serve_admin(
         live: Gates::default(),
         ready,
         metrics: registry,
-    });
+    })
+    .merge(clients::router(client.clone(), run.watch_namespace.clone()));
     Ok(tokio::spawn(async move {
         if let Err(error) = admin::serve(listener, router, Shutdown::default()).await {
             tracing::error!(%error, "the admin port failed");
@@ -216,6 +223,10 @@ async fn lead(
             gateway: run.gateway_image.clone(),
             redis: run.redis_image.clone(),
             operator_namespace: run.pod_namespace.clone(),
+            admin_url: match run.admin_url.as_str() {
+                "" => admin_url(&run.pod_namespace),
+                url => url.into(),
+            },
         },
         metrics: metrics.clone(),
         namespace: run.watch_namespace.clone(),

@@ -64,6 +64,14 @@ pub struct Images {
     pub redis: String,
     /// The namespace of the operator's own pods, whom NetworkPolicies let in.
     pub operator_namespace: String,
+    /// Where others in the cluster find their admin port, as in `http://operator.system.svc:9090`.
+    pub admin_url: String,
+}
+
+/// Where the chart has the admin port, under the name of its own, in this namespace.
+#[must_use]
+pub fn admin_url(operator_namespace: &str) -> String {
+    format!("http://pushcluster-operator.{operator_namespace}.svc:9090")
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -40,6 +40,8 @@ words! {
     GatewaysLearn,
     Impaired,
     InvalidSpec,
+    KedaMissing,
+    KedaNotReady,
     MetricUnavailable,
     MetricsApiUnavailable,
     MovingClients,

@@ -56,6 +56,8 @@ pub enum AutoscalingMode {
     HorizontalPodAutoscaler,
     /// The operator decides itself, as a HorizontalPodAutoscaler would.
     Builtin,
+    /// KEDA, where that is installed: a ScaledObject is made, on the number of connected clients that the operator tells it.
+    Keda,
 }
 
 /// How clients are moved when a gateway ends.

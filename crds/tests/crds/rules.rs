@@ -37,6 +37,11 @@ const BROKEN: &[Case] = &[
         "spec.autoscaling: buffer, schedule and coolDownSeconds are for spec.autoscaling.mode Builtin",
     ),
     (
+        "{autoscaling: {mode: Keda, buffer: {percent: 5}}}",
+        "{autoscaling: {mode: Keda, behavior: {scaleUp: {stabilizationWindowSeconds: 5}}}}",
+        "spec.autoscaling: buffer, schedule and coolDownSeconds are for spec.autoscaling.mode Builtin",
+    ),
+    (
         "{autoscaling: {mode: Builtin, maxReplicas: 9, schedule: [{from: '08:00', until: '18:00', minReplicas: 10}]}}",
         "{autoscaling: {mode: Builtin, maxReplicas: 10, schedule: [{from: '08:00', until: '18:00', minReplicas: 10}]}}",
         "spec.autoscaling.schedule: minReplicas of a window is greater than spec.autoscaling.maxReplicas",

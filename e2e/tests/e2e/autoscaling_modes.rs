@@ -51,7 +51,7 @@ spec:
 ";
 
 /// By the same clients, with one for each gateway: it would have as many as it may.
-fn theirs(api_version: &str, kind: &str, name: &str) -> String {
+pub(crate) fn theirs(api_version: &str, kind: &str, name: &str) -> String {
     format!(
         "
 apiVersion: autoscaling/v2
@@ -72,11 +72,11 @@ spec:
     )
 }
 
-fn autoscalers(namespace: &Namespace) -> Api<HorizontalPodAutoscaler> {
+pub(crate) fn autoscalers(namespace: &Namespace) -> Api<HorizontalPodAutoscaler> {
     Api::namespaced(namespace.cluster.client(), &namespace.name)
 }
 
-async fn until_autoscalers(namespace: &Namespace, expected: &[&str]) -> Result<()> {
+pub(crate) async fn until_autoscalers(namespace: &Namespace, expected: &[&str]) -> Result<()> {
     let what = format!("HorizontalPodAutoscalers: {expected:?}");
     eventually(&what, LIMIT, async || {
         let found = autoscalers(namespace).list(&ListParams::default()).await?;
@@ -87,7 +87,7 @@ async fn until_autoscalers(namespace: &Namespace, expected: &[&str]) -> Result<(
     .await
 }
 
-async fn until_wished(namespace: &Namespace, expected: i32) -> Result<()> {
+pub(crate) async fn until_wished(namespace: &Namespace, expected: i32) -> Result<()> {
     let objects = push_cluster::api(&namespace.cluster, &namespace.name);
     let what = format!("{expected} gateways are wished");
     eventually(&what, LIMIT, async || {
@@ -102,7 +102,7 @@ async fn until_wished(namespace: &Namespace, expected: i32) -> Result<()> {
 }
 
 /// Until the condition is False because of somebody who is named like this.
-async fn until_foreign(namespace: &Namespace, named: &str) -> Result<()> {
+pub(crate) async fn until_foreign(namespace: &Namespace, named: &str) -> Result<()> {
     let (cluster, name) = (&namespace.cluster, &namespace.name);
     let objects = push_cluster::api(cluster, name);
     eventually(&format!("{ACTIVE} names {named}"), LIMIT, async || {
@@ -166,7 +166,7 @@ async fn the_operator_decides_the_size_itself() {
 }
 
 /// They answer pings until this is dropped.
-fn held(clients: Vec<PushClient<DuplexStream>>) -> JoinSet<()> {
+pub(crate) fn held(clients: Vec<PushClient<DuplexStream>>) -> JoinSet<()> {
     let mut held = JoinSet::new();
     for mut client in clients {
         held.spawn(async move { while client.next().await.is_ok() {} });

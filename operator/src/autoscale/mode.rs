@@ -14,6 +14,8 @@ pub enum Scaler {
     HorizontalPodAutoscaler,
     /// The operator. With what keeps it from serving the metrics API, if it is that and not the manifest.
     Builtin(Option<Registration>),
+    /// KEDA, with a ScaledObject that the operator makes.
+    Keda,
 }
 
 /// `has_one`: whether there is a HorizontalPodAutoscaler of ours. `is_new`: nothing has been made yet.
@@ -30,6 +32,7 @@ pub fn scaler(
     match (spec.mode, registration) {
         (AutoscalingMode::HorizontalPodAutoscaler, _) => Scaler::HorizontalPodAutoscaler,
         (AutoscalingMode::Builtin, _) => Scaler::Builtin(None),
+        (AutoscalingMode::Keda, _) => Scaler::Keda,
         // Another operator was here before, and knew: what it decided stays for the moment until this one does.
         (AutoscalingMode::Automatic, Registration::NotLookedYet) => match has_one || is_new {
             true => Scaler::HorizontalPodAutoscaler,
@@ -111,12 +114,17 @@ mod tests {
     fn what_the_manifest_says_is_so_whoever_serves_metrics() {
         for (mode, expected) in [
             (AutoscalingMode::Builtin, Scaler::Builtin(None)),
+            (AutoscalingMode::Keda, Scaler::Keda),
             (
                 AutoscalingMode::HorizontalPodAutoscaler,
                 Scaler::HorizontalPodAutoscaler,
             ),
         ] {
-            for registration in [Registration::Registered, foreign()] {
+            for registration in [
+                Registration::Registered,
+                Registration::NotLookedYet,
+                foreign(),
+            ] {
                 assert_eq!(decided(mode, &registration, NONE), expected);
             }
         }

@@ -258,4 +258,4 @@ fn failed(error: kube::Error) -> Refusal {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -25,6 +25,8 @@ use crate::metrics_api::registration::Registration;
 
 /// How long what is remembered of a PushCluster stays that nobody asks for: no window is longer.
 const FORGOTTEN: Duration = Duration::from_secs(3_600);
+/// Whether KEDA is there, and what it says of our ScaledObject.
+const LOOK_AT_KEDA: Duration = Duration::from_secs(30);
 
 /// Of every PushCluster whose size the operator decides, by its uid.
 #[derive(Default)]
@@ -74,11 +76,16 @@ impl Autoscaling {
         matches!(self.scaler, Scaler::Builtin(_)) && self.foreign.is_empty()
     }
 
-    /// When to look again: the next decision is due, or somebody else's autoscaler may be gone.
+    /// When to look again: the next decision is due, or somebody else's autoscaler may be gone; and what KEDA does is not
+    /// watched.
     #[must_use]
     pub fn again(&self) -> Option<Duration> {
         let seconds = u64::try_from(PERIOD_SECONDS).unwrap_or(0);
-        matches!(self.scaler, Scaler::Builtin(_)).then(|| Duration::from_secs(seconds))
+        match self.scaler {
+            Scaler::Builtin(_) => Some(Duration::from_secs(seconds)),
+            Scaler::Keda => Some(LOOK_AT_KEDA),
+            Scaler::Off | Scaler::Undecided | Scaler::HorizontalPodAutoscaler => None,
+        }
     }
 }
 
@@ -94,10 +101,14 @@ pub fn of(observed: &Observed, registration: &Registration) -> Scaler {
     scaler(&cluster.spec.autoscaling, registration, ours, is_new)
 }
 
-/// Takes the HorizontalPodAutoscaler out of what is to be there, where somebody else decides.
+/// Takes the HorizontalPodAutoscaler out of what is to be there, where somebody else decides; and the ScaledObject, where
+/// nobody knows what that is.
 pub fn settle(objects: &mut Objects, observed: &Observed, registration: &Registration) {
     if of(observed, registration) != Scaler::HorizontalPodAutoscaler {
         objects.autoscaler = None;
+    }
+    if observed.keda.is_missing {
+        objects.scaled_object = None;
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crds::AutoscalingMode;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{
@@ -17,6 +18,7 @@ pub use config::{FILE as CONFIG_FILE, secrets_hash};
 
 use super::observe::Keys;
 use super::validate::{ValidatedCluster, ValidatedRedis};
+use crate::keda::ScaledObject;
 
 mod autoscaler;
 mod budget;
@@ -29,6 +31,7 @@ mod pods;
 mod redis;
 pub mod redis_cluster;
 pub mod redis_tls;
+mod scaled_object;
 mod secret;
 pub mod sentinel;
 mod service;
@@ -55,6 +58,7 @@ pub struct Objects {
     pub nodes_service: Service,
     pub budget: PodDisruptionBudget,
     pub autoscaler: Option<HorizontalPodAutoscaler>,
+    pub scaled_object: Option<ScaledObject>,
     pub gateway_policy: Option<NetworkPolicy>,
     pub redis_policy: Option<NetworkPolicy>,
 }
@@ -123,6 +127,11 @@ pub fn build(cluster: &ValidatedCluster, keys: &Keys) -> Objects {
             .autoscaling
             .as_ref()
             .map(|spec| autoscaler::autoscaler(cluster, spec)),
+        scaled_object: cluster
+            .autoscaling
+            .as_ref()
+            .filter(|spec| spec.mode == AutoscalingMode::Keda)
+            .map(|spec| scaled_object::scaled_object(cluster, spec)),
         gateway_policy: has_policies.then(|| network::gateways(cluster)),
         redis_policy: has_policies.then(|| network::redis(cluster)).flatten(),
         config,

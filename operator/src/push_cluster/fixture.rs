@@ -13,7 +13,7 @@ use super::Images;
 use super::build::{Objects, build};
 use super::consent::hold;
 use super::named::Source;
-use super::observe::{Keys, Live, Observed, StoredKeys};
+use super::observe::{Keda, Keys, Live, Observed, StoredKeys};
 use super::passwords::Passwords;
 use super::redis_tls::standing_for;
 use super::rotation::Rotation;
@@ -51,6 +51,7 @@ pub fn observed(spec: &Value) -> Observed {
         external_redis: None,
         redis_pods: None,
         foreign_autoscalers: Vec::new(),
+        keda: Keda::default(),
         redis_users: vec![],
     }
 }
@@ -75,6 +76,7 @@ pub fn images() -> Images {
         gateway: "img/gateway:1".into(),
         redis: "img/redis:1".into(),
         operator_namespace: "operators".into(),
+        admin_url: "http://operator.operators.svc:9090".into(),
     }
 }
 
@@ -120,6 +122,7 @@ pub fn live(objects: Objects) -> Live {
         nodes_service,
         budget,
         autoscaler,
+        scaled_object,
         gateway_policy,
         redis_policy,
     } = objects;
@@ -148,6 +151,7 @@ pub fn live(objects: Objects) -> Live {
         nodes_service: Some(nodes_service),
         budget: Some(budget),
         autoscaler,
+        scaled_object,
         gateway_policy,
         redis_policy,
     }

@@ -10,14 +10,10 @@ use crds::{ExternalRedis, ExternalTopology, PushCluster, RedisMode};
 use futures::future::try_join_all;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
-use k8s_openapi::api::core::v1::{
-    ConfigMap, Event, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount,
-};
-use k8s_openapi::api::networking::v1::NetworkPolicy;
-use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::core::v1::{ConfigMap, Event, PersistentVolumeClaim, Pod, Secret};
 use k8s_openapi::jiff::Timestamp;
 use k8s_openapi::{ByteString, NamespaceResourceScope};
-use kube::api::{Api, ListParams, ObjectMeta};
+use kube::api::{Api, ListParams};
 use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
@@ -34,13 +30,17 @@ use crate::kept::Kept;
 
 mod external;
 mod foreign;
+mod keda;
 mod keys;
+mod live;
 mod refused;
 pub mod revision;
 mod slices;
 
 pub use external::Wrong;
+pub use keda::Keda;
 pub use keys::{Keys, StoredKeys};
+pub use live::Live;
 
 #[derive(Debug)]
 pub struct Observed {
@@ -64,6 +64,7 @@ pub struct Observed {
     pub redis_pods: Option<Vec<shards::Pod>>,
     /// Somebody else's autoscalers of the gateways, in words.
     pub foreign_autoscalers: Vec<String>,
+    pub keda: Keda,
     /// What every Redis and Sentinel of ours accepts from gateways.
     pub redis_users: Vec<RedisUser>,
 }
@@ -72,81 +73,6 @@ impl Observed {
     /// How the operator comes to Redis; None before there is one.
     pub fn admin(&self) -> Option<Admin> {
         redis_tls::admin(&self.cluster, &self.keys)
-    }
-}
-
-/// The owned objects as they are.
-#[derive(Debug, Default)]
-pub struct Live {
-    pub service_account: Option<ServiceAccount>,
-    pub keys: Option<Secret>,
-    pub config: Option<ConfigMap>,
-    pub redis: Option<StatefulSet>,
-    /// Of mode Cluster.
-    pub shards: Vec<StatefulSet>,
-    /// Of the volumes of Redis, where it has some.
-    pub claims: Vec<PersistentVolumeClaim>,
-    pub redis_service: Option<Service>,
-    pub redis_files: Option<Secret>,
-    /// With TLS.
-    pub redis_certificate: Option<Secret>,
-    pub redis_budget: Option<PodDisruptionBudget>,
-    pub deployment: Option<Deployment>,
-    pub service: Option<Service>,
-    pub nodes_service: Option<Service>,
-    pub budget: Option<PodDisruptionBudget>,
-    pub autoscaler: Option<HorizontalPodAutoscaler>,
-    pub gateway_policy: Option<NetworkPolicy>,
-    pub redis_policy: Option<NetworkPolicy>,
-}
-
-impl Live {
-    /// Kind and metadata of everything that is there.
-    pub fn all(&self) -> impl Iterator<Item = (&'static str, &ObjectMeta)> {
-        let Live {
-            service_account,
-            keys,
-            config,
-            redis,
-            shards,
-            // StatefulSets', which make them and take up those that are there.
-            claims: _,
-            redis_service,
-            redis_files,
-            redis_certificate,
-            redis_budget,
-            deployment,
-            service,
-            nodes_service,
-            budget,
-            autoscaler,
-            gateway_policy,
-            redis_policy,
-        } = self;
-        let shards = shards.iter().map(|set| ("StatefulSet", Some(set.meta())));
-        fn meta<K: Resource>(object: &Option<K>) -> Option<&ObjectMeta> {
-            object.as_ref().map(Resource::meta)
-        }
-        [
-            ("ServiceAccount", meta(service_account)),
-            ("Secret", meta(keys)),
-            ("ConfigMap", meta(config)),
-            ("StatefulSet", meta(redis)),
-            ("Service", meta(redis_service)),
-            ("Secret", meta(redis_files)),
-            ("Secret", meta(redis_certificate)),
-            ("PodDisruptionBudget", meta(redis_budget)),
-            ("Deployment", meta(deployment)),
-            ("Service", meta(service)),
-            ("Service", meta(nodes_service)),
-            ("PodDisruptionBudget", meta(budget)),
-            ("HorizontalPodAutoscaler", meta(autoscaler)),
-            ("NetworkPolicy", meta(gateway_policy)),
-            ("NetworkPolicy", meta(redis_policy)),
-        ]
-        .into_iter()
-        .chain(shards)
-        .filter_map(|(kind, meta)| Some((kind, meta?)))
     }
 }
 
@@ -179,7 +105,9 @@ pub async fn observe_with(
 
 async fn read(reader: &Reader<'_>, cluster: Arc<PushCluster>) -> Result<Observed, ObserveError> {
     let names = Names::of(&cluster.name_any());
-    let live = reader.live(&cluster, &names).await?;
+    let mut live = reader.live(&cluster, &names).await?;
+    let (scaled_object, is_missing) = reader.scaled_object(&cluster, &names).await?;
+    live.scaled_object = scaled_object;
     let mut referenced = BTreeMap::new();
     for one in read_from(&cluster.spec) {
         let value = reader.value(&one.source).await?;
@@ -214,8 +142,13 @@ async fn read(reader: &Reader<'_>, cluster: Arc<PushCluster>) -> Result<Observed
         (RedisMode::External, _) | (_, None) => Vec::new(),
         (mode, Some(admin)) => users::look(&pods, mode, admin).await,
     };
+    let of_keda = keda::made(&cluster, live.scaled_object.as_ref(), &autoscalers);
     Ok(Observed {
-        foreign_autoscalers: foreign::foreign(&cluster, &autoscalers),
+        foreign_autoscalers: foreign::foreign(&cluster, &autoscalers, of_keda.as_ref()),
+        keda: Keda {
+            is_missing,
+            autoscaler: of_keda,
+        },
         cluster,
         live,
         keys,
@@ -330,6 +263,7 @@ impl<'a> Reader<'a> {
             nodes_service,
             budget,
             autoscaler,
+            scaled_object: None,
             gateway_policy,
             redis_policy,
         })

@@ -15,7 +15,7 @@ use super::build::build;
 use super::consent::{Pending, hold};
 use super::moves::settle;
 use super::named::{Wants, read_from};
-use super::observe::{Live, Observed, StoredKeys};
+use super::observe::{Keda, Live, Observed, StoredKeys};
 use super::redis_tls;
 use super::rollback;
 use super::validate::{Problem, validate};
@@ -90,6 +90,7 @@ pub fn assumed(cluster: PushCluster) -> Observed {
         external_redis: None,
         redis_pods: None,
         foreign_autoscalers: Vec::new(),
+        keda: Keda::default(),
         redis_users: Vec::new(),
     }
 }

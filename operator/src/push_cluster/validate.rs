@@ -54,6 +54,8 @@ pub struct ValidatedCluster {
     pub network_policies: NetworkPoliciesSpec,
     /// Where the operator's own pods are.
     pub operator_namespace: String,
+    /// Of their admin port.
+    pub admin_url: String,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -148,6 +150,7 @@ pub fn validate(observed: &Observed, images: &Images) -> Result<ValidatedCluster
         service: spec.service.clone(),
         network_policies: spec.network_policies.clone(),
         operator_namespace: images.operator_namespace.clone(),
+        admin_url: images.admin_url.clone(),
         names,
         namespace,
     })
@@ -240,7 +243,12 @@ fn makes(cluster: &PushCluster, kind: &str, meta: &ObjectMeta) -> bool {
     match kind {
         "HorizontalPodAutoscaler" => {
             let autoscaling = &cluster.spec.autoscaling;
-            autoscaling.enabled && autoscaling.mode != AutoscalingMode::Builtin
+            let others = [AutoscalingMode::Builtin, AutoscalingMode::Keda];
+            autoscaling.enabled && !others.contains(&autoscaling.mode)
+        }
+        "ScaledObject" => {
+            let autoscaling = &cluster.spec.autoscaling;
+            autoscaling.enabled && autoscaling.mode == AutoscalingMode::Keda
         }
         "NetworkPolicy" if !cluster.spec.network_policies.enabled => false,
         "Secret" | "PodDisruptionBudget" if is_redis => {

@@ -12,7 +12,7 @@ use super::*;
 use crate::metrics_api::request::Version;
 
 /// An API server with one PushCluster `demo`, whose pods have these addresses. Counts the lists of pods.
-fn api_server(addresses: &'static [&'static str], lists: Arc<AtomicUsize>) -> Client {
+pub(crate) fn api_server(addresses: &'static [&'static str], lists: Arc<AtomicUsize>) -> Client {
     let service = tower::service_fn(move |request: Request<Body>| {
         let uri = request.uri().to_string();
         let body = if uri.contains("/pushclusters") {
@@ -58,7 +58,7 @@ fn question(of: Of) -> Question {
 }
 
 /// A gateway with so many clients at this address and port; port 0 chooses one.
-async fn gateway(address: (&str, u16), connections: u64) -> u16 {
+pub(crate) async fn gateway(address: (&str, u16), connections: u64) -> u16 {
     let listener = TcpListener::bind(address).await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let node = json!({"version": "1", "connections": connections, "maxConnections": 100, "draining": false});
@@ -79,7 +79,7 @@ async fn gateway(address: (&str, u16), connections: u64) -> u16 {
     port
 }
 
-fn asker(port: u16) -> Asker {
+pub(crate) fn asker(port: u16) -> Asker {
     Asker {
         port,
         connect: Duration::from_millis(500),

@@ -69,6 +69,7 @@ pub fn plan(objects: Objects, live: &Live, owner: &str) -> Vec<Write> {
         nodes_service,
         budget,
         autoscaler,
+        scaled_object,
         gateway_policy,
         redis_policy,
     } = objects;
@@ -100,8 +101,10 @@ pub fn plan(objects: Objects, live: &Live, owner: &str) -> Vec<Write> {
         put(&service, live.service.as_ref(), true),
         put(&budget, live.budget.as_ref(), false),
         put(&deployment, live.deployment.as_ref(), true),
-        put_or_prune(autoscaler.as_ref(), live.autoscaler.as_ref(), owner),
     ]);
+    let autoscaler = put_or_prune(autoscaler.as_ref(), live.autoscaler.as_ref(), owner);
+    let scaled_object = put_or_prune(scaled_object.as_ref(), live.scaled_object.as_ref(), owner);
+    writes.extend(in_turn(autoscaler, scaled_object));
     // Last: where the class of a volume does not let it grow, all else is done.
     writes.extend(growths(&redis, &live.claims).into_iter().map(Some));
     writes.into_iter().flatten().collect()
@@ -148,6 +151,23 @@ fn put_or_prune<K: Owned>(built: Option<&K>, live: Option<&K>, owner: &str) -> O
         (Some(built), live) => put(built, live, true),
         (None, Some(live)) => prune(live, owner),
         (None, None) => None,
+    }
+}
+
+/// The one goes before the other comes: KEDA's webhook refuses a ScaledObject of what a HorizontalPodAutoscaler scales, also
+/// when it is rehearsed. The user's words in it are numbers that the API server has seen in the PushCluster.
+fn in_turn(autoscaler: Option<Write>, scaled_object: Option<Write>) -> [Option<Write>; 2] {
+    let goes = |write: &Option<Write>| {
+        let write = write.as_ref();
+        write.is_some_and(|write| matches!(write.act, Act::Delete { .. }))
+    };
+    let scaled_object = scaled_object.map(|write| Write {
+        has_users_words: false,
+        ..write
+    });
+    match goes(&scaled_object) {
+        true => [scaled_object, autoscaler],
+        false => [autoscaler, scaled_object],
     }
 }
 

@@ -193,3 +193,22 @@ fn an_autoscaler_of_kubernetes_goes_when_the_operator_decides() {
         );
     }
 }
+
+#[test]
+fn with_keda_there_is_a_scaled_object_where_that_kind_is_known() {
+    let spec = json!({"autoscaling": {"mode": "Keda"}});
+    for is_missing in [false, true] {
+        let (mut observed, seen) = fleet(&spec, &[]);
+        observed.keda.is_missing = is_missing;
+        let validated = validate(&observed, &images()).unwrap();
+        let keys = observed.keys.or_generate(String::new);
+        let mut objects = crate::push_cluster::build::build(&validated, &keys);
+        settle(&mut objects, &observed, &Registration::Registered);
+        assert_eq!(objects.scaled_object.is_some(), !is_missing);
+        assert!(objects.autoscaler.is_none());
+        let autoscaling = Autoscaling::of(&observed, &seen, &Registration::Registered, at(0));
+        assert!(!autoscaling.is_ours());
+        // Found within a minute, when it is installed.
+        assert!(autoscaling.again().unwrap() < Duration::from_secs(60));
+    }
+}

@@ -11,11 +11,7 @@ use crate::push_cluster::validate::ValidatedCluster;
 
 /// Scales the PushCluster, not the Deployment: whoever scales passes through the operator.
 pub fn autoscaler(cluster: &ValidatedCluster, spec: &AutoscalingSpec) -> HorizontalPodAutoscaler {
-    let target = CrossVersionObjectReference {
-        api_version: Some("pushcluster.io/v1alpha1".into()),
-        kind: "PushCluster".into(),
-        name: cluster.names.instance.clone(),
-    };
+    let target = target(cluster);
     HorizontalPodAutoscaler {
         metadata: metadata(cluster, &cluster.names.service, Component::Gateway),
         spec: Some(HorizontalPodAutoscalerSpec {
@@ -46,7 +42,15 @@ pub fn autoscaler(cluster: &ValidatedCluster, spec: &AutoscalingSpec) -> Horizon
     }
 }
 
-fn behavior(spec: &BehaviorSpec) -> HorizontalPodAutoscalerBehavior {
+pub(super) fn target(cluster: &ValidatedCluster) -> CrossVersionObjectReference {
+    CrossVersionObjectReference {
+        api_version: Some("pushcluster.io/v1alpha1".into()),
+        kind: "PushCluster".into(),
+        name: cluster.names.instance.clone(),
+    }
+}
+
+pub(super) fn behavior(spec: &BehaviorSpec) -> HorizontalPodAutoscalerBehavior {
     HorizontalPodAutoscalerBehavior {
         scale_up: spec.scale_up.as_ref().map(rules),
         scale_down: spec.scale_down.as_ref().map(rules),

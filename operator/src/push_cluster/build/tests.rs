@@ -1,3 +1,5 @@
+mod autoscalers;
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::ByteString;
@@ -229,75 +231,6 @@ fn secrets_come_from_where_the_manifest_says() {
             "a secret in a ConfigMap"
         );
     }
-}
-
-#[test]
-fn the_autoscaler_scales_the_push_cluster_and_is_absent_when_off() {
-    let objects = built(
-        &json!({"autoscaling": {"minReplicas": 3, "maxReplicas": 9, "targetConnectionsPerPod": 700}}),
-    );
-    let spec = objects.autoscaler.unwrap().spec.unwrap();
-    assert_eq!(
-        (
-            spec.scale_target_ref.kind.as_str(),
-            spec.scale_target_ref.name.as_str()
-        ),
-        ("PushCluster", "demo")
-    );
-    assert_eq!((spec.min_replicas, spec.max_replicas), (Some(3), 9));
-    let metric = spec.metrics.unwrap().remove(0).object.unwrap();
-    assert_eq!(metric.metric.name, "websocket_connected_clients");
-    assert_eq!(metric.target.average_value.unwrap().0, "700");
-    assert!(
-        built(&json!({"autoscaling": {"enabled": false}}))
-            .autoscaler
-            .is_none()
-    );
-}
-
-#[test]
-fn the_autoscaler_moves_as_fast_as_the_spec_says() {
-    let behavior = |spec| {
-        let spec = built(&json!({"autoscaling": spec}))
-            .autoscaler
-            .unwrap()
-            .spec;
-        serde_json::to_value(spec.unwrap().behavior).unwrap()
-    };
-    assert_eq!(behavior(json!({})), json!(null));
-    let all = json!({
-        "scaleUp": {"policies": [{"type": "Pods", "value": 3, "periodSeconds": 30}]},
-        "scaleDown": {
-            "stabilizationWindowSeconds": 0, "selectPolicy": "Min",
-            "policies": [
-                {"type": "Percent", "value": 10, "periodSeconds": 60},
-                {"type": "Pods", "value": 1, "periodSeconds": 60},
-            ],
-        },
-    });
-    assert_eq!(behavior(json!({"behavior": all})), all);
-    let never = json!({"scaleDown": {"selectPolicy": "Disabled"}});
-    assert_eq!(behavior(json!({"behavior": never})), never);
-}
-
-#[test]
-fn an_autoscaler_that_is_told_nothing_aims_at_half_of_what_a_gateway_may_have() {
-    let target = |spec| {
-        let spec = built(&spec).autoscaler.unwrap().spec.unwrap();
-        let metric = spec.metrics.unwrap().remove(0).object.unwrap();
-        metric.target.average_value.unwrap().0
-    };
-    assert_eq!(target(json!({})), "5000");
-    let gateway = json!({"limits": {"maxConnections": 300}});
-    assert_eq!(target(json!({"gateway": gateway})), "150");
-    assert_eq!(
-        target(json!({"gateway": gateway, "autoscaling": {"targetConnectionsPerPod": 200}})),
-        "200"
-    );
-    assert_eq!(
-        target(json!({"gateway": {"limits": {"maxConnections": 1}}})),
-        "1"
-    );
 }
 
 #[test]

@@ -55,6 +55,7 @@ fn next() -> Images {
         gateway: "img/gateway:2".into(),
         redis: "img/redis:2".into(),
         operator_namespace: "operators".into(),
+        admin_url: "http://operator.operators.svc:9090".into(),
     }
 }
 

@@ -11,11 +11,17 @@ const MAX_NAMED: usize = 3;
 
 /// Each as a sentence's subject and predicate, in the order of their names. One on the PushCluster itself counts only
 /// where the operator's own autoscaler is on: without it that is how another one is meant to scale (decision 2).
-pub fn foreign(cluster: &PushCluster, found: &[HorizontalPodAutoscaler]) -> Vec<String> {
+/// `of_keda`: the one that KEDA made of our ScaledObject.
+pub fn foreign(
+    cluster: &PushCluster,
+    found: &[HorizontalPodAutoscaler],
+    of_keda: Option<&HorizontalPodAutoscaler>,
+) -> Vec<String> {
     let owner = cluster.uid().unwrap_or_default();
     let mut foreign: Vec<String> = found
         .iter()
         .filter(|one| !one.owner_references().iter().any(|o| o.uid == owner))
+        .filter(|one| of_keda.is_none_or(|ours| ours.name_any() != one.name_any()))
         .filter_map(|one| {
             let scaled = scaled(cluster, one)?;
             Some(format!("{} scales {scaled}", whose(one)))
@@ -119,10 +125,15 @@ mod tests {
         for (spec, kind, target, owner, expected) in cases {
             let cluster = observed(&spec).cluster;
             let ours = built(&json!({})).autoscaler.unwrap();
-            let found = [ours, autoscaler("mine", kind, target, owner)];
+            let by_keda = autoscaler("keda-hpa-demo", "PushCluster", "demo", Some("demo"));
+            let found = [
+                ours,
+                autoscaler("mine", kind, target, owner),
+                by_keda.clone(),
+            ];
             let expected: Vec<String> = expected.into_iter().map(Into::into).collect();
             assert_eq!(
-                foreign(&cluster, &found),
+                foreign(&cluster, &found, Some(&by_keda)),
                 expected,
                 "{spec} {kind} {target}"
             );

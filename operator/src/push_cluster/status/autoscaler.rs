@@ -1,4 +1,7 @@
-use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscalerCondition;
+use k8s_openapi::api::autoscaling::v2::{
+    HorizontalPodAutoscaler, HorizontalPodAutoscalerCondition,
+};
+use kube::ResourceExt;
 
 use super::{Holds, Verdict};
 use crate::autoscale::mode::Scaler;
@@ -35,11 +38,15 @@ pub(super) fn active(observed: &Observed, autoscaling: &Autoscaling) -> Verdict 
             Reason::Creating,
             format!("whether the operator serves {GROUP} is not known yet"),
         ),
-        Scaler::HorizontalPodAutoscaler => of_kubernetes(observed),
-        Scaler::Builtin(_) if spec.replicas == 0 => no(
+        Scaler::HorizontalPodAutoscaler => of_kubernetes(
+            observed.live.autoscaler.as_ref(),
+            "the HorizontalPodAutoscaler",
+        ),
+        Scaler::Builtin(_) | Scaler::Keda if spec.replicas == 0 => no(
             Reason::Resting,
             "spec.replicas is 0, which is left as it is".into(),
         ),
+        Scaler::Keda => of_keda(observed),
         Scaler::Builtin(because) => match &autoscaling.clients {
             Ok(_) => Verdict::new(
                 KIND,
@@ -61,6 +68,48 @@ pub(super) fn active(observed: &Observed, autoscaling: &Autoscaling) -> Verdict 
     }
 }
 
+fn of_keda(observed: &Observed) -> Verdict {
+    let no = |reason, message: String| Verdict::new(KIND, Holds::No, reason, message);
+    let not_yet = || {
+        let message = "KEDA has not looked at the ScaledObject yet";
+        Verdict::new(KIND, Holds::Unknown, Reason::Creating, message)
+    };
+    if observed.keda.is_missing {
+        return no(
+            Reason::KedaMissing,
+            format!(
+                "there are {} gateways until KEDA is installed, or spec.autoscaling.mode is another: this cluster has no kind \
+                 ScaledObject (keda.sh/v1alpha1)",
+                observed.cluster.spec.replicas
+            ),
+        );
+    }
+    let Some(object) = &observed.live.scaled_object else {
+        return not_yet();
+    };
+    let name = object.name_any();
+    if object
+        .condition("Paused")
+        .is_some_and(|one| one.status == "True")
+    {
+        return no(
+            Reason::Paused,
+            format!("ScaledObject {name} is paused by an annotation of its own"),
+        );
+    }
+    match object.condition("Ready") {
+        Some(ready) if ready.status == "True" => of_kubernetes(
+            observed.keda.autoscaler.as_ref(),
+            "the HorizontalPodAutoscaler of KEDA",
+        ),
+        Some(ready) if ready.status == "False" => no(
+            Reason::KedaNotReady,
+            format!("ScaledObject {name}: {}: {}", ready.reason, ready.message),
+        ),
+        _ => not_yet(),
+    }
+}
+
 /// Why it is the operator, if the manifest does not ask for that.
 fn why(because: Option<&Registration>) -> String {
     match because {
@@ -75,8 +124,8 @@ fn why(because: Option<&Registration>) -> String {
     }
 }
 
-fn of_kubernetes(observed: &Observed) -> Verdict {
-    let found = observed.live.autoscaler.as_ref();
+/// `which`: how it is called.
+fn of_kubernetes(found: Option<&HorizontalPodAutoscaler>, which: &str) -> Verdict {
     let conditions = found.and_then(|found| found.status.as_ref()?.conditions.as_ref());
     let mut conditions = conditions.into_iter().flatten();
     match conditions.find(|condition| condition.type_ == "ScalingActive") {
@@ -84,14 +133,14 @@ fn of_kubernetes(observed: &Observed) -> Verdict {
             KIND,
             Holds::Yes,
             Reason::Scaling,
-            "the HorizontalPodAutoscaler follows the connected clients",
+            format!("{which} follows the connected clients"),
         ),
         Some(inactive) => inactive_because(inactive),
         None => Verdict::new(
             KIND,
             Holds::Unknown,
             Reason::Creating,
-            "the HorizontalPodAutoscaler has not looked yet",
+            format!("{which} has not looked yet"),
         ),
     }
 }
@@ -116,6 +165,7 @@ mod tests {
 
     use super::*;
     use crate::push_cluster::fixture;
+    use crate::push_cluster::observe::Keda;
 
     fn hpa(reason: &str, status: &str) -> Value {
         json!({
@@ -214,6 +264,78 @@ mod tests {
         ] {
             assert_eq!(said(&json!({}), None, &by(scaler)), expected);
         }
+    }
+
+    #[test]
+    fn what_keda_says_is_passed_on() {
+        let said = |spec: Value, conditions: Value, autoscaler: Option<Value>, is_missing| {
+            let mut observed = fixture::observed(&spec);
+            observed.live.scaled_object = Some(
+                serde_json::from_value(json!({
+                    "apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "metadata": {"name": "demo"},
+                    "spec": {}, "status": {"conditions": conditions},
+                }))
+                .unwrap(),
+            );
+            observed.keda = Keda {
+                is_missing,
+                autoscaler: autoscaler.map(|hpa| serde_json::from_value(hpa).unwrap()),
+            };
+            let verdict = active(&observed, &by(Scaler::Keda));
+            let (reason, message) = (verdict.reason.as_str(), verdict.message);
+            format!("{:?} {reason}: {message}", verdict.holds)
+        };
+        let ready = |status: &str| json!({"type": "Ready", "status": status, "reason": "TriggerError", "message": "m"});
+        let follows = || Some(hpa("ValidMetricFound", "True"));
+        for (conditions, autoscaler, expected) in [
+            (
+                json!([ready("True"), {"type": "Paused", "status": "False"}]),
+                follows(),
+                "Yes Scaling: the HorizontalPodAutoscaler of KEDA follows the connected clients",
+            ),
+            (
+                json!([ready("True")]),
+                Some(hpa("FailedGetExternalMetric", "False")),
+                "No MetricUnavailable: HorizontalPodAutoscaler: FailedGetExternalMetric: m",
+            ),
+            (
+                json!([ready("True")]),
+                None,
+                "Unknown Creating: the HorizontalPodAutoscaler of KEDA has not looked yet",
+            ),
+            (
+                json!([ready("False")]),
+                follows(),
+                "No KedaNotReady: ScaledObject demo: TriggerError: m",
+            ),
+            (
+                json!([{"type": "Ready", "status": "Unknown"}]),
+                None,
+                "Unknown Creating: KEDA has not looked at the ScaledObject yet",
+            ),
+            (
+                json!([ready("True"), {"type": "Paused", "status": "True"}]),
+                None,
+                "No Paused: ScaledObject demo is paused by an annotation of its own",
+            ),
+        ] {
+            let said = said(json!({}), conditions.clone(), autoscaler, false);
+            assert_eq!(said, expected, "{conditions}");
+        }
+        let missing = said(json!({}), json!([]), None, true);
+        let expected = "No KedaMissing: there are 2 gateways until KEDA is installed";
+        assert!(missing.starts_with(expected), "{missing}");
+        // Paused by us, then.
+        let zero = said(
+            json!({"replicas": 0}),
+            json!([{"type": "Paused", "status": "True"}]),
+            None,
+            false,
+        );
+        assert_eq!(
+            zero,
+            "No Resting: spec.replicas is 0, which is left as it is"
+        );
     }
 
     #[test]

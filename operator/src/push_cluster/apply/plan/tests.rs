@@ -45,6 +45,7 @@ fn annotate(live: &mut Live, kind: &str, name: &str, hash: &str) {
         nodes_service,
         budget,
         autoscaler,
+        scaled_object,
         gateway_policy,
         redis_policy
     );
@@ -125,6 +126,8 @@ fn what_is_as_built_gets_no_request() {
         json!({"redis": {"mode": "Sentinel"}}),
         json!({"redis": {"mode": "Sentinel", "persistence": {}}}),
         json!({"service": {"annotations": {"a": "b"}}}),
+        json!({"autoscaling": {"mode": "Keda", "behavior": {"scaleUp": {"selectPolicy": "Max"}}}}),
+        json!({"replicas": 0, "autoscaling": {"mode": "Keda"}}),
     ] {
         assert_eq!(plan(built(&spec), &applied(&spec), OWNER), [], "{spec}");
     }
@@ -183,6 +186,55 @@ fn a_changed_spec_writes_what_it_is_about() {
         let writes = plan(built(&after), &live, OWNER);
         assert_eq!(lines(&writes), expected, "{before} to {after}");
     }
+}
+
+/// As `autoscaling::settle` has it: one of them at a time.
+fn by_keda(replicas: i32) -> Objects {
+    let spec = json!({"replicas": replicas, "autoscaling": {"mode": "Keda"}});
+    Objects {
+        autoscaler: None,
+        ..built(&spec)
+    }
+}
+
+#[test]
+fn one_autoscaler_goes_before_the_other_comes() {
+    let mut before = applied(&json!({}));
+    before.autoscaler.as_mut().unwrap().metadata.uid = Some("hpa-uid".into());
+    let writes = plan(by_keda(2), &before, OWNER);
+    let expected = [
+        "HorizontalPodAutoscaler demo: delete hpa-uid",
+        "ScaledObject demo: create",
+    ];
+    assert_eq!(lines(&writes), expected);
+    // Its rehearsal would come before the other is gone.
+    assert!(!writes[1].has_users_words);
+
+    let mut before = applied(&json!({"autoscaling": {"mode": "Keda"}}));
+    before.autoscaler = None;
+    before.scaled_object.as_mut().unwrap().metadata.uid = Some("so-uid".into());
+    let expected = [
+        "ScaledObject demo: delete so-uid",
+        "HorizontalPodAutoscaler demo: create",
+    ];
+    assert_eq!(lines(&plan(built(&json!({})), &before, OWNER)), expected);
+}
+
+#[test]
+fn what_keda_and_people_write_on_a_scaled_object_stays() {
+    let mut live = applied(&json!({"autoscaling": {"mode": "Keda"}}));
+    live.autoscaler = None;
+    let object = live.scaled_object.as_mut().unwrap();
+    object.finalizers_mut().push("finalizer.keda.sh".into());
+    for (key, value) in [("autoscaling.keda.sh/paused", "true"), ("a", "b")] {
+        object.annotations_mut().insert(key.into(), value.into());
+    }
+    assert_eq!(plan(by_keda(2), &live, OWNER), []);
+    let expected = ["Deployment demo-gateway: spec.replicas by us"];
+    // That annotation has the value already, and is the operator's as well from now on.
+    let noted = ["ScaledObject demo: metadata.annotations.pushcluster.io/applied by us"];
+    let writes = lines(&plan(by_keda(0), &live, OWNER));
+    assert_eq!(writes, [expected, noted].concat());
 }
 
 #[test]
