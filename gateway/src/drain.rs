@@ -10,14 +10,15 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::broker::Broker;
-use crate::engine::command::Pace;
+use crate::engine::pace::Pace;
 use crate::router::Router;
 
 /// Kept free at the end of a drain, for the last close handshakes.
 const GOODBYE: Duration = Duration::from_secs(2);
 
-/// Clients come back spread over at least this time; the pace of closing does the rest.
-const MIN_SPREAD: Duration = Duration::from_secs(1);
+/// Clients come back spread over at least this time. As long as what a busy thread makes up for at once, and no longer: an
+/// even pace is the spread, and each wait that is by chance makes some seconds fuller than the pace.
+pub(crate) const MIN_SPREAD: Duration = Duration::from_millis(50);
 
 /// Nobody is told to stay away for longer, however late the drain began.
 const MAX_SPREAD: Duration = Duration::from_secs(60);
@@ -227,7 +228,7 @@ impl<B: Broker> Drain<B> {
             "draining"
         );
         router
-            .send_away(state.round, pace(asked, connections, router.threads()))
+            .send_away(state.round, pace(asked, connections))
             .await;
     }
 
@@ -244,8 +245,8 @@ impl<B: Broker> Drain<B> {
     }
 }
 
-/// The pace of one shard of so many.
-fn pace(asked: Asked, connections: u64, shards: usize) -> Pace {
+/// The pace of all shards together.
+fn pace(asked: Asked, connections: u64) -> Pace {
     let per_second = asked.connections_per_second.max(1);
     let wanted = Duration::from_secs(1) / per_second;
     let connections = u32::try_from(connections.max(1)).unwrap_or(u32::MAX);
@@ -256,7 +257,8 @@ fn pace(asked: Asked, connections: u64, shards: usize) -> Pace {
     // What a deadline makes too fast for the others, the clients' own waits make good.
     let hurried = wanted.saturating_sub(every).saturating_mul(connections);
     Pace {
-        every: every.saturating_mul(u32::try_from(shards).unwrap_or(u32::MAX)),
+        every,
+        phase: Duration::ZERO,
         spread: hurried.clamp(MIN_SPREAD, MAX_SPREAD),
     }
 }
@@ -268,17 +270,16 @@ mod tests {
     #[test]
     fn a_drain_is_as_slow_as_asked_or_as_fast_as_needed() {
         let ms = Duration::from_millis;
-        for (rate, connections, deadline_s, shards, every, spread_s) in [
-            (500, 1_000, Some(30), 1, ms(2), 1),
-            (500, 1_000, Some(30), 4, ms(8), 1),
-            (500, 1_000_000, None, 1, ms(2), 1),
+        for (rate, connections, deadline_s, every, spread_ms) in [
+            (500, 1_000, Some(30), ms(2), 50),
+            (500, 1_000_000, None, ms(2), 50),
             // 28 seconds for 28,000 connections, which come back within the 56 that were asked for.
-            (500, 28_000, Some(30), 1, ms(1), 28),
-            (500, 0, Some(30), 1, ms(2), 1),
-            (0, 10, Some(30), 1, ms(1_000), 1),
+            (500, 28_000, Some(30), ms(1), 28_000),
+            (500, 0, Some(30), ms(2), 50),
+            (0, 10, Some(30), ms(1_000), 50),
             // No time at all: at once, and back over twenty seconds.
-            (500, 10_000, Some(1), 1, ms(0), 20),
-            (500, 1_000_000, Some(1), 1, ms(0), 60),
+            (500, 10_000, Some(1), ms(0), 20_000),
+            (500, 1_000_000, Some(1), ms(0), 60_000),
         ] {
             let asked = Asked {
                 connections_per_second: rate,
@@ -287,12 +288,13 @@ mod tests {
             };
             let expected = Pace {
                 every,
-                spread: Duration::from_secs(spread_s),
+                phase: Duration::ZERO,
+                spread: ms(spread_ms),
             };
             assert_eq!(
-                pace(asked, connections, shards),
+                pace(asked, connections),
                 expected,
-                "{asked:?}, {connections} on {shards}"
+                "{asked:?}, {connections}"
             );
         }
     }
