@@ -5,6 +5,7 @@ pub mod backoff;
 pub mod certificate;
 pub mod contest;
 pub mod controller;
+pub mod cordons;
 pub mod failure;
 pub mod kept;
 pub mod lease;
