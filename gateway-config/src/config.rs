@@ -214,6 +214,10 @@ pub struct Heartbeat {
     pub idle_seconds: u32,
 }
 
+/// How long a gateway that is told to end waits at most, if somebody looks after several (`POST /probe`), until it is told how
+/// fast its clients may go. Whoever sets `drain.deadlineSeconds` for them counts it in.
+pub const ENDING_WAITS_SECONDS: u32 = 10;
+
 /// How the process ends.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]

@@ -15,6 +15,7 @@ use prometheus::{IntCounter, Registry};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::auth::keys::TooManyKeys;
 use crate::auth::signature::Key;
@@ -117,7 +118,7 @@ impl App {
         capacity::register(&registry, &running, &drain)?;
         // An echo does not understand it.
         let (secret, self_test) = (self_test.secret(), (!parts.shards.1).then_some(self_test));
-        let gates = (pressure.clone(), draining.clone(), self_test.clone());
+        let gates = (pressure.clone(), drain.clone(), self_test.clone());
         let ready = health::ready(router.clone(), running.clone(), gates);
         let reloads = reload::Counters::register(&registry)?;
         let probes = probes(&router, ready, parts.keyring.clone(), registry);
@@ -150,7 +151,7 @@ impl App {
             metrics,
             refusals,
             running: running.clone(),
-            shutdown: shutdown.clone(),
+            shutdown: Shutdown::default(),
         };
         Ok(App {
             acceptor,
@@ -185,6 +186,7 @@ impl App {
         let admin = tokio::spawn(admin::serve(admin_listener, admin, ended.clone()));
         let watching = tokio::spawn(reloader.watch());
         let (address, tls) = (acceptor.listener.local_addr(), acceptor.tls.clone());
+        let closed = acceptor.shutdown.clone();
         let accepting = tokio::spawn(acceptor.run());
         let why = match (self_test, address) {
             (Some(test), Ok(address)) => tokio::select! {
@@ -197,10 +199,12 @@ impl App {
         tracing::info!(connections = router.connections(), "ending: {why}");
         watching.abort();
         let ending = running.load().config.drain.clone();
-        let deadline = Duration::from_secs(ending.deadline_seconds.into());
+        let end = Instant::now() + Duration::from_secs(ending.deadline_seconds.into());
+        drain.announce(end).await;
+        closed.begin(why);
         let (requests, ()) = tokio::join!(
-            tokio::time::timeout(deadline, accepting),
-            drain.end(ending.connections_per_second, deadline),
+            tokio::time::timeout_at(end, accepting),
+            drain.end(ending.connections_per_second, end),
         );
         if requests.is_err() {
             tracing::warn!("HTTP requests were still under way at the deadline");

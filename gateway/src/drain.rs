@@ -1,29 +1,41 @@
 //! Sending every client away at a pace: at the end of the process, or when the admin port is asked, as before a
-//! scale-in. What the admin port began can be paced anew and taken back; the end of the process cannot.
+//! scale-in. What the admin port began can be paced anew and taken back; the end of the process cannot. Who ends waits to be
+//! told how fast, where somebody looks after several gateways: another one may end as well.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
+use gateway_config::ENDING_WAITS_SECONDS;
 use serde::Serialize;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::broker::Broker;
-use crate::engine::command::Pace;
+use crate::engine::pace::Pace;
 use crate::router::Router;
 
 /// Kept free at the end of a drain, for the last close handshakes.
 const GOODBYE: Duration = Duration::from_secs(2);
 
-/// Clients come back spread over at least this time; the pace of closing does the rest.
-const MIN_SPREAD: Duration = Duration::from_secs(1);
+/// Clients come back spread over at least this time. As long as what a busy thread makes up for at once, and no longer: an
+/// even pace is the spread, and each wait that is by chance makes some seconds fuller than the pace.
+pub(crate) const MIN_SPREAD: Duration = Duration::from_millis(50);
 
 /// Nobody is told to stay away for longer, however late the drain began.
 const MAX_SPREAD: Duration = Duration::from_secs(60);
 
 /// Between two looks at how many are left, where so many may stay: in this time a drain sends away a few too many.
 const BETWEEN_COUNTS: Duration = Duration::from_millis(20);
+
+/// The longest wait to be told how fast clients may go, …
+const WAITS: Duration = Duration::from_secs(ENDING_WAITS_SECONDS as u64);
+/// … which is one of so many parts of the time until the deadline, …
+const PARTS: u32 = 4;
+/// … and without clients only for those who do not know yet that this gateway ends, and send somebody here.
+const WAITS_WITHOUT_CLIENTS: Duration = Duration::from_secs(3);
+/// Between two looks at whether it is over.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
 /// What was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +78,10 @@ struct Shared<B> {
     router: Router<B>,
     /// Nobody is let in while this is true.
     draining: Arc<AtomicBool>,
+    /// Nobody is to come, though whoever comes is let in.
+    ending: AtomicBool,
+    /// Somebody looks after this gateway and others.
+    attended: AtomicBool,
     /// Clients each second, for whoever looks on; 0: it does not drain.
     per_second: Arc<AtomicU32>,
     state: Mutex<State>,
@@ -77,7 +93,8 @@ struct State {
     asked: Option<(Asked, Instant)>,
     /// Counts the drains, so that the end of one is not taken for the end of the next.
     round: u32,
-    ending: bool,
+    /// When the process ends, once that is certain.
+    end: Option<Instant>,
 }
 
 impl<B> Clone for Drain<B> {
@@ -95,6 +112,8 @@ impl<B: Broker> Drain<B> {
             shared: Arc::new(Shared {
                 router,
                 draining,
+                ending: AtomicBool::default(),
+                attended: AtomicBool::default(),
                 per_second: Arc::default(),
                 state,
             }),
@@ -105,13 +124,11 @@ impl<B: Broker> Drain<B> {
     pub async fn begin(&self, asked: Asked) -> Progress {
         let mut state = self.shared.state.lock().await;
         // Whoever ends the process has set a deadline that nobody may move.
-        let deadline = match state.asked {
-            Some((ending, since)) if state.ending => {
-                ending.deadline.map(|d| d.saturating_sub(since.elapsed()))
-            }
-            _ => asked.deadline,
+        let deadline = match state.end {
+            Some(end) => Some(end.saturating_duration_since(Instant::now())),
+            None => asked.deadline,
         };
-        let down_to = asked.down_to.filter(|_| !state.ending);
+        let down_to = asked.down_to.filter(|_| state.end.is_none());
         let asked = Asked {
             deadline,
             down_to,
@@ -146,7 +163,7 @@ impl<B: Broker> Drain<B> {
     /// Lets clients in again. Those that were sent away are gone.
     pub async fn take_back(&self) -> Result<Progress, Ending> {
         let mut state = self.shared.state.lock().await;
-        if state.ending {
+        if state.end.is_some() {
             return Err(Ending);
         }
         self.let_in(&mut state).await;
@@ -160,6 +177,25 @@ impl<B: Broker> Drain<B> {
             self.shared.router.readmit().await;
             self.shared.draining.store(false, Ordering::Relaxed);
             self.shared.per_second.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Somebody asked this gateway about others, and will say how fast its clients may go when it ends.
+    pub fn attend(&self) {
+        self.shared.attended.store(true, Ordering::Relaxed);
+    }
+
+    /// What says whether clients are wanted.
+    pub fn gate(&self) -> impl Fn() -> Result<(), String> + Send + Sync + use<B> {
+        let shared = self.shared.clone();
+        move || {
+            if shared.draining.load(Ordering::Relaxed) {
+                return Err("clients are being sent away".to_owned());
+            }
+            if shared.ending.load(Ordering::Relaxed) {
+                return Err("this gateway ends, and waits to be told how fast".to_owned());
+            }
+            Ok(())
         }
     }
 
@@ -178,20 +214,37 @@ impl<B: Broker> Drain<B> {
         self.progress_of(&*self.shared.state.lock().await)
     }
 
-    /// Sends everybody away and ends the shards: soon after the deadline at the latest. A pace that the admin port
+    /// The process ends at that time, whatever comes. Returns when its clients are to be sent away: where nobody looks after
+    /// this gateway, at once. Until then it is not ready, and serves.
+    pub async fn announce(&self, end: Instant) {
+        let begun = Instant::now();
+        let time = end.saturating_duration_since(begun);
+        self.shared.state.lock().await.end = Some(end);
+        self.shared.ending.store(true, Ordering::Relaxed);
+        let mut looks = tokio::time::interval(BETWEEN_LOOKS);
+        while self.shared.attended.load(Ordering::Relaxed) {
+            looks.tick().await;
+            let is_told = self.shared.state.lock().await.asked.is_some();
+            let clients = self.shared.router.connections();
+            if is_told || begun.elapsed() >= longest_wait(time, clients) {
+                return;
+            }
+        }
+    }
+
+    /// Sends everybody away and ends the shards: soon after that time at the latest. A pace that the admin port
     /// set before stays, since whoever set it knows how many clients the other nodes can take.
-    pub async fn end(&self, connections_per_second: u32, deadline: Duration) {
-        let end = Instant::now() + deadline;
+    pub async fn end(&self, connections_per_second: u32, end: Instant) {
         let router = &self.shared.router;
         let round = {
             let mut state = self.shared.state.lock().await;
             let before = state.asked.map(|(asked, _)| asked.connections_per_second);
             let asked = Asked {
                 connections_per_second: before.unwrap_or(connections_per_second),
-                deadline: Some(deadline),
+                deadline: Some(end.saturating_duration_since(Instant::now())),
                 down_to: None,
             };
-            state.ending = true;
+            state.end = Some(end);
             self.send_away(&mut state, asked).await;
             state.round
         };
@@ -227,25 +280,34 @@ impl<B: Broker> Drain<B> {
             "draining"
         );
         router
-            .send_away(state.round, pace(asked, connections, router.threads()))
+            .send_away(state.round, pace(asked, connections))
             .await;
     }
 
     fn progress_of(&self, state: &State) -> Progress {
+        let deadline = |(asked, since): (Asked, Instant)| Some(since + asked.deadline?);
+        let end = state.end.or_else(|| state.asked.and_then(deadline));
         Progress {
-            draining: state.asked.is_some(),
+            draining: state.asked.is_some() || state.end.is_some(),
             connections: self.shared.router.connections(),
             connections_per_second: state.asked.map(|(asked, _)| asked.connections_per_second),
-            seconds_left: state.asked.and_then(|(asked, since)| {
-                Some(asked.deadline?.saturating_sub(since.elapsed()).as_secs())
-            }),
+            seconds_left: end.map(|end| end.saturating_duration_since(Instant::now()).as_secs()),
             down_to: state.asked.and_then(|(asked, _)| asked.down_to),
         }
     }
 }
 
-/// The pace of one shard of so many.
-fn pace(asked: Asked, connections: u64, shards: usize) -> Pace {
+/// How long one that has so much time and so many clients waits to be told their pace.
+fn longest_wait(time: Duration, clients: u64) -> Duration {
+    let most = WAITS.min(time / PARTS);
+    match clients {
+        0 => WAITS_WITHOUT_CLIENTS.min(most),
+        _ => most,
+    }
+}
+
+/// The pace of all shards together.
+fn pace(asked: Asked, connections: u64) -> Pace {
     let per_second = asked.connections_per_second.max(1);
     let wanted = Duration::from_secs(1) / per_second;
     let connections = u32::try_from(connections.max(1)).unwrap_or(u32::MAX);
@@ -256,7 +318,8 @@ fn pace(asked: Asked, connections: u64, shards: usize) -> Pace {
     // What a deadline makes too fast for the others, the clients' own waits make good.
     let hurried = wanted.saturating_sub(every).saturating_mul(connections);
     Pace {
-        every: every.saturating_mul(u32::try_from(shards).unwrap_or(u32::MAX)),
+        every,
+        phase: Duration::ZERO,
         spread: hurried.clamp(MIN_SPREAD, MAX_SPREAD),
     }
 }
@@ -266,19 +329,35 @@ mod tests {
     use super::*;
 
     #[test]
+    fn one_that_ends_does_not_wait_for_long() {
+        let seconds = Duration::from_secs;
+        for (time, clients, expected) in [
+            (130, 5, 10),
+            (40, 5, 10),
+            // What it waits is missing in the end.
+            (20, 5, 5),
+            (0, 5, 0),
+            (130, 0, 3),
+            (8, 0, 2),
+        ] {
+            let found = longest_wait(seconds(time), clients);
+            assert_eq!(found, seconds(expected), "{time} s for {clients}");
+        }
+    }
+
+    #[test]
     fn a_drain_is_as_slow_as_asked_or_as_fast_as_needed() {
         let ms = Duration::from_millis;
-        for (rate, connections, deadline_s, shards, every, spread_s) in [
-            (500, 1_000, Some(30), 1, ms(2), 1),
-            (500, 1_000, Some(30), 4, ms(8), 1),
-            (500, 1_000_000, None, 1, ms(2), 1),
+        for (rate, connections, deadline_s, every, spread_ms) in [
+            (500, 1_000, Some(30), ms(2), 50),
+            (500, 1_000_000, None, ms(2), 50),
             // 28 seconds for 28,000 connections, which come back within the 56 that were asked for.
-            (500, 28_000, Some(30), 1, ms(1), 28),
-            (500, 0, Some(30), 1, ms(2), 1),
-            (0, 10, Some(30), 1, ms(1_000), 1),
+            (500, 28_000, Some(30), ms(1), 28_000),
+            (500, 0, Some(30), ms(2), 50),
+            (0, 10, Some(30), ms(1_000), 50),
             // No time at all: at once, and back over twenty seconds.
-            (500, 10_000, Some(1), 1, ms(0), 20),
-            (500, 1_000_000, Some(1), 1, ms(0), 60),
+            (500, 10_000, Some(1), ms(0), 20_000),
+            (500, 1_000_000, Some(1), ms(0), 60_000),
         ] {
             let asked = Asked {
                 connections_per_second: rate,
@@ -287,12 +366,13 @@ mod tests {
             };
             let expected = Pace {
                 every,
-                spread: Duration::from_secs(spread_s),
+                phase: Duration::ZERO,
+                spread: ms(spread_ms),
             };
             assert_eq!(
-                pace(asked, connections, shards),
+                pace(asked, connections),
                 expected,
-                "{asked:?}, {connections} on {shards}"
+                "{asked:?}, {connections}"
             );
         }
     }

@@ -25,6 +25,7 @@ mod heartbeat;
 mod inbox;
 mod members;
 mod outbox;
+pub mod pace;
 pub(crate) mod recovering;
 pub mod replies;
 mod room;

@@ -1,11 +1,9 @@
 //! When this node wants new clients, and when it is beyond help.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use daemon::admin::Gates;
 
 use crate::broker::{Broker, Health};
+use crate::drain::Drain;
 use crate::memory::Pressure;
 use crate::router::Router;
 use crate::running;
@@ -19,7 +17,7 @@ const FULL_PERCENT: u64 = 80;
 pub fn ready<B: Broker>(
     router: Router<B>,
     running: running::Shared,
-    (pressure, draining, self_test): (Pressure, Arc<AtomicBool>, Option<SelfTest>),
+    (pressure, drain, self_test): (Pressure, Drain<B>, Option<SelfTest>),
 ) -> Gates {
     let counted = router.clone();
     let gates = match self_test {
@@ -37,12 +35,7 @@ pub fn ready<B: Broker>(
             below_full(counted.connections(), max)
         })
         .with("memory", move || pressure.gate())
-        .with("drain", move || {
-            if draining.load(Ordering::Relaxed) {
-                return Err("clients are being sent away".to_owned());
-            }
-            Ok(())
-        })
+        .with("drain", drain.gate())
 }
 
 /// `/live`.

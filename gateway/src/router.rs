@@ -19,8 +19,9 @@ use crate::auth::keys::KeySource;
 use crate::broker::{Answer, Broker, EVENTS_CAPACITY, Events, Publish, PublishError};
 use crate::engine::census::{self, Page, Query};
 use crate::engine::command::{
-    Arrival, Command, Configured, ConnectionKey, Event, NewConnection, Pace, ShardId,
+    Arrival, Command, Configured, ConnectionKey, Event, NewConnection, ShardId,
 };
+use crate::engine::pace::Pace;
 use crate::engine::{Engine, Gate, Inbox, Settings, ShardEnded};
 use crate::history::Keep;
 use crate::hub::{Hub, WISHES_CAPACITY, Wish};
@@ -241,8 +242,7 @@ impl<B: Broker> Router<B> {
         self.node.shards.ended()
     }
 
-    /// Tells every client to come back and closes it, at this pace on each thread if they hold all of them; event
-    /// streams go with them at the same pace in all. The same round again: another pace.
+    /// Tells every client to come back and closes it, at this pace in all. The same round again: another pace.
     pub async fn send_away(&self, round: u32, pace: Pace) {
         self.node.drained.send_if_modified(|(latest, shards)| {
             let new = *latest != round;
@@ -254,15 +254,11 @@ impl<B: Broker> Router<B> {
         let shards = &self.node.shards;
         let all = self.connections();
         let streams = shards.streams().count().min(all);
-        for shard in shards.threads() {
-            let pace = share_of(pace, all, all - streams);
+        let (of_threads, of_streams) = pace.parts(shards.threads().count(), (all, streams));
+        let parts = shards.threads().zip(of_threads);
+        for (shard, pace) in parts.chain([(shards.streams().id(), of_streams)]) {
             self.tell(shard, Command::Drain { round, pace }).await;
         }
-        // The pace was that of one thread of several.
-        let every = pace.every / u32::try_from(self.threads()).unwrap_or(u32::MAX);
-        let pace = share_of(Pace { every, ..pace }, all, streams);
-        let streams = shards.streams().id();
-        self.tell(streams, Command::Drain { round, pace }).await;
     }
 
     /// Whoever is left stays.
@@ -298,11 +294,6 @@ impl<B: Broker> Router<B> {
         for shard in self.node.shards.all() {
             self.tell(shard, Command::Configure(new.clone())).await;
         }
-    }
-
-    /// Shards that hold sockets.
-    pub fn threads(&self) -> usize {
-        self.node.shards.threads().count()
     }
 
     /// Ends the shards now: what is still open is closed with 1001.
@@ -355,16 +346,6 @@ impl<B> Clone for Router<B> {
         Router {
             node: self.node.clone(),
         }
-    }
-}
-
-/// The pace for a part of all connections that leaves the pace of all as it is.
-fn share_of(pace: Pace, all: u64, part: u64) -> Pace {
-    let part = u32::try_from(part.max(1)).unwrap_or(u32::MAX);
-    let all = u32::try_from(all.max(1)).unwrap_or(u32::MAX);
-    Pace {
-        every: pace.every.saturating_mul(all) / part,
-        ..pace
     }
 }
 

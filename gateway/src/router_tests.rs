@@ -9,27 +9,6 @@ fn numbers_of_a_later_start_are_higher() {
 }
 
 #[test]
-fn a_part_of_the_connections_leaves_at_a_part_of_the_pace() {
-    let ms = Duration::from_millis;
-    for (every, all, part, expected) in [
-        (ms(2), 100, 100, ms(2)),
-        (ms(2), 100, 50, ms(4)),
-        (ms(2), 100, 1, ms(200)),
-        (ms(2), 100, 0, ms(200)),
-        (ms(2), 0, 0, ms(2)),
-        (ms(0), 100, 3, ms(0)),
-    ] {
-        let spread = ms(1);
-        let made = share_of(Pace { every, spread }, all, part);
-        assert_eq!(
-            (made.every, made.spread),
-            (expected, spread),
-            "{part} of {all}"
-        );
-    }
-}
-
-#[test]
 fn all_shards_together_do_not_fill_a_brokers_queue() {
     for (shards, expected) in [(0, 1_024), (1, 1_024), (2, 1_024), (5, 409), (65, 31)] {
         let calls = calls_under_way(shards);

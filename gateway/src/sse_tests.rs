@@ -10,7 +10,8 @@ use super::*;
 use crate::auth::Verifier;
 use crate::auth::keys::Unchanging;
 use crate::engine::census::Query;
-use crate::engine::command::{EncodedDelivery, Pace, Round};
+use crate::engine::command::{EncodedDelivery, Round};
+use crate::engine::pace::Pace;
 use crate::limits::Cap;
 use crate::message::{ConnectionId, Delivery, Message, MessageKind, Position};
 use crate::policy::Policies;
@@ -352,6 +353,7 @@ async fn a_drain_is_paced_reported_and_taken_back() {
     }
     let pace = |every| Pace {
         every,
+        phase: Duration::ZERO,
         spread: Duration::from_secs(1),
     };
     // The first goes at once, the second would in an hour; nobody does once it is taken back.

@@ -8,7 +8,7 @@ use crds::PushCluster;
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
-use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::jiff::Timestamp;
@@ -22,13 +22,14 @@ use kube::{Client, Resource, ResourceExt};
 use tokio::sync::watch;
 
 use crate::backoff::Backoff;
+use crate::cordons;
 use crate::failure::line;
 use crate::looks::again_in;
 use crate::metrics::Metrics;
 use crate::metrics_api::registration::Registration;
 use crate::push_cluster::apply::plan::APPLIED;
 use crate::push_cluster::apply::{Change, What};
-use crate::push_cluster::{Done, Images, Memory, Outcome, ReconcileError, name, reconcile};
+use crate::push_cluster::{Done, Images, Memory, Outcome, ReconcileError, key, name, reconcile};
 use crate::reason::Told;
 
 /// When the Redis of a Cluster have just been told something, the next word waits for what becomes of it; and clients that
@@ -76,14 +77,20 @@ impl Operator {
             images: self.images.clone(),
             metrics: self.metrics.clone(),
             backoff: Backoff::default(),
-            memory: Memory::new(self.registration.clone()),
+            memory: Memory::new(self.registration.clone(), self.namespace.is_empty()),
         });
         let all = watcher::Config::default;
         let ours = || all().labels("app.kubernetes.io/managed-by=pushcluster-operator");
-        let controller = Controller::new(self.api::<PushCluster>(), all());
+        let mut controller = Controller::new(self.api::<PushCluster>(), all());
         let there = controller.store();
         let exist = move || there.state().iter().map(|cluster| key(cluster)).collect();
         let asking = tokio::spawn(self.metrics.redis.clone().run(exist));
+        // Nodes are in no namespace: who may look at one only may not look at them.
+        if self.namespace.is_empty() {
+            let nodes: Api<PartialObjectMeta<Node>> = Api::all(self.client.clone());
+            let cordoned = all().fields(cordons::SELECTED);
+            controller = controller.watches(nodes, cordoned, there_were_gateways(&shared));
+        }
         controller
             .with_config(Config::default().concurrency(CONCURRENCY))
             .watches(self.heads::<Deployment>(), ours(), heard(&shared))
@@ -147,6 +154,20 @@ where
     }
 }
 
+/// Whose gateways were on a node that is cordoned, or no longer is.
+fn there_were_gateways(
+    shared: &Arc<Shared>,
+) -> impl Fn(PartialObjectMeta<Node>) -> Vec<ObjectRef<PushCluster>> + Send + Sync + 'static {
+    let shared = shared.clone();
+    move |node| {
+        let there = shared.memory.cordons.heard(&node.name_any());
+        let there = there.iter();
+        there
+            .map(|(namespace, name)| ObjectRef::new(name).within(namespace))
+            .collect()
+    }
+}
+
 /// Each change from now on.
 fn changes<T: Send + Sync + 'static>(
     of: watch::Receiver<T>,
@@ -155,11 +176,6 @@ fn changes<T: Send + Sync + 'static>(
         of.changed().await.ok()?;
         Some(((), of))
     })
-}
-
-/// Namespace and name.
-fn key(cluster: &PushCluster) -> (String, String) {
-    (cluster.namespace().unwrap_or_default(), cluster.name_any())
 }
 
 /// A watch that fails (a right that is missing, a definition that is not installed) would otherwise stop the operator

@@ -6,6 +6,7 @@ pub mod certificate;
 pub mod clients;
 pub mod contest;
 pub mod controller;
+pub mod cordons;
 pub mod failure;
 pub mod keda;
 pub mod kept;

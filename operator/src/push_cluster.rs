@@ -13,6 +13,7 @@ use rand::RngCore;
 use tokio::sync::watch;
 
 use crate::contest::Contests;
+use crate::cordons::Cordons;
 use crate::kept::Kept;
 use crate::metrics_api::registration::Registration;
 use crate::reason::Told;
@@ -134,14 +135,17 @@ pub struct Memory {
     pub contests: Contests,
     pub kept: Kept,
     pub histories: Histories,
+    pub cordons: Cordons,
     /// Of the metrics API.
     pub registration: watch::Receiver<Registration>,
 }
 
 impl Memory {
+    /// `everywhere`: not for one namespace only.
     #[must_use]
-    pub fn new(registration: watch::Receiver<Registration>) -> Memory {
+    pub fn new(registration: watch::Receiver<Registration>, everywhere: bool) -> Memory {
         Memory {
+            cordons: Cordons::new(everywhere),
             contests: Contests::default(),
             kept: Kept::default(),
             histories: Histories::default(),
@@ -250,7 +254,9 @@ async fn resize(
     (acted, done): (&mut status::Acted, &mut Done),
     now: Timestamp,
 ) {
-    let mut plan = moves::plan(observed, seen, now);
+    let (of, on) = (key(&observed.cluster), moves::places(observed));
+    let cordoned = memory.cordons.nodes(client, of, on).await;
+    let mut plan = moves::plan(observed, seen, &cordoned, now);
     let orders = std::mem::take(&mut plan.orders);
     if !observed.cluster.spec.paused {
         done.moving = !orders.is_empty() || !plan.moving.is_empty();
@@ -338,6 +344,11 @@ pub fn name(cluster: &PushCluster) -> String {
         cluster.namespace().unwrap_or_default(),
         cluster.name_any()
     )
+}
+
+/// The same two as a key.
+pub fn key(cluster: &PushCluster) -> (String, String) {
+    (cluster.namespace().unwrap_or_default(), cluster.name_any())
 }
 
 /// 256 bits, as text that needs no quoting anywhere.

@@ -11,6 +11,7 @@ use crate::push_cluster::gateways::clients::Node;
 use crate::reason::Told;
 
 pub mod budget;
+pub mod closed;
 pub mod decide;
 pub mod drain;
 pub mod rebalance;
@@ -38,6 +39,8 @@ pub struct Gateway {
     pub serving: Option<bool>,
     /// An EndpointSlice of the Service of the clients has it as ready.
     pub listed: bool,
+    /// Its node takes no new pods, so it is about to be evicted.
+    pub cordoned: bool,
     /// Something is wrong with it that its template may be blamed for.
     pub misbehaves: bool,
     /// What it says of itself; None: it does not answer.
@@ -67,6 +70,8 @@ pub enum Cause {
     ScaleIn,
     Rebalance,
     Rollout,
+    /// Somebody else ends it.
+    Ended,
 }
 
 /// What is wished, and what there is.
@@ -172,6 +177,16 @@ impl Gateway {
             most.saturating_sub(node.connections)
         };
         self.node.as_ref().filter(|_| self.takes()).map_or(0, room)
+    }
+
+    /// Clients that are on their way to others, or soon will be.
+    fn leaving(&self) -> u64 {
+        let clients = self.clients().unwrap_or(0);
+        match self.mark {
+            _ if self.ending => clients,
+            Some(mark) => clients.saturating_sub(mark.down_to),
+            None => 0,
+        }
     }
 
     fn is_for(&self, cause: Cause) -> bool {

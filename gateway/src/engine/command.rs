@@ -2,13 +2,13 @@
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::Settings;
 use super::census::{Page, Query};
+use super::pace::Pace;
 use super::replies::Replies;
 use super::weight::Weight;
 use crate::auth::Identity;
@@ -33,15 +33,6 @@ pub struct ShardId(pub u16);
 pub struct ConnectionKey {
     pub slot: u32,
     pub generation: u32,
-}
-
-/// How one shard sends its clients away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pace {
-    /// Between two closes.
-    pub every: Duration,
-    /// Clients are told to come back after a time up to this.
-    pub spread: Duration,
 }
 
 /// Counts the times a shard became interested in a channel, so that a late answer to an earlier time is told apart.

@@ -15,11 +15,12 @@ use slab::Slab;
 use tokio::sync::mpsc::{self, error::TryRecvError, error::TrySendError};
 
 use super::batch::Batches;
-use super::command::{Arrival, Command, ConnectionKey, Event, NewConnection, Pace, ShardId};
+use super::command::{Arrival, Command, ConnectionKey, Event, NewConnection, ShardId};
 use super::connection::{CLOSE_DEADLINE_MS, Closing, Connection};
 use super::heartbeat::{Heartbeat, Verdict, units};
 use super::inbox::Gate;
 use super::outbox::{Flushed, Full, Outbox, Tag};
+use super::pace::Pace;
 use super::room::{Bell, Room};
 use super::subscriptions::{Asked, Left, Subscriptions};
 use super::timers::Wheel;

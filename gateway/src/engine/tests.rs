@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use serde_json::Value;
 
-use super::command::{Event, Pace};
+use super::command::Event;
+use super::pace::Pace;
 use super::*;
 use crate::message::ConnectionId;
 use crate::name::ChannelName;
@@ -248,6 +249,7 @@ fn a_drain_closes_at_its_pace_and_says_when_it_is_done() {
         round: 7,
         pace: Pace {
             every: Duration::from_millis(every_ms),
+            phase: Duration::ZERO,
             spread: Duration::from_millis(50),
         },
     };

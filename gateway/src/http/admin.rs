@@ -158,6 +158,7 @@ async fn probe<B: Broker>(
         let message = "this gateway does not test itself";
         Problem::new(StatusCode::NOT_FOUND, "not_found", message.to_owned())
     })?;
+    admin.drain.attend();
     let heard = rounds.hold(round).await.map_err(|error| {
         let (status, code) = match error {
             NoRound::Wrong(_) => (StatusCode::BAD_REQUEST, "bad_field"),

@@ -14,9 +14,8 @@ use super::format::{self, Cursor};
 use super::outbox::{Full, Outbox, Stream};
 use super::{Asked, Line, Opening};
 use crate::engine::Tag;
-use crate::engine::command::{
-    Command, ConnectionKey, Disconnect, EncodedDelivery, Event, Pace, ShardId,
-};
+use crate::engine::command::{Command, ConnectionKey, Disconnect, EncodedDelivery, Event, ShardId};
+use crate::engine::pace::Pace;
 use crate::engine::subscriptions::{Asked as Interest, Subscriptions};
 use crate::limits::{Limit, Share};
 use crate::message::{ConnectionId, Delivery, Position};

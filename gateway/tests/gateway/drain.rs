@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
 use crate::client::Client;
-use crate::program::{API_KEY, Gateway};
+use crate::program::{API_KEY, Gateway, request};
 
 #[tokio::test]
 async fn clients_are_told_and_closed_within_the_deadline() {
@@ -80,6 +80,65 @@ async fn a_client_that_does_not_answer_ends_at_the_deadline() {
         begun.elapsed()
     );
     drop(deaf);
+}
+
+/// One that somebody has asked about others.
+async fn attended(set: &[&str]) -> Gateway {
+    let gateway = Gateway::start(set).await;
+    gateway.ready().await;
+    let round = json!({"round": "1", "from": ["another"], "seconds": 1}).to_string();
+    let key = [("x-api-key", API_KEY)];
+    let answer = request(gateway.admin, "POST", "/probe", &key, &round).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    gateway
+}
+
+#[tokio::test]
+async fn one_that_is_looked_after_serves_until_it_is_told_its_pace() {
+    let mut gateway = attended(&["drain.deadlineSeconds=120"]).await;
+    let mut clients = vec![gateway.client().await];
+    let begun = Instant::now();
+    gateway.signal("TERM");
+    assert_eq!(
+        gateway.not_ready("drain").await,
+        "this gateway ends, and waits to be told how fast"
+    );
+    // Who does not know it yet, as the proxy of another node, still sends somebody.
+    clients.push(gateway.client().await);
+    for client in &mut clients {
+        client.send(json!({"type": "ping"})).await;
+        assert_eq!(client.next().await["type"], "pong");
+    }
+    let progress = gateway.drain("GET", &[], "").await.json();
+    assert_eq!(progress["draining"], true, "{progress}");
+    assert_eq!(progress["connectionsPerSecond"], Value::Null, "{progress}");
+    assert!(progress["secondsLeft"].as_u64() > Some(60), "{progress}");
+    let key = [("x-api-key", API_KEY)];
+    assert_eq!(gateway.drain("DELETE", &key, "").await.status, 409);
+    assert!(begun.elapsed() < Duration::from_secs(8), "too slow to tell");
+    let told = r#"{"connectionsPerSecond":50}"#;
+    assert_eq!(gateway.drain("POST", &key, told).await.status, 202);
+    for client in &mut clients {
+        assert_eq!(client.next().await["type"], "reconnect");
+        assert_eq!(client.closed().await.0, 1012);
+    }
+    drop(clients);
+    assert_eq!(gateway.exit().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn one_that_nobody_tells_its_pace_begins_by_itself() {
+    // A quarter of it is what it waits.
+    let mut gateway = attended(&["drain.deadlineSeconds=8"]).await;
+    let mut client = gateway.client().await;
+    let begun = Instant::now();
+    gateway.signal("TERM");
+    assert_eq!(client.next().await["type"], "reconnect");
+    let waited = begun.elapsed();
+    assert!(waited >= Duration::from_secs(2), "{waited:?}");
+    assert_eq!(client.closed().await.0, 1012);
+    drop(client);
+    assert_eq!(gateway.exit().await.code(), Some(0));
 }
 
 #[tokio::test]

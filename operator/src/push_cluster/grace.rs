@@ -1,7 +1,8 @@
 //! How long a gateway has that somebody else ends, as by `kubectl drain` of its node: what all clients that it may have
-//! need at the pace at which it sends them away, and `spec.drain.deadlineSeconds` more. Pure.
+//! need at the pace at which it sends them away, until it is told which, and `spec.drain.deadlineSeconds` more. Pure.
 
 use crds::PushClusterSpec;
+use gateway_config::ENDING_WAITS_SECONDS;
 use k8s_openapi::api::core::v1::Pod;
 
 use crate::scaling::budget::of_one;
@@ -46,7 +47,8 @@ pub fn per_second(spec: &PushClusterSpec) -> u32 {
 fn needed(spec: &PushClusterSpec) -> i64 {
     let clients = u32::try_from(spec.gateway.limits.max_connections).unwrap_or(0);
     let seconds = clients.div_ceil(per_second(spec));
-    i64::from(seconds) + i64::from(spec.drain.deadline_seconds)
+    let waits = i64::from(ENDING_WAITS_SECONDS);
+    waits + i64::from(seconds) + i64::from(spec.drain.deadline_seconds)
 }
 
 #[cfg(test)]
@@ -71,12 +73,12 @@ mod tests {
     #[test]
     fn a_pod_has_as_long_as_its_clients_need() {
         for (max, per_second, handshakes, deadline, gateway, pod) in [
-            (10_000, None, 0, 30, 130, 300),
-            (10_000, None, 50, 30, 430, 900),
-            (10_000, Some(5), 0, 30, 2_030, 3_600),
-            (26_000, Some(100), 0, 30, 290, 300),
-            (26_001, Some(100), 0, 30, 291, 900),
-            (10, Some(100_000), 0, 1, 2, 300),
+            (10_000, None, 0, 30, 140, 300),
+            (10_000, None, 50, 30, 440, 900),
+            (10_000, Some(5), 0, 30, 2_040, 3_600),
+            (25_000, Some(100), 0, 30, 290, 300),
+            (25_001, Some(100), 0, 30, 291, 900),
+            (10, Some(100_000), 0, 1, 12, 300),
             // What does not fit in an hour goes faster.
             (1_000_000, Some(1), 0, 30, 3_590, 3_600),
             (1, Some(1), 0, 3_600, 3_590, 3_600),
@@ -92,11 +94,11 @@ mod tests {
     fn no_gateway_takes_longer_than_its_kubelet_waits() {
         let spec = spec(10_000, None, 0, 30);
         for (graces, expected) in [
-            (vec![Some(300)], 130),
+            (vec![Some(300)], 140),
             // As an earlier version made them.
             (vec![Some(300), Some(40)], 30),
             (vec![Some(5)], 1),
-            (vec![None], 130),
+            (vec![None], 140),
         ] {
             let pods: Vec<Pod> = graces.into_iter().map(pod).collect();
             assert_eq!(of_gateways(&spec, pods.iter()), expected, "{pods:?}");

@@ -1,6 +1,6 @@
 //! Moving clients, at the edge: what `scaling` decides on is read from pods, and what it decides is done to them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::jiff::Timestamp;
@@ -67,9 +67,26 @@ pub fn settle(objects: &mut Objects, observed: &Observed) {
     }
 }
 
-/// What is to be done next.
-pub fn plan(observed: &Observed, seen: &Seen, now: Timestamp) -> Plan {
-    decide::plan(&fleet(observed, &seen.nodes, &seen.paces), now)
+/// What is to be done next. `cordoned`: nodes that take no new pods.
+pub fn plan(observed: &Observed, seen: &Seen, cordoned: &BTreeSet<String>, now: Timestamp) -> Plan {
+    let mut fleet = fleet(observed, &seen.nodes, &seen.paces);
+    for gateway in &mut fleet.gateways {
+        let mut pods = observed.pods.iter();
+        let pod = pods.find(|pod| pod.name_any() == gateway.pod);
+        let node = pod.and_then(node_of);
+        gateway.cordoned = node.is_some_and(|node| cordoned.contains(node));
+    }
+    decide::plan(&fleet, now)
+}
+
+/// Where the gateways are.
+pub fn places(observed: &Observed) -> BTreeSet<String> {
+    let gateways = observed.pods.iter().filter(|pod| is_gateway(pod));
+    gateways.filter_map(node_of).map(str::to_owned).collect()
+}
+
+fn node_of(pod: &Pod) -> Option<&str> {
+    pod.spec.as_ref()?.node_name.as_deref()
 }
 
 /// `nodes` and `paces`: what gateways said of themselves; nothing, where it does not matter.
@@ -116,9 +133,10 @@ fn gateway(pod: &Pod, nodes: &[(String, Option<Node>)], paces: &BTreeMap<String,
     let node = nodes.iter().find(|(pod, _)| *pod == name);
     Gateway {
         ready: is_ready(pod),
-        ending: pod.metadata.deletion_timestamp.is_some(),
+        ending: is_ending(pod),
         is_old: false,
         listed: false,
+        cordoned: false,
         misbehaves: is_noted(pod),
         serving: pod.labels().get(SERVING).map(|value| value == "true"),
         node: node.and_then(|(_, node)| node.clone()),
@@ -139,12 +157,21 @@ pub fn shares(pod: &Pod) -> bool {
 }
 
 /// Whether somebody waits until no EndpointSlice lists the pods that are to take nobody. A Service that does not select on
-/// the label lists a pod until it is not ready, which it is when it sends clients away: nothing is to be waited for.
+/// the label lists a pod until it is not ready, which it is when it sends clients away: nothing is to be waited for. One that
+/// ends is not ready, whatever is selected.
 pub fn awaits_slices(service: Option<&Service>, pods: &[Pod]) -> bool {
     let selector = service.and_then(|service| service.spec.as_ref()?.selector.as_ref());
-    let mut marks = pods.iter().filter_map(marked);
-    selector.is_some_and(|selector| selector.contains_key(SERVING))
-        && marks.any(|mark| mark.unlisted.is_none())
+    let selects = selector.is_some_and(|selector| selector.contains_key(SERVING));
+    let awaits = |pod: &Pod| match (marked(pod), is_ending(pod)) {
+        (Some(mark), true) => mark.unlisted.is_none(),
+        (Some(mark), false) => selects && mark.unlisted.is_none(),
+        (None, ending) => ending,
+    };
+    pods.iter().filter(|pod| is_gateway(pod)).any(awaits)
+}
+
+fn is_ending(pod: &Pod) -> bool {
+    pod.metadata.deletion_timestamp.is_some()
 }
 
 /// None: nobody wrote this who knows how; the pod is treated as one without a mark.

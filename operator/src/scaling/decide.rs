@@ -2,6 +2,7 @@
 
 use k8s_openapi::jiff::Timestamp;
 
+use super::closed::Closed;
 use super::drain::{Step, after, due, step};
 use super::victim::choose;
 use super::{
@@ -36,7 +37,7 @@ pub fn plan(fleet: &Fleet, now: Timestamp) -> Plan {
         fleet,
         now,
         per_second: budget::per_second(fleet.policy, &fleet.gateways),
-        closes_old: rollout::closes_old(fleet),
+        closed: Closed::of(fleet),
         plan: Plan::default(),
         shedding: Vec::new(),
         unheard: 0,
@@ -44,6 +45,7 @@ pub fn plan(fleet: &Fleet, now: Timestamp) -> Plan {
     deciding.replace();
     let is_quiet = deciding.scale_in();
     deciding.rebalance(is_quiet);
+    deciding.end();
     deciding.pace();
     deciding.serve();
     deciding.plan
@@ -63,8 +65,7 @@ struct Deciding<'a> {
     now: Timestamp,
     /// The budget.
     per_second: u32,
-    /// Old gateways take nobody.
-    closes_old: bool,
+    closed: Closed,
     plan: Plan,
     /// Those that send clients away, with how many may stay.
     shedding: Vec<(&'a Gateway, u64)>,
@@ -90,17 +91,12 @@ impl<'a> Deciding<'a> {
             {
                 continue;
             }
-            let serves = !self.closes(gateway);
+            let serves = !self.closed.has(self.fleet, gateway);
             if gateway.serving != Some(serves) {
                 let act = if serves { Act::Serve } else { Act::Close };
                 self.order(gateway, act, None);
             }
         }
-    }
-
-    /// Whether a rollout keeps new clients from it.
-    fn closes(&self, gateway: &Gateway) -> bool {
-        self.closes_old && (gateway.is_old || rollout::has_its_part(self.fleet, gateway))
     }
 
     /// The old gateways of a rollout, one after the other.
@@ -181,15 +177,19 @@ impl<'a> Deciding<'a> {
         (cause, down_to): (Cause, u64),
         told: Option<(Told, String)>,
     ) {
-        let mark = Mark {
+        let mark = self.mark(gateway, (cause, down_to));
+        self.order(gateway, Act::Withdraw(mark), told);
+    }
+
+    fn mark(&self, gateway: &Gateway, (cause, down_to): (Cause, u64)) -> Mark {
+        Mark {
             cause,
             since: self.now,
             clients: gateway.clients().unwrap_or(0),
             down_to,
             unlisted: None,
             given_up: None,
-        };
-        self.order(gateway, Act::Withdraw(mark), told);
+        }
     }
 
     fn readmit(&mut self, gateway: &Gateway) {
@@ -251,7 +251,9 @@ impl<'a> Deciding<'a> {
         let alone = is_quiet
             && fleet.gateways.len() == fleet.wished
             && fleet.size == fleet.wished
-            && !fleet.gateways.iter().any(Gateway::drains_by_hand);
+            && !fleet.gateways.iter().any(Gateway::drains_by_hand)
+            // Those would have to take some, too.
+            && !fleet.gateways.iter().any(|g| self.closed.has(fleet, g));
         let mean = rebalance::mean(&fleet.gateways).unwrap_or(0);
         for gateway in &marked {
             let Some(mut mark) = gateway.mark else {
@@ -289,16 +291,46 @@ impl<'a> Deciding<'a> {
         }
     }
 
+    /// Those that somebody else ends. They serve until they are told their pace, which is when nobody can come to them any
+    /// more.
+    fn end(&mut self) {
+        let ending = self.fleet.gateways.iter().filter(|gateway| gateway.ending);
+        for gateway in ending {
+            let ended = gateway.mark.filter(|mark| mark.cause == Cause::Ended);
+            if gateway.node.is_none() {
+                self.unheard += usize::from(ended.is_some());
+                continue;
+            }
+            if gateway.leaving() == 0 {
+                continue;
+            }
+            if gateway.mark.is_none() {
+                let mark = Mark {
+                    unlisted: (!self.lists_some_that_go()).then_some(self.now),
+                    ..self.mark(gateway, (Cause::Ended, 0))
+                };
+                self.order(gateway, Act::Withdraw(mark), None);
+            }
+            let mark = gateway.mark.map(|mark| Mark { down_to: 0, ..mark });
+            match mark.map(|mark| self.step(gateway, &mark)) {
+                Some(Step::Unlisted) => self.order(gateway, Act::Unlisted(self.now), None),
+                Some(Step::Shed | Step::Late(_)) => self.shedding.push((gateway, 0)),
+                // It has begun by itself: the operator was away.
+                None if gateway.pace.is_some() => self.shedding.push((gateway, 0)),
+                None | Some(Step::Wait | Step::Empty) => {}
+            }
+            if let Some(mark) = gateway.mark {
+                self.moves(gateway, &mark);
+            }
+        }
+    }
+
     /// The budget, in equal parts for all that send clients away, also those that end. What a person drains by hand goes
     /// at its own pace, and the others have that much less.
     fn pace(&mut self) {
         let by_hand = self.fleet.gateways.iter().filter(|g| g.drains_by_hand());
         let taken: u32 = by_hand.filter_map(|gateway| gateway.pace).sum();
-        let ending = self.fleet.gateways.iter().filter(|gateway| {
-            gateway.ending && gateway.pace.is_some() && gateway.clients().is_some_and(|c| c > 0)
-        });
-        let mut shedding = std::mem::take(&mut self.shedding);
-        shedding.extend(ending.map(|gateway| (gateway, 0)));
+        let shedding = std::mem::take(&mut self.shedding);
         let budget = self.per_second.saturating_sub(taken).max(1);
         let shares = budget::shares(budget, shedding.len() + self.unheard);
         let mut paces: Vec<_> = shedding
@@ -329,12 +361,16 @@ impl<'a> Deciding<'a> {
     fn step(&self, gateway: &Gateway, mark: &Mark) -> Step {
         let due = due(&self.fleet.gateways, mark, self.per_second);
         let until = after(due, self.fleet.policy.deadline_seconds.into());
-        // Whoever comes back to any of them is moved again. A new one that only takes no more keeps those who come.
-        let listed = active(self.fleet).any(|other| {
-            let closed = other.serving == Some(false) || self.closes(other);
-            other.listed && (other.is_old && closed || other.mark.is_some())
-        });
-        step(gateway, mark, listed, (until, self.now))
+        step(gateway, mark, self.lists_some_that_go(), (until, self.now))
+    }
+
+    /// Whoever comes back to any of them is moved again. A new one that only takes no more keeps those who come.
+    fn lists_some_that_go(&self) -> bool {
+        self.fleet.gateways.iter().any(|other| {
+            let closed = other.serving == Some(false) || self.closed.has(self.fleet, other);
+            let goes = other.ending || other.mark.is_some();
+            other.listed && (goes || (other.is_old || other.cordoned) && closed)
+        })
     }
 
     fn moves(&mut self, gateway: &Gateway, mark: &Mark) {

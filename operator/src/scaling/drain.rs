@@ -56,8 +56,11 @@ pub fn step(
 /// When the last client of this one is gone. All that drain share the budget, so each takes as long as all of them.
 #[must_use]
 pub fn due(gateways: &[Gateway], mark: &Mark, per_second: u32) -> Timestamp {
-    let marks = gateways.iter().filter(|gateway| !gateway.ending);
-    let leaving: u64 = marks.filter_map(|g| Some(g.mark?.leaving())).sum();
+    // What one has left that was deleted when it had given its clients away is not counted.
+    let counts = |g: &Gateway, mark: &Mark| !g.ending || mark.cause == Cause::Ended;
+    let marks = gateways.iter().filter_map(|g| Some((g, g.mark?)));
+    let marks = marks.filter(|(gateway, mark)| counts(gateway, mark));
+    let leaving: u64 = marks.map(|(_, mark)| mark.leaving()).sum();
     let seconds = leaving.div_ceil(u64::from(per_second.max(1)));
     let unlisted = mark.unlisted.unwrap_or(mark.since);
     after(unlisted, PROXIES.saturating_add_unsigned(seconds))
@@ -86,13 +89,19 @@ impl Cause {
             Cause::ScaleIn => "scale-in",
             Cause::Rebalance => "rebalance",
             Cause::Rollout => "rollout",
+            Cause::Ended => "ended",
         }
     }
 
     #[must_use]
     pub fn of(text: &str) -> Option<Cause> {
-        let mut all = [Cause::ScaleIn, Cause::Rebalance, Cause::Rollout].into_iter();
-        all.find(|cause| cause.as_str() == text)
+        let all = [
+            Cause::ScaleIn,
+            Cause::Rebalance,
+            Cause::Rollout,
+            Cause::Ended,
+        ];
+        all.into_iter().find(|cause| cause.as_str() == text)
     }
 }
 

@@ -21,6 +21,7 @@ pub fn gateway(pod: &str, clients: u64) -> Gateway {
         is_old: false,
         serving: Some(true),
         listed: false,
+        cordoned: false,
         misbehaves: false,
         node: Some(Node {
             version: "1".into(),
@@ -31,6 +32,35 @@ pub fn gateway(pod: &str, clients: u64) -> Gateway {
         }),
         pace: None,
         mark: None,
+    }
+}
+
+/// The same on a node that is about to be emptied.
+pub fn cordoned(gateway: Gateway) -> Gateway {
+    Gateway {
+        cordoned: true,
+        ..gateway
+    }
+}
+
+/// The same, told to end.
+pub fn ending(gateway: Gateway) -> Gateway {
+    Gateway {
+        ending: true,
+        ready: false,
+        ..gateway
+    }
+}
+
+/// What a pod carries that somebody else ends since second 0, with 60 clients, and that no EndpointSlice lists.
+pub fn ended(gateway: Gateway) -> Gateway {
+    Gateway {
+        serving: Some(false),
+        mark: Some(Mark {
+            cause: Cause::Ended,
+            ..mark()
+        }),
+        ..ending(gateway)
     }
 }
 

@@ -25,31 +25,6 @@ pub fn next(fleet: &Fleet) -> Option<&Gateway> {
     candidates.min_by_key(|gateway| (gateway.ready, gateway.clients(), gateway.pod.clone()))
 }
 
-/// Whether old gateways take no new clients, so that nobody comes to one that goes soon and is moved twice: while the new
-/// ones have room for those that are on their way, and for a tenth of all.
-#[must_use]
-pub fn closes_old(fleet: &Fleet) -> bool {
-    let leaving: u64 = old(fleet)
-        .filter(|gateway| gateway.mark.is_some())
-        .filter_map(Gateway::clients)
-        .sum();
-    let all: u64 = pods(fleet).filter_map(Gateway::clients).sum();
-    let room: u64 = new(fleet).map(Gateway::room).sum();
-    new(fleet).any(Gateway::takes) && room >= leaving + all.div_ceil(10)
-}
-
-/// Whether a new gateway has its part of all clients while another new one has less, and room: it takes no more. Else the
-/// first new one would get the most of all that the old ones send away, and some would be moved again when all is done.
-#[must_use]
-pub fn has_its_part(fleet: &Fleet, gateway: &Gateway) -> bool {
-    let all: u64 = pods(fleet).filter_map(Gateway::clients).sum();
-    let part = all.div_ceil((fleet.wished as u64).max(1));
-    let has = |gateway: &Gateway| gateway.clients().is_some_and(|clients| clients >= part);
-    let mut others = new(fleet).filter(|other| other.pod != gateway.pod);
-    let is_new = !gateway.is_old && old(fleet).next().is_some();
-    is_new && has(gateway) && others.any(|other| other.room() > 0 && !has(other))
-}
-
 /// So many clients have to be on their way before it is asked where they are.
 const ENOUGH: u64 = 20;
 
@@ -156,47 +131,6 @@ mod tests {
         ] {
             let fleet = fleet(2, 2, gateways);
             assert_eq!(stay_away(&fleet), expected, "{fleet:?}");
-        }
-    }
-
-    #[test]
-    fn old_ones_take_nobody_while_new_ones_have_room() {
-        let old = |clients| old_one(gateway("a", clients));
-        let going = |clients| old_one(marked("b", clients));
-        for (gateways, expected) in [
-            (vec![old(30), going(30)], false),
-            (vec![old(30), going(30), unready("n", 0)], false),
-            (vec![old(30), going(30), gateway("n", 0)], true),
-            (vec![old(30), going(30), gateway("n", 40)], true),
-            // 30 and 11 more than 80.
-            (vec![old(30), going(30), gateway("n", 43)], false),
-            (vec![old(30), gateway("n", 43)], true),
-        ] {
-            let fleet = fleet(2, 2, gateways);
-            assert_eq!(closes_old(&fleet), expected, "{fleet:?}");
-        }
-    }
-
-    #[test]
-    fn a_new_one_that_has_its_part_leaves_the_rest_to_the_next() {
-        let old = || old_one(gateway("a", 30));
-        let n = |clients| gateway("n", clients);
-        for (gateways, expected) in [
-            // Thirty of sixty.
-            (vec![old(), n(30), gateway("m", 0)], true),
-            (vec![old(), n(29), gateway("m", 1)], false),
-            // There is no other yet that could take them, or that has less.
-            (vec![old(), n(30)], false),
-            (vec![old(), n(30), unready("m", 0)], false),
-            (vec![old(), n(40), gateway("m", 35)], false),
-            // Nothing is replaced.
-            (vec![n(30), gateway("m", 0)], false),
-        ] {
-            let fleet = fleet(2, 2, gateways);
-            let new = fleet.gateways.iter().find(|gateway| gateway.pod == "n");
-            assert_eq!(has_its_part(&fleet, new.unwrap()), expected, "{fleet:?}");
-            let old = fleet.gateways.iter().find(|gateway| gateway.is_old);
-            assert!(old.is_none_or(|old| !has_its_part(&fleet, old)));
         }
     }
 }

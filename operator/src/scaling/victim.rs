@@ -43,15 +43,16 @@ pub fn choose(
     (chosen, Ok(()))
 }
 
-/// Those that are not ready go first, then those of which is known how many clients they have. One that is not ready because
-/// it is full is not sick.
+/// Those that are not ready go first, then those that are about to be evicted, then those of which is known how many clients
+/// they have. One that is not ready because it is full is not sick.
 fn rank(gateway: &Gateway) -> u8 {
     let is_full = |node: &Node| node.connections * 100 >= node.max_connections * FULL_PERCENT;
     match (gateway.ready, &gateway.node) {
-        (false, Some(node)) if is_full(node) => 1,
-        (false, _) => 0,
-        (true, Some(_)) => 1,
-        (true, None) => 2,
+        (false, Some(node)) if !is_full(node) => 0,
+        (false, None) => 0,
+        (_, Some(_)) if gateway.cordoned => 1,
+        (_, Some(_)) => 2,
+        (true, None) => 3,
     }
 }
 
@@ -60,7 +61,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::scaling::fixture::{MAX, gateway, marked, silent, unready};
+    use crate::scaling::fixture::{MAX, cordoned, gateway, marked, silent, unready};
 
     #[test]
     fn the_emptiest_goes_and_what_is_not_ready_before_it() {
@@ -91,6 +92,18 @@ mod tests {
                 vec![gateway("a", 9), gateway("c", 9), silent("b", true)],
                 1,
                 "a",
+                true,
+            ),
+            (
+                vec![gateway("a", 3), cordoned(gateway("b", 5)), gateway("c", 4)],
+                1,
+                "b",
+                true,
+            ),
+            (
+                vec![gateway("a", 3), cordoned(gateway("b", 5)), unready("c", 4)],
+                1,
+                "c",
                 true,
             ),
             // Not ready since it has too many.

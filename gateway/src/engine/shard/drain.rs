@@ -2,17 +2,6 @@
 
 use super::*;
 
-/// What a busy moment has kept from being closed is made up for this far back, and no further: whoever set the pace counts
-/// on it in every second, and not only on the whole. A drain with a deadline has two seconds to spare.
-const MADE_UP_FOR: Duration = Duration::from_millis(50);
-
-/// When the one after the present one is due. `due`: when the present one was.
-fn following(due: Instant, now: Instant, every: Duration) -> Instant {
-    now.checked_sub(MADE_UP_FOR)
-        .map_or(due, |first| due.max(first))
-        + every
-}
-
 /// In the order in which they are popped: first those with whom nothing has happened for longest. Who talks or listens just
 /// now notices a reconnect most. `clients`: since when each is quiet.
 fn longest_quiet_last(mut clients: Vec<(u32, ConnectionKey)>) -> Vec<ConnectionKey> {
@@ -23,13 +12,12 @@ fn longest_quiet_last(mut clients: Vec<(u32, ConnectionKey)>) -> Vec<ConnectionK
 
 impl Shard {
     pub(super) fn begin_drain(&mut self, round: u32, pace: Pace) {
-        let soonest = Instant::now();
+        let now = Instant::now();
         match &mut self.draining {
             Some(draining) => {
                 draining.round = round;
                 draining.pace = pace;
-                // One that was to wait for minutes must not, when it is to go faster now.
-                draining.next_at = draining.next_at.min(soonest + pace.every);
+                draining.next_at = pace.changed(draining.next_at, now);
             }
             None => {
                 let clients = self.connections.iter();
@@ -39,7 +27,7 @@ impl Shard {
                 self.draining = Some(Draining {
                     round,
                     pace,
-                    next_at: soonest,
+                    next_at: pace.first(now),
                     left: longest_quiet_last(keys.collect()),
                 });
             }
@@ -56,18 +44,13 @@ impl Shard {
             let Some(key) = draining.left.pop() else {
                 return;
             };
-            draining.next_at = following(draining.next_at, moment, draining.pace.every);
-            let spread_ms = u64::try_from(draining.pace.spread.as_millis()).unwrap_or(u64::MAX);
+            draining.next_at = draining.pace.following(draining.next_at, moment);
+            let pace = draining.pace;
             let Some(connection) = self.connection(key) else {
                 continue;
             };
-            let scattered = connection
-                .session
-                .number()
-                .wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            let reconnect = Reply::Reconnect {
-                after_ms: scattered % spread_ms.max(1),
-            };
+            let after_ms = pace.after_ms(connection.session.number());
+            let reconnect = Reply::Reconnect { after_ms };
             self.reply(key, native::encode_reply(&reconnect, None), now);
             self.begin_close(key, CloseCode::Drain, now);
         }
@@ -104,25 +87,6 @@ mod tests {
             let mut left = longest_quiet_last(clients.collect());
             let order: Vec<u32> = std::iter::from_fn(|| Some(left.pop()?.slot)).collect();
             assert_eq!(order, expected, "{since:?}");
-        }
-    }
-
-    #[test]
-    fn a_busy_moment_is_not_made_up_for_with_a_burst() {
-        let begun = Instant::now() + Duration::from_secs(60);
-        let ms = |number| Duration::from_millis(number);
-        for (due, now, every, expected) in [
-            (0, 0, 100, 100),
-            // A little late, and the next one when it was to be.
-            (0, 50, 100, 100),
-            (0, 51, 100, 101),
-            (0, 3_000, 100, 3_050),
-            // Many in a moment, of which fifty milliseconds are made up for.
-            (0, 50, 1, 1),
-            (0, 3_000, 1, 2_951),
-        ] {
-            let found = following(begun + ms(due), begun + ms(now), ms(every));
-            assert_eq!(found - begun, ms(expected), "{due}, {now}, {every}");
         }
     }
 }

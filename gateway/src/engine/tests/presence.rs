@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use gateway_config::ChannelPolicy;
 
-use super::super::command::{Disconnect, Pace};
+use super::super::command::Disconnect;
+use super::super::pace::Pace;
 use super::*;
 use crate::presence::{Change, Changed};
 
@@ -55,6 +56,7 @@ fn whoever_ends_in_whatever_way_has_left() {
     };
     let pace = Pace {
         every: Duration::ZERO,
+        phase: Duration::ZERO,
         spread: Duration::ZERO,
     };
     let disconnect = || {

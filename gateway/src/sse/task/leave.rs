@@ -22,18 +22,20 @@ impl Task {
     }
 
     pub(super) fn begin_drain(&mut self, round: u32, pace: Pace) {
-        let soonest = Instant::now();
+        let now = Instant::now();
         match &mut self.draining {
             Some(draining) => {
                 draining.round = round;
                 draining.pace = pace;
-                draining.next_at = draining.next_at.min(soonest + pace.every);
+                draining.next_at = pace
+                    .changed(draining.next_at.into_std(), now.into_std())
+                    .into();
             }
             None => {
                 self.draining = Some(Draining {
                     round,
                     pace,
-                    next_at: soonest,
+                    next_at: pace.first(now.into_std()).into(),
                     left: self.clients.keys().copied().collect(),
                 });
             }
@@ -43,16 +45,17 @@ impl Task {
 
     pub(super) fn drain(&mut self) {
         while let Some(draining) = &mut self.draining {
-            if Instant::now() < draining.next_at {
+            let now = Instant::now();
+            if now < draining.next_at {
                 return;
             }
             let Some(key) = draining.left.pop() else {
                 return;
             };
-            draining.next_at += draining.pace.every;
-            let spread_ms = u64::try_from(draining.pace.spread.as_millis()).unwrap_or(u64::MAX);
-            let after_ms = scattered(key) % spread_ms.max(1);
-            if self.clients.contains_key(&key) {
+            let (pace, due) = (draining.pace, draining.next_at.into_std());
+            draining.next_at = pace.following(due, now.into_std()).into();
+            if let Some(client) = self.clients.get(&key) {
+                let after_ms = pace.after_ms(client.session.number());
                 self.say(key, format::reply(&Reply::Reconnect { after_ms }));
                 self.say(key, format::retry(after_ms));
                 self.end(key, CloseCode::Drain);

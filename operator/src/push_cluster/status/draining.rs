@@ -18,15 +18,22 @@ pub fn draining(observed: &Observed, moves: &Plan) -> Verdict {
         .filter(|pod| is_of(pod, "gateway") && runs(pod))
         .filter_map(|pod| {
             let until = pod.metadata.deletion_timestamp.as_ref()?;
-            Some(format!(
-                "{} until {} at the latest",
-                pod.name_any(),
-                until.0
-            ))
+            let pod = pod.name_any();
+            let mut moving = moves.moving.iter();
+            let moved = moving.find(|moving| moving.pod == pod);
+            let moved = moved.map_or(
+                String::new(),
+                |Moving {
+                     percent, clients, ..
+                 }| { format!(", {percent} % of {clients} clients moved") },
+            );
+            Some(format!("{pod} until {} at the latest{moved}", until.0))
         })
         .collect();
     ending.sort();
-    let moving: Vec<String> = moves.moving.iter().map(told).collect();
+    let moving = moves.moving.iter();
+    let moving = moving.filter(|moving| moving.cause != Cause::Ended);
+    let moving: Vec<String> = moving.map(told).collect();
     let ends = format!(
         "gateways that end move their clients: {}",
         ending.join(", ")
@@ -72,6 +79,7 @@ fn told(moving: &Moving) -> String {
         Cause::ScaleIn => "is to go",
         Cause::Rollout => "is replaced",
         Cause::Rebalance => "has more than the others",
+        Cause::Ended => "ends",
     };
     format!("{pod} {cause}, {percent} % of {clients} clients moved, all by {due}")
 }

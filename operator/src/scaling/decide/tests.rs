@@ -1,8 +1,9 @@
 use super::*;
 use crate::scaling::fixture::{
-    at, draining, fleet, gateway, given_up, leaving, mark, marked, silent, unready,
+    at, draining, ended, fleet, gateway, given_up, leaving, mark, marked, silent, unready,
 };
 
+mod ended;
 mod simulated;
 
 /// Each order as a line.
@@ -13,6 +14,9 @@ fn lines(plan: &Plan) -> Vec<String> {
             Act::Close => "close".to_owned(),
             Act::Withdraw(mark) if mark.cause == Cause::ScaleIn => {
                 format!("withdraw, of {}", mark.clients)
+            }
+            Act::Withdraw(mark) if mark.cause == Cause::Ended => {
+                format!("ends, of {}", mark.clients)
             }
             Act::Unlisted(_) => "unlisted".to_owned(),
             Act::Withdraw(mark) => format!("withdraw, down to {}", mark.down_to),
@@ -275,10 +279,7 @@ fn a_scale_in_that_has_to_wait_says_for_what() {
 
 #[test]
 fn all_that_send_clients_away_share_one_budget() {
-    let ending = Gateway {
-        ending: true,
-        ..draining("c", 40, 500)
-    };
+    let ending = ended(draining("c", 40, 500));
     let by_hand = || draining("d", 40, 4);
     let (a, b) = (|| gateway("a", 30), || gateway("b", 20));
     for (fleet, expected) in [

@@ -128,7 +128,7 @@ const FROM_THE_SPEC: &[(&str, &str, &str)] = &[
     (
         "drain.deadlineSeconds",
         "{drain: {deadlineSeconds: 7}}",
-        "107",
+        "117",
     ),
     (
         "listen.allowedOrigins",

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::super::*;
-use crate::scaling::fixture::{at, fleet, gateway};
+use crate::scaling::fixture::{at, cordoned, ending, fleet, gateway};
 
 const BUDGET: u32 = 10;
 /// After the last wish, until everything is still: longer than all clients need.
@@ -60,11 +60,12 @@ impl World {
     /// As a ReplicaSet does: what is to be deleted has nobody, or the test fails.
     fn replicas(&mut self) {
         let gateways = &mut self.fleet.gateways;
-        while gateways.len() < self.fleet.size {
+        let count = |gateways: &[Gateway]| gateways.iter().filter(|g| !g.ending).count();
+        while count(gateways) < self.fleet.size {
             gateways.push(gateway(&format!("{:03}", self.made), 0));
             self.made += 1;
         }
-        while gateways.len() > self.fleet.size {
+        while count(gateways) > self.fleet.size {
             let first = gateways.iter().position(is_given_up);
             let gone = gateways.remove(first.expect("one that was given up goes"));
             assert_eq!(gone.clients(), Some(0), "{gone:?}");
@@ -88,7 +89,7 @@ impl World {
                 .fleet
                 .gateways
                 .iter_mut()
-                .filter(|g| g.takes())
+                .filter(|g| g.takes() && g.serving == Some(true))
                 .collect();
             let place = usize::try_from(client).unwrap() % taking.len();
             taking[place].node.as_mut().unwrap().connections += 1;
@@ -150,5 +151,49 @@ proptest! {
         let count = world.fleet.gateways.len();
         prop_assert!(count == last || (count > last && last < needed + 2), "{:?}", world.fleet);
         prop_assert!(world.fleet.gateways.iter().all(|gateway| gateway.mark.is_none()));
+    }
+}
+
+/// A node with two of four gateways is emptied, one after the other as a PodDisruptionBudget has it.
+#[test]
+fn who_leaves_an_emptied_node_does_not_come_to_its_next_gateway() {
+    for clients in [[40, 40, 40, 40], [10, 60, 30, 20], [0, 70, 70, 10]] {
+        let mut world = World::new(&clients);
+        let total = world.total();
+        for gateway in &mut world.fleet.gateways[..2] {
+            *gateway = cordoned(gateway.clone());
+        }
+        world.second(0, usize::MAX);
+        let kept: Vec<_> = world.fleet.gateways.iter().map(Gateway::clients).collect();
+        let mut now = 1;
+        for (evicted, kept) in [("000", kept[0]), ("001", kept[1])] {
+            let mut gateways = world.fleet.gateways.iter_mut();
+            let gone = gateways.find(|g| g.pod == evicted).unwrap();
+            assert_eq!(gone.clients(), kept, "somebody came to {evicted}");
+            *gone = ending(gone.clone());
+            let mut begun = None;
+            for second in 0.. {
+                world.second(now, usize::MAX);
+                now += 1;
+                // The other pod is ready some seconds later.
+                world.fleet.gateways.last_mut().unwrap().ready = second >= 3;
+                assert!(world.sent <= BUDGET.into(), "{} were sent away", world.sent);
+                assert_eq!(world.total(), total);
+                let evicted = world.fleet.gateways.iter().find(|g| g.pod == evicted);
+                let evicted = evicted.unwrap();
+                begun = begun.or(evicted.pace.map(|_| second));
+                if evicted.clients() == Some(0) && second > 3 {
+                    break;
+                }
+                assert!(second < 60, "{:?}", world.fleet);
+            }
+            assert!(
+                begun.is_none_or(|begun| begun < 5),
+                "told after {begun:?} s"
+            );
+            world.fleet.gateways.retain(|g| g.pod != evicted);
+        }
+        world.second(now, usize::MAX);
+        assert!(world.fleet.gateways.iter().all(|g| g.serving == Some(true)));
     }
 }
