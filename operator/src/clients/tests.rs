@@ -25,18 +25,35 @@ async fn the_clients_of_all_gateways_are_told_by_name() {
     let router = with(fleets, "shop".into());
     let (code, told) = ask(&router, "/clients/shop/demo").await;
     assert_eq!((code, told), (StatusCode::OK, json!({"clients": 12})));
+    for path in ["/clients/shop/other", "/clients/elsewhere/demo"] {
+        is_nobody(&router, path).await;
+    }
+}
+
+async fn is_nobody(router: &Router, path: &str) {
+    let (code, told) = ask(router, path).await;
+    assert_eq!(code, StatusCode::NOT_FOUND, "{path}: {told}");
+    let message = told["message"].as_str().unwrap_or_default();
+    assert!(message.starts_with("there is no PushCluster"), "{told}");
+}
+
+/// It would be another path of the API server's, and this one has a PushCluster at any.
+#[tokio::test]
+async fn what_is_no_name_is_not_asked_for() {
+    let fleets = Fleets::with(api_server(&[], Arc::default()), asker(1));
+    let router = with(fleets, String::new());
+    let (code, _) = ask(&router, "/clients/shop-1.eu/demo").await;
+    assert_eq!(code, StatusCode::OK);
+    let long = format!("/clients/{}/demo", "a".repeat(MAX_NAME + 1));
     for path in [
-        "/clients/shop/other",
-        "/clients/elsewhere/demo",
-        // Would be another path, and another selector, of the API server's.
-        "/clients/shop/..%2Fdemo",
-        "/clients/shop/demo%2Cmetadata.name%3Ddemo",
-        "/clients/shop/-demo",
+        "/clients/shop%2Fpods/demo",
+        "/clients/../demo",
+        "/clients/-shop/demo",
+        "/clients/Shop/demo",
+        "/clients/shop%3Flimit=1/demo",
+        &long,
     ] {
-        let (code, told) = ask(&router, path).await;
-        assert_eq!(code, StatusCode::NOT_FOUND, "{path}: {told}");
-        let message = told["message"].as_str().unwrap_or_default();
-        assert!(message.starts_with("there is no PushCluster"), "{told}");
+        is_nobody(&router, path).await;
     }
 }
 
