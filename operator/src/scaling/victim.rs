@@ -94,18 +94,6 @@ mod tests {
                 "a",
                 true,
             ),
-            (
-                vec![gateway("a", 3), cordoned(gateway("b", 5)), gateway("c", 4)],
-                1,
-                "b",
-                true,
-            ),
-            (
-                vec![gateway("a", 3), cordoned(gateway("b", 5)), unready("c", 4)],
-                1,
-                "c",
-                true,
-            ),
             // Not ready since it has too many.
             (
                 vec![gateway("a", 3), gateway("b", 5), unready("c", MAX)],
@@ -145,6 +133,19 @@ mod tests {
                 (expected, is_enough),
                 "{fleet:?}"
             );
+        }
+    }
+
+    #[test]
+    fn one_that_is_about_to_be_evicted_goes_before_one_with_fewer_clients() {
+        let b = || cordoned(gateway("b", 5));
+        for (fleet, expected) in [
+            ([gateway("a", 3), b(), gateway("c", 4)], "b"),
+            ([gateway("a", 3), b(), unready("c", 4)], "c"),
+            ([gateway("a", 3), b(), cordoned(gateway("c", 4))], "c"),
+        ] {
+            let (chosen, enough) = choose(&fleet, 1, 0);
+            assert_eq!((chosen[0].pod.as_str(), enough), (expected, Ok(())));
         }
     }
 

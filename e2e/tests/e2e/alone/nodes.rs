@@ -153,7 +153,7 @@ async fn empty(namespace: &Namespace, fleet: &Fleet, near: &Gateway, far: &Gatew
     Ok(())
 }
 
-async fn cordon(namespace: &Namespace, node: &str, is: bool) -> Result<()> {
+pub async fn cordon(namespace: &Namespace, node: &str, is: bool) -> Result<()> {
     let nodes: Api<Node> = Api::all(namespace.cluster.client());
     let change = Patch::Merge(json!({"spec": {"unschedulable": is}}));
     nodes.patch(node, &PatchParams::default(), &change).await?;

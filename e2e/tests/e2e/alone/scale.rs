@@ -1,5 +1,6 @@
-//! Fewer gateways, and more: clients are moved at the budget's rate, once, and miss nothing.
+//! Fewer gateways, and more, and others for those of an emptied node: clients are moved at the budget's rate, once, and miss nothing.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -9,9 +10,11 @@ use e2e::crowd::{Crowd, Note, all_moved_once, beside, door, most_within, until_a
 use e2e::namespace::{Namespace, in_namespace};
 use e2e::push_cluster::{self, BECOMES_READY, gateway_pods, until_ready};
 use e2e::wait::eventually;
-use kube::api::{Patch, PatchParams};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, EvictParams, Patch, PatchParams};
 use serde_json::json;
 
+use super::nodes::cordon;
 use crate::rollout::change_memory;
 use crate::{NAME, made, operator_is_mine};
 
@@ -220,4 +223,92 @@ async fn a_new_gateway_gets_clients_of_the_full_ones() {
         until_all_heard(&crowd, last).await
     })
     .await;
+}
+
+/// Two of four gateways are on the node. Nobody goes from the first to the second, whoever ends shares the budget, and who comes
+/// to one that has just been told to end is let in.
+#[tokio::test]
+async fn an_emptied_node_moves_each_client_once() {
+    let _guard = operator_is_mine().await;
+    in_namespace("node-emptied", async |namespace| {
+        let there = fleet_of(&namespace, 4).await?;
+        let first: Vec<_> = there.iter().map(|(_, door)| (*door, 40)).collect();
+        let crowd = Crowd::gather(&namespace, (NAME, CHANNEL), &first);
+        until("all are there", async || Ok(crowd.here() == 160)).await?;
+        let (node, goes) = shared_node(&namespace).await?;
+        let emptied = beside(&crowd, async {
+            cordon(&namespace, &node, true).await?;
+            until("they take no new clients", async || {
+                Ok(serving(&namespace)
+                    .await?
+                    .iter()
+                    .all(|pod| !goes.contains(pod)))
+            })
+            .await?;
+            ensure!(crowd.moved() == 0, "a cordon alone moves {}", crowd.moved());
+            evict(&namespace, &goes).await?;
+            until("others are in their place", async || {
+                let now = gateways(&namespace).await?;
+                let gone = goes
+                    .iter()
+                    .all(|pod| now.iter().all(|(name, _)| name != pod));
+                let all = gateway_pods(&namespace.cluster, &namespace.name, NAME).await?;
+                Ok(gone && all.len() == 4 && now.len() == 4)
+            })
+            .await?;
+            until_quiet(&namespace, &crowd, 160).await
+        })
+        .await;
+        cordon(&namespace, &node, false).await?;
+        let ((), last) = emptied?;
+        let notes = crowd.take_notes();
+        let moved = all_moved_once(&notes)?;
+        ensure!(moved == 80, "{moved} were moved");
+        within_budget(&notes)?;
+        until_all_heard(&crowd, last).await?;
+        let open = async || Ok(serving(&namespace).await?.len() == 4);
+        until("all take clients", open).await
+    })
+    .await;
+}
+
+/// A node with two of the gateways, and these.
+async fn shared_node(namespace: &Namespace) -> Result<(String, Vec<String>)> {
+    let pods = gateway_pods(&namespace.cluster, &namespace.name, NAME).await?;
+    let mut nodes: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for pod in &pods {
+        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
+        let node = node.context("a ready pod has a node")?;
+        nodes.entry(node).or_default().push(name_of(pod));
+    }
+    let mut nodes = nodes.into_iter();
+    let two = nodes.find(|(_, pods)| pods.len() == 2);
+    two.with_context(|| format!("two of {pods:#?} share a node"))
+}
+
+/// Those that get new clients.
+async fn serving(namespace: &Namespace) -> Result<Vec<String>> {
+    let pods = gateway_pods(&namespace.cluster, &namespace.name, NAME).await?;
+    let serves = |pod: &&Pod| {
+        let labels = pod.metadata.labels.as_ref();
+        let label = labels.and_then(|labels| labels.get("pushcluster.io/serving"));
+        label.is_some_and(|value| value == "true")
+    };
+    Ok(pods.iter().filter(serves).map(name_of).collect())
+}
+
+/// What `kubectl drain` does: one after the other, as soon as the PodDisruptionBudget lets it.
+async fn evict(namespace: &Namespace, pods: &[String]) -> Result<()> {
+    let api: Api<Pod> = Api::namespaced(namespace.cluster.client(), &namespace.name);
+    for pod in pods {
+        until(&format!("{pod} is evicted"), async || {
+            match api.evict(pod, &EvictParams::default()).await {
+                Ok(_) => Ok(true),
+                Err(kube::Error::Api(status)) if status.code == 429 => Ok(false),
+                Err(error) => Err(error.into()),
+            }
+        })
+        .await?;
+    }
+    Ok(())
 }
