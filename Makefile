@@ -45,6 +45,7 @@ tools: ## install from Debian, and build into the cache, what the tests need
 	@e2e/cluster/build.sh --is-built || echo "building Kubernetes, CoreDNS and Helm, once: 5 to 30 minutes"
 	@e2e/cluster/build.sh
 	@PUSHCLUSTER_CACHE="$(CACHE)" e2e/tests/checker/toxiproxy/build.sh >/dev/null
+	@PUSHCLUSTER_CACHE="$(CACHE)" bench/peers/socketio/install.sh >/dev/null
 
 # Clippy's --all-targets leaves out what `cargo test` leaves out, so these two are named.
 .PHONY: lint

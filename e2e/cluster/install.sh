@@ -5,6 +5,8 @@
 PACKAGES=(etcd-server containerd runc containernetworking-plugins iptables conntrack socat ethtool
   iproute2 util-linux buildah redis-server openssl gcc libc6-dev make cmake curl ca-certificates jq git shellcheck
   python3-pip python3-venv faketime prometheus)
+# Those that Debian does not bring have npm with them.
+command -v npm >/dev/null || PACKAGES+=(nodejs npm)
 GO_MINIMUM=1.24
 RUST_MINIMUM=1.89
 

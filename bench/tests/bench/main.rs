@@ -8,6 +8,7 @@
 mod dashboard;
 mod processes;
 mod pushbench;
+mod socketio;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -16,7 +16,7 @@ fn pushbench(arguments: &[&str]) -> Output {
 }
 
 /// The seconds of a record, and its end.
-fn record(folder: &Path, name: &str) -> (Vec<Value>, Value) {
+pub fn record(folder: &Path, name: &str) -> (Vec<Value>, Value) {
     let text = std::fs::read_to_string(folder.join(name)).unwrap();
     let lines: Vec<Value> = text
         .lines()
@@ -27,7 +27,7 @@ fn record(folder: &Path, name: &str) -> (Vec<Value>, Value) {
     (seconds.collect(), end)
 }
 
-fn sum(seconds: &[Value], key: &str) -> u64 {
+pub fn sum(seconds: &[Value], key: &str) -> u64 {
     seconds
         .iter()
         .map(|second| second[key].as_u64().unwrap())
@@ -168,6 +168,16 @@ fn what_cannot_be_is_named() {
                 "--api-key-file=/nowhere",
             ],
             "--api-key-file",
+        ),
+        (
+            &[
+                "run",
+                "--to=127.0.0.1:1",
+                "--profile=1:1",
+                "--sse=60",
+                "--socketio=41",
+            ],
+            "--socketio",
         ),
         (&["plot", "/nowhere"], "/nowhere"),
     ] {
