@@ -201,7 +201,7 @@ fn a_server_that_has_forgotten_everything_tells_them() {
 
 #[test]
 fn a_server_that_does_not_ping_is_given_up() {
-    let peer = Peer::start(&["--ping-ms=3000"]);
+    let peer = Peer::start(&["--ping-ms=2000"]);
     let load = Load::start(peer.address, &["--socketio=100"]);
     let are_there = |node: &Value| node["connections"] == CLIENTS;
     until("all are there", || {
