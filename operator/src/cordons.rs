@@ -18,6 +18,8 @@ use crate::failure::line;
 pub const SELECTED: &str = "spec.unschedulable=true";
 /// Longest that an answer is believed while nothing is heard.
 const BELIEVED: Duration = Duration::from_secs(600);
+/// How long what is noted of a PushCluster stays that nobody looks at: it is gone, since each is looked at more often.
+const FORGOTTEN: Duration = Duration::from_secs(3_600);
 
 /// Namespace and name of a PushCluster.
 type Key = (String, String);
@@ -34,9 +36,17 @@ struct Known {
     nodes: Option<(Instant, BTreeSet<String>)>,
     /// Counts what was heard, so that an answer from before it is not kept.
     words: u64,
-    /// On which nodes the gateways of each were when it was looked at. An entry goes with a word of one of its nodes, after
-    /// which it is looked at again if it is still there.
-    gateways: HashMap<Key, BTreeSet<String>>,
+    /// When each was looked at, and on which nodes its gateways were then. An entry goes with a word of one of its nodes, after
+    /// which it is looked at again if it is still there, and after [`FORGOTTEN`].
+    gateways: HashMap<Key, (Instant, BTreeSet<String>)>,
+}
+
+impl Known {
+    fn note(&mut self, of: Key, on: BTreeSet<String>, now: Instant) {
+        let is_recent = |since: Instant| now.duration_since(since) < FORGOTTEN;
+        self.gateways.retain(|_, (since, _)| is_recent(*since));
+        self.gateways.insert(of, (now, on));
+    }
 }
 
 impl Cordons {
@@ -57,7 +67,8 @@ impl Cordons {
         let mut known = self.known();
         known.nodes = None;
         known.words += 1;
-        let there = known.gateways.extract_if(|_, nodes| nodes.contains(node));
+        let gateways = &mut known.gateways;
+        let there = gateways.extract_if(|_, (_, nodes)| nodes.contains(node));
         there.map(|(key, _)| key).collect()
     }
 
@@ -68,7 +79,7 @@ impl Cordons {
         }
         let words = {
             let mut known = self.known();
-            known.gateways.insert(of, on);
+            known.note(of, on, Instant::now());
             if let Some((since, nodes)) = &known.nodes
                 && since.elapsed() < BELIEVED
             {
@@ -109,10 +120,8 @@ mod tests {
     fn who_has_gateways_on_a_node_hears_of_it_once() {
         let cordons = Cordons::new(true);
         let key = |name: &str| ("ns".to_owned(), name.to_owned());
-        let note = |name, nodes: &[&str]| {
-            let mut known = cordons.known();
-            known.gateways.insert(key(name), set(nodes));
-        };
+        let now = Instant::now();
+        let note = |name, nodes: &[&str]| cordons.known().note(key(name), set(nodes), now);
         note("a", &["n1", "n2"]);
         note("b", &["n2"]);
         cordons.known().nodes = Some((Instant::now(), set(&["n2"])));
@@ -123,5 +132,18 @@ mod tests {
         note("a", &["n2"]);
         assert_eq!(cordons.heard("n3"), []);
         assert_eq!(cordons.heard("n2"), [key("a")]);
+    }
+
+    #[test]
+    fn who_is_gone_is_forgotten() {
+        let mut known = Known::default();
+        let key = |name: &str| ("ns".to_owned(), name.to_owned());
+        let begun = Instant::now();
+        known.note(key("a"), set(&["n1"]), begun);
+        known.note(key("b"), set(&["n1"]), begun + FORGOTTEN / 2);
+        known.note(key("c"), set(&["n1"]), begun + FORGOTTEN);
+        let mut left: Vec<_> = known.gateways.into_keys().map(|(_, name)| name).collect();
+        left.sort();
+        assert_eq!(left, ["b", "c"]);
     }
 }
