@@ -14,6 +14,7 @@ pub mod lease;
 pub mod looks;
 pub mod metrics;
 pub mod metrics_api;
+pub mod owner;
 pub mod push_cluster;
 pub mod readiness;
 pub mod reason;

@@ -22,6 +22,7 @@ use crate::autoscale::schedule::Window;
 use crate::autoscale::{Decision, History, Look, PERIOD_SECONDS, Rules, Why, decide};
 use crate::metrics_api::readings::{gateways, total};
 use crate::metrics_api::registration::Registration;
+use crate::owner::belongs;
 
 /// How long what is remembered of a PushCluster stays that nobody asks for: no window is longer.
 const FORGOTTEN: Duration = Duration::from_secs(3_600);
@@ -93,10 +94,8 @@ impl Autoscaling {
 pub fn of(observed: &Observed, registration: &Registration) -> Scaler {
     let (cluster, live) = (&observed.cluster, &observed.live);
     let owner = cluster.uid().unwrap_or_default();
-    let ours = live.autoscaler.as_ref().is_some_and(|found| {
-        let mut owners = found.owner_references().iter();
-        owners.any(|reference| reference.uid == owner)
-    });
+    let found = live.autoscaler.as_ref();
+    let ours = found.is_some_and(|found| belongs(found, &owner));
     let is_new = live.deployment.is_none();
     scaler(&cluster.spec.autoscaling, registration, ours, is_new)
 }

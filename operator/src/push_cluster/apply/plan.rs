@@ -11,6 +11,7 @@ use sha1::{Digest, Sha1};
 use super::FIELD_MANAGER;
 use super::difference::differences;
 use super::volumes::{growths, other_claims};
+use crate::owner::belongs;
 use crate::push_cluster::build::{Objects, RedisObjects};
 use crate::push_cluster::consent::{ASKED, TEMPLATE};
 use crate::push_cluster::observe::Live;
@@ -218,9 +219,8 @@ fn somebody_else<K: Owned>(live: &K) -> Option<String> {
 }
 
 fn prune<K: Owned>(live: &K, owner: &str) -> Option<Write> {
-    let ours = live.owner_references().iter().any(|o| o.uid == owner);
     let going = live.meta().deletion_timestamp.is_some();
-    (ours && !going).then(|| Write {
+    (belongs(live, owner) && !going).then(|| Write {
         resource: ApiResource::erase::<K>(&()),
         name: live.name_any(),
         act: Act::Delete {

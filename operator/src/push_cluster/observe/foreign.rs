@@ -4,6 +4,7 @@ use crds::PushCluster;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use kube::ResourceExt;
 
+use crate::owner::{belongs, controller};
 use crate::push_cluster::build::Names;
 
 /// Most that a message names.
@@ -20,7 +21,7 @@ pub fn foreign(
     let owner = cluster.uid().unwrap_or_default();
     let mut foreign: Vec<String> = found
         .iter()
-        .filter(|one| !one.owner_references().iter().any(|o| o.uid == owner))
+        .filter(|one| !belongs(*one, &owner))
         .filter(|one| of_keda.is_none_or(|ours| ours.name_any() != one.name_any()))
         .filter_map(|one| {
             let scaled = scaled(cluster, one)?;
@@ -46,9 +47,7 @@ fn scaled(cluster: &PushCluster, one: &HorizontalPodAutoscaler) -> Option<String
 /// Of one that a program made for something else (a ScaledObject of KEDA), both names.
 fn whose(one: &HorizontalPodAutoscaler) -> String {
     let name = format!("HorizontalPodAutoscaler {}", one.name_any());
-    let mut owners = one.owner_references().iter();
-    let owner = owners.find(|owner| owner.controller == Some(true));
-    owner.map_or(name.clone(), |owner| {
+    controller(one).map_or(name.clone(), |owner| {
         format!("{name} of {} {}", owner.kind, owner.name)
     })
 }

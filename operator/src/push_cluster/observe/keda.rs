@@ -6,10 +6,11 @@ use std::time::Instant;
 use crds::{AutoscalingMode, PushCluster};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use kube::api::Api;
-use kube::{Error, Resource, ResourceExt};
+use kube::{Error, ResourceExt};
 
 use super::{ObserveError, Reader, Trust};
 use crate::keda::ScaledObject;
+use crate::owner::belongs;
 use crate::push_cluster::build::Names;
 
 /// Beside the ScaledObject.
@@ -88,11 +89,6 @@ pub(super) fn made(
     let ours = scaled_object.filter(|one| belongs(*one, &cluster.uid().unwrap_or_default()))?;
     let uid = ours.uid()?;
     found.iter().find(|one| belongs(*one, &uid)).cloned()
-}
-
-fn belongs<K: Resource>(object: &K, owner: &str) -> bool {
-    let mut owners = object.owner_references().iter();
-    owners.any(|reference| reference.uid == owner)
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use kube::ResourceExt;
 use super::nodes;
 use super::orders::{Act, Order};
 use super::{Pod, Redis};
+use crate::owner::controller;
 use crate::push_cluster::build::redis_cluster::{CONTAINER, REPLICA_USER, shard_number};
 use crate::push_cluster::build::sentinel::REDIS_PORT;
 use crate::push_cluster::speak::{Admin, SpeakError, Speaker, in_time, running_at, within};
@@ -40,10 +41,8 @@ pub async fn look(pods: &[v1::Pod], sets: &[StatefulSet], admin: &Admin) -> Vec<
 
 /// Not while the controller has not seen what was written last: then nobody knows.
 pub fn is_outdated(pod: &v1::Pod, sets: &[StatefulSet]) -> bool {
-    let owners = pod.owner_references().iter();
-    let owner = owners.filter(|owner| owner.controller == Some(true));
-    let mut uids = owner.map(|owner| owner.uid.as_str());
-    let set = uids.find_map(|uid| sets.iter().find(|set| set.uid().as_deref() == Some(uid)));
+    let uid = controller(pod).map(|owner| owner.uid.as_str());
+    let set = uid.and_then(|uid| sets.iter().find(|set| set.uid().as_deref() == Some(uid)));
     let Some((set, status)) = set.and_then(|set| Some((set, set.status.as_ref()?))) else {
         return false;
     };
