@@ -1,6 +1,6 @@
 //! Moving clients, at the edge: what `scaling` decides on is read from pods, and what it decides is done to them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::jiff::Timestamp;
@@ -12,7 +12,6 @@ use super::apply::merging;
 use super::build::Objects;
 use super::gateways::Seen;
 use super::gateways::ask::{AskError, Asker};
-use super::gateways::clients::Node;
 use super::gateways::pace::Wish;
 use super::name;
 use super::observe::Observed;
@@ -44,7 +43,7 @@ pub enum MoveError {
 
 /// Sets what depends on the pods that are there: the size, and what the Service of the clients selects.
 pub fn settle(objects: &mut Objects, observed: &Observed) {
-    let fleet = fleet(observed, &[], &BTreeMap::new());
+    let fleet = fleet(observed, None, &BTreeSet::new());
     let Some(deployment) = &mut objects.deployment.spec else {
         return;
     };
@@ -69,14 +68,7 @@ pub fn settle(objects: &mut Objects, observed: &Observed) {
 
 /// What is to be done next. `cordoned`: nodes that take no new pods.
 pub fn plan(observed: &Observed, seen: &Seen, cordoned: &BTreeSet<String>, now: Timestamp) -> Plan {
-    let mut fleet = fleet(observed, &seen.nodes, &seen.paces);
-    for gateway in &mut fleet.gateways {
-        let mut pods = observed.pods.iter();
-        let pod = pods.find(|pod| pod.name_any() == gateway.pod);
-        let node = pod.and_then(node_of);
-        gateway.cordoned = node.is_some_and(|node| cordoned.contains(node));
-    }
-    decide::plan(&fleet, now)
+    decide::plan(&fleet(observed, Some(seen), cordoned), now)
 }
 
 /// Where the gateways are.
@@ -89,12 +81,8 @@ fn node_of(pod: &Pod) -> Option<&str> {
     pod.spec.as_ref()?.node_name.as_deref()
 }
 
-/// `nodes` and `paces`: what gateways said of themselves; nothing, where it does not matter.
-pub fn fleet(
-    observed: &Observed,
-    nodes: &[(String, Option<Node>)],
-    paces: &BTreeMap<String, u32>,
-) -> Fleet {
+/// `seen`: what gateways said of themselves. `cordoned`: as in [`plan`]. Nothing, where it does not matter.
+pub fn fleet(observed: &Observed, seen: Option<&Seen>, cordoned: &BTreeSet<String>) -> Fleet {
     let spec = &observed.cluster.spec;
     let positive = |number: i32| u32::try_from(number).unwrap_or(0);
     let deployment = observed.live.deployment.as_ref();
@@ -116,7 +104,8 @@ pub fn fleet(
             .map(|pod| Gateway {
                 is_old: rolling && pod.labels().get(HASH_LABEL) != newest,
                 listed: observed.listed.contains(&pod.name_any()),
-                ..gateway(pod, nodes, paces)
+                cordoned: node_of(pod).is_some_and(|node| cordoned.contains(node)),
+                ..gateway(pod, seen)
             })
             .collect(),
     }
@@ -128,9 +117,10 @@ pub(super) fn is_gateway(pod: &Pod) -> bool {
     is_of(pod, "gateway") && !matches!(phase, Some("Failed" | "Succeeded"))
 }
 
-fn gateway(pod: &Pod, nodes: &[(String, Option<Node>)], paces: &BTreeMap<String, u32>) -> Gateway {
+fn gateway(pod: &Pod, seen: Option<&Seen>) -> Gateway {
     let name = pod.name_any();
-    let node = nodes.iter().find(|(pod, _)| *pod == name);
+    let mut nodes = seen.iter().flat_map(|seen| &seen.nodes);
+    let node = nodes.find(|(pod, _)| *pod == name);
     Gateway {
         ready: is_ready(pod),
         ending: is_ending(pod),
@@ -140,7 +130,7 @@ fn gateway(pod: &Pod, nodes: &[(String, Option<Node>)], paces: &BTreeMap<String,
         misbehaves: is_noted(pod),
         serving: pod.labels().get(SERVING).map(|value| value == "true"),
         node: node.and_then(|(_, node)| node.clone()),
-        pace: paces.get(&name).copied(),
+        pace: seen.and_then(|seen| seen.paces.get(&name).copied()),
         mark: marked(pod),
         pod: name,
     }

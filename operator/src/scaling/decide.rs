@@ -33,11 +33,13 @@ pub fn size(fleet: &Fleet) -> usize {
 /// What to do next. Marks first: who gives clients away, and who does no longer; then how fast.
 #[must_use]
 pub fn plan(fleet: &Fleet, now: Timestamp) -> Plan {
+    let closed = Closed::of(fleet);
     let mut deciding = Deciding {
         fleet,
         now,
         per_second: budget::per_second(fleet.policy, &fleet.gateways),
-        closed: Closed::of(fleet),
+        closed,
+        lists_some_that_go: lists_some_that_go(fleet, closed),
         plan: Plan::default(),
         shedding: Vec::new(),
         unheard: 0,
@@ -56,6 +58,15 @@ fn active(fleet: &Fleet) -> impl Iterator<Item = &Gateway> {
     fleet.gateways.iter().filter(|gateway| !gateway.ending)
 }
 
+/// Whoever comes back to any of them is moved again. A new one that only takes no more keeps those who come.
+fn lists_some_that_go(fleet: &Fleet, closed: Closed) -> bool {
+    fleet.gateways.iter().any(|gateway| {
+        let closed = gateway.serving == Some(false) || closed.has(fleet, gateway);
+        let goes = gateway.ending || gateway.mark.is_some();
+        gateway.listed && (goes || (gateway.is_old || gateway.cordoned) && closed)
+    })
+}
+
 fn is_given_up(gateway: &Gateway) -> bool {
     gateway.mark.is_some_and(|mark| mark.given_up.is_some())
 }
@@ -66,6 +77,8 @@ struct Deciding<'a> {
     /// The budget.
     per_second: u32,
     closed: Closed,
+    /// Nobody is sent away yet: some would come back to where they are sent away again.
+    lists_some_that_go: bool,
     plan: Plan,
     /// Those that send clients away, with how many may stay.
     shedding: Vec<(&'a Gateway, u64)>,
@@ -306,7 +319,7 @@ impl<'a> Deciding<'a> {
             }
             if gateway.mark.is_none() {
                 let mark = Mark {
-                    unlisted: (!self.lists_some_that_go()).then_some(self.now),
+                    unlisted: (!self.lists_some_that_go).then_some(self.now),
                     ..self.mark(gateway, (Cause::Ended, 0))
                 };
                 self.order(gateway, Act::Withdraw(mark), None);
@@ -361,16 +374,7 @@ impl<'a> Deciding<'a> {
     fn step(&self, gateway: &Gateway, mark: &Mark) -> Step {
         let due = due(&self.fleet.gateways, mark, self.per_second);
         let until = after(due, self.fleet.policy.deadline_seconds.into());
-        step(gateway, mark, self.lists_some_that_go(), (until, self.now))
-    }
-
-    /// Whoever comes back to any of them is moved again. A new one that only takes no more keeps those who come.
-    fn lists_some_that_go(&self) -> bool {
-        self.fleet.gateways.iter().any(|other| {
-            let closed = other.serving == Some(false) || self.closed.has(self.fleet, other);
-            let goes = other.ending || other.mark.is_some();
-            other.listed && (goes || (other.is_old || other.cordoned) && closed)
-        })
+        step(gateway, mark, self.lists_some_that_go, (until, self.now))
     }
 
     fn moves(&mut self, gateway: &Gateway, mark: &Mark) {

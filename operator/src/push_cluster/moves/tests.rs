@@ -47,7 +47,7 @@ fn all_that_is_remembered_is_on_the_pod() {
         unlisted: None,
         given_up: None,
     };
-    let seen = |pod: &Pod| gateway(pod, &[], &BTreeMap::new());
+    let seen = |pod: &Pod| gateway(pod, None);
     let before = pod("a", &json!({SERVING: "true"}), &json!({"mine": "stays"}));
     let mut expected = seen(&before);
     assert_eq!((expected.serving, expected.mark), (Some(true), None));
@@ -93,11 +93,7 @@ fn a_mark_that_nobody_understands_is_none() {
         "{}",
         r#"{"cause":"because","since":"1970-01-01T00:00:00Z","clients":1,"downTo":0}"#,
     ] {
-        assert_eq!(
-            gateway(&mark(text), &[], &BTreeMap::new()).mark,
-            None,
-            "{text}"
-        );
+        assert_eq!(gateway(&mark(text), None).mark, None, "{text}");
     }
 }
 

@@ -141,7 +141,7 @@ pub fn notes<'a>(
     let gateways = || observed.pods.iter().filter(|pod| is_gateway(pod));
     // What is wrong with all of them is not the template's fault.
     let compares = gateways().any(|pod| is_ready(pod) && !news.contains(&pod.name_any()));
-    let clients_stay_away = stay_away(&fleet(observed, &seen.nodes, &seen.paces));
+    let clients_stay_away = stay_away(&fleet(observed, Some(seen), &BTreeSet::new()));
     let found = |pod: &Pod| {
         let name = pod.name_any();
         if !compares || !news.contains(&name) {
