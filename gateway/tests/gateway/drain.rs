@@ -8,6 +8,16 @@ use tokio::net::TcpStream;
 use crate::client::Client;
 use crate::program::{API_KEY, Gateway, request};
 
+/// Each is told when to come back, and closed.
+async fn all_are_sent_away(clients: &mut [Client]) {
+    for client in clients {
+        let message = client.next().await;
+        assert_eq!(message["type"], "reconnect", "{message}");
+        assert!(message["after_ms"].as_u64().is_some(), "{message}");
+        assert_eq!(client.closed().await.0, 1012);
+    }
+}
+
 #[tokio::test]
 async fn clients_are_told_and_closed_within_the_deadline() {
     let mut gateway = Gateway::start(&["drain.deadlineSeconds=10"]).await;
@@ -17,12 +27,7 @@ async fn clients_are_told_and_closed_within_the_deadline() {
     }
     let begun = Instant::now();
     gateway.signal("TERM");
-    for client in &mut clients {
-        let message = client.next().await;
-        assert_eq!(message["type"], "reconnect", "{message}");
-        assert!(message["after_ms"].as_u64().is_some(), "{message}");
-        assert_eq!(client.closed().await.0, 1012);
-    }
+    all_are_sent_away(&mut clients).await;
     drop(clients);
     assert_eq!(gateway.exit().await.code(), Some(0));
     assert!(
@@ -58,10 +63,7 @@ async fn while_it_drains_it_is_not_ready_and_lets_nobody_in() {
         }
     })
     .await;
-    for client in &mut clients {
-        assert_eq!(client.next().await["type"], "reconnect");
-        assert_eq!(client.closed().await.0, 1012);
-    }
+    all_are_sent_away(&mut clients).await;
     drop(clients);
     assert_eq!(gateway.exit().await.code(), Some(0));
 }
@@ -118,10 +120,7 @@ async fn one_that_is_looked_after_serves_until_it_is_told_its_pace() {
     assert!(begun.elapsed() < Duration::from_secs(8), "too slow to tell");
     let told = r#"{"connectionsPerSecond":50}"#;
     assert_eq!(gateway.drain("POST", &key, told).await.status, 202);
-    for client in &mut clients {
-        assert_eq!(client.next().await["type"], "reconnect");
-        assert_eq!(client.closed().await.0, 1012);
-    }
+    all_are_sent_away(&mut clients).await;
     drop(clients);
     assert_eq!(gateway.exit().await.code(), Some(0));
 }
@@ -195,10 +194,7 @@ async fn the_admin_port_begins_a_drain_paces_it_and_takes_it_back() {
         .drain("POST", &key, r#"{"connectionsPerSecond":100000}"#)
         .await;
     assert_eq!(fast.json()["connectionsPerSecond"], 100_000);
-    for client in &mut clients {
-        assert_eq!(client.next().await["type"], "reconnect");
-        assert_eq!(client.closed().await.0, 1012);
-    }
+    all_are_sent_away(&mut clients).await;
     crate::wait::until("all are gone", || async {
         let progress = gateway.drain("GET", &[], "").await.json();
         if progress["connections"] == 0 {
@@ -237,10 +233,7 @@ async fn the_end_keeps_the_pace_that_was_set_and_cannot_be_taken_back() {
     .await;
     let answer = gateway.drain("DELETE", &key, "").await;
     assert_eq!(answer.status, 409, "{}", answer.body);
-    for client in &mut clients {
-        assert_eq!(client.next().await["type"], "reconnect");
-        assert_eq!(client.closed().await.0, 1012);
-    }
+    all_are_sent_away(&mut clients).await;
     drop(clients);
     assert_eq!(gateway.exit().await.code(), Some(0));
 }
