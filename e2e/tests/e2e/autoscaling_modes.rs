@@ -18,8 +18,8 @@ use tokio::task::JoinSet;
 use crate::autoscaling::connect;
 use crate::{NAME, change, made, operator_stays, told};
 
-const LIMIT: Duration = Duration::from_secs(90);
-const ACTIVE: &str = "AutoscalerActive";
+pub(crate) const LIMIT: Duration = Duration::from_secs(90);
+pub(crate) const ACTIVE: &str = "AutoscalerActive";
 const BUILTIN: &str = "
 apiVersion: pushcluster.io/v1alpha1
 kind: PushCluster
@@ -101,16 +101,36 @@ pub(crate) async fn until_wished(namespace: &Namespace, expected: i32) -> Result
     until_ready(&namespace.cluster, &namespace.name, NAME).await
 }
 
-/// Until the condition is False because of somebody who is named like this.
-pub(crate) async fn until_foreign(namespace: &Namespace, named: &str) -> Result<()> {
-    let (cluster, name) = (&namespace.cluster, &namespace.name);
-    let objects = push_cluster::api(cluster, name);
-    eventually(&format!("{ACTIVE} names {named}"), LIMIT, async || {
+/// Until the condition is this one; its message.
+pub(crate) async fn until_said(
+    namespace: &Namespace,
+    status: &str,
+    reason: &str,
+) -> Result<String> {
+    until_told_of(namespace, (status, reason), "").await
+}
+
+/// Until the condition is False because of somebody who is named like this; its message.
+pub(crate) async fn until_foreign(namespace: &Namespace, named: &str) -> Result<String> {
+    until_told_of(namespace, ("False", "ForeignAutoscaler"), named).await
+}
+
+async fn until_told_of(
+    namespace: &Namespace,
+    expected: (&str, &str),
+    part: &str,
+) -> Result<String> {
+    let objects = push_cluster::api(&namespace.cluster, &namespace.name);
+    let what = format!("{ACTIVE} is {expected:?} and has {part:?}");
+    eventually(&what, LIMIT, async || {
         let object = objects.get(NAME).await?;
         let found = push_cluster::condition(&object, ACTIVE).context(ACTIVE)?;
-        let is = found.status == "False" && found.reason == "ForeignAutoscaler";
-        ensure!(is && found.message.contains(named), "{found:?}");
-        Ok::<_, anyhow::Error>(())
+        let said = (found.status.as_str(), found.reason.as_str());
+        ensure!(
+            said == expected && found.message.contains(part),
+            "{found:?}"
+        );
+        Ok::<_, anyhow::Error>(found.message.clone())
     })
     .await
 }

@@ -2,7 +2,6 @@
 //! server takes, and what KEDA would do with it is done here by hand.
 
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use e2e::audit::operator_writes;
@@ -16,13 +15,11 @@ use serde_json::{Value, json};
 
 use crate::autoscaling::connect;
 use crate::autoscaling_modes::{
-    autoscalers, held, theirs, until_autoscalers, until_foreign, until_wished,
+    ACTIVE, LIMIT, autoscalers, held, theirs, until_autoscalers, until_foreign, until_said,
+    until_wished,
 };
 use crate::{NAME, change, made, operator_is_mine, until_gateways};
 
-/// The operator looks every half minute.
-const LIMIT: Duration = Duration::from_secs(90);
-const ACTIVE: &str = "AutoscalerActive";
 const DEFINITION: &str = "scaledobjects.keda.sh";
 const PAUSED: &str = "autoscaling.keda.sh/paused";
 const MANIFEST: &str = "
@@ -151,19 +148,6 @@ async fn scale(namespace: &Namespace, replicas: i32) -> Result<()> {
     scaled.context("kubectl scale").map(drop)
 }
 
-async fn until_said(namespace: &Namespace, status: &str, reason: &str) -> Result<String> {
-    let objects = push_cluster::api(&namespace.cluster, &namespace.name);
-    let what = format!("{ACTIVE} is {status}, {reason}");
-    eventually(&what, LIMIT, async || {
-        let object = objects.get(NAME).await?;
-        let found = push_cluster::condition(&object, ACTIVE).context(ACTIVE)?;
-        let said = (found.status.as_str(), found.reason.as_str());
-        ensure!(said == (status, reason), "{found:?}");
-        Ok::<_, anyhow::Error>(found.message.clone())
-    })
-    .await
-}
-
 async fn until_made(namespace: &Namespace) -> Result<DynamicObject> {
     let objects = scaled_objects(namespace);
     eventually("there is a ScaledObject", LIMIT, async || {
@@ -250,8 +234,7 @@ async fn it_is_followed(
 
     let mine = theirs("pushcluster.io/v1alpha1", "PushCluster", NAME);
     cluster.apply(name, &mine).await?;
-    until_foreign(namespace, "HorizontalPodAutoscaler mine").await?;
-    let message = until_said(namespace, "False", "ForeignAutoscaler").await?;
+    let message = until_foreign(namespace, "HorizontalPodAutoscaler mine").await?;
     ensure!(!message.contains("keda-hpa"), "{message}");
     let autoscalers = autoscalers(namespace);
     autoscalers.delete("mine", &DeleteParams::default()).await?;
